@@ -1,0 +1,206 @@
+package job
+
+import (
+	"fmt"
+	"time"
+)
+
+// Config is job.toml as it was written: every key parsed and checked by itself, nothing decided
+// yet. The zero value is a missing file. What keys mean together is [Plan]'s to say.
+type Config struct {
+	File string // the name it was read from, for error messages
+
+	// Files.
+	SlotDirMount      string // container path
+	ProjectDirMount   string // container path
+	CopyToContainer   []CopyPair
+	CopyFromContainer []CopyPair
+	Workdir           string // container path; "" means not written
+	Links             string // "files", "links" or "" (not written)
+
+	// Image.
+	ImageName    string
+	Image        string
+	ImageArchive string // logical name in the slot
+	Images       []ImageChoice
+	Build        BuildArgs
+
+	// Run.
+	Entrypoint           []string
+	Command              []string
+	Env                  map[string]string
+	UseGPU               bool
+	Network              string // "bridge", "none" or "" (not written)
+	Mounts               []Bind
+	Ports                []Port
+	WebGraphicsGuestPort int // 1 to 65535; 0 means none
+	Create               CreateArgs
+	User                 string // "auto", "image", "UID:GID" or "" (not written)
+	Memory               int64  // bytes; 0 means not written
+	ShmSize              int64  // bytes; 0 means not written
+	Pids                 int64  // 0 means not written
+	TimeLimit            time.Duration
+	StdoutFile           string // slot name
+	StderrFile           string // slot name
+	FractionDoneFile     string // slot name, or an absolute container path; "" means not written
+	Verbose              int    // 0, 1 or 2; 1 when not written
+	AppendCmdlineArgs    bool
+
+	// Checkpoint.
+	CheckpointPeriod time.Duration // 0 means the user's preference
+	Checkpoint       CheckpointConfig
+	OnQuit           string // "auto", "pause", "stop" or "" (not written)
+	StopSignal       string // such as "SIGTERM"; "" means the image's
+	StopTimeout      time.Duration
+
+	// Warnings are mistakes that don't kill a job: unknown keys, which a newer project may use.
+	// With --check they are errors.
+	Warnings []*ConfigError
+
+	at map[string]position // where each key was written, for errors found later
+}
+
+// CheckpointConfig is the table [checkpoint].
+type CheckpointConfig struct {
+	Method  string        // "auto", "app", "engine", "none" or "" (not written)
+	File    string        // slot name
+	Signal  string        // such as "SIGUSR1"
+	Timeout time.Duration // 0 means not written
+	Copy    []CopyPair
+}
+
+// CopyPair is one {src, dst} of a copy list: a slot name and a container path, in the order of
+// the direction.
+type CopyPair struct{ Src, Dst string }
+
+// ImageChoice is one of the alternatives of the key images: a reference to pull, or the logical
+// name of an archive to load. Exactly one is set.
+type ImageChoice struct{ Image, Archive string }
+
+// BuildArgs is build_args: the options of `docker build` that have a meaning here.
+type BuildArgs struct {
+	Args       map[string]*string // --build-arg; nil takes the value from nowhere, as docker does for an unset variable
+	Target     string
+	Network    string
+	Platform   string // such as "linux/arm64"
+	Pull       bool
+	NoCache    bool
+	ExtraHosts []string // "NAME:ADDRESS"
+	Labels     map[string]string
+}
+
+// Bind is a mount in `-v` syntax: [SOURCE:]TARGET[:OPTIONS].
+type Bind struct {
+	Source  string // host path or volume name; "" for an anonymous volume
+	Target  string // container path
+	Options string // such as "ro" or "rshared,z"; may be empty
+}
+
+// String gives the `-v` form back.
+func (b Bind) String() string {
+	s := b.Target
+	if b.Source != "" {
+		s = b.Source + ":" + s
+	}
+	if b.Options != "" {
+		s += ":" + b.Options
+	}
+	return s
+}
+
+// Port is a port mapping in `-p` syntax: [IP:][HOST:]GUEST[/PROTO].
+type Port struct {
+	HostIP   string
+	Host     int    // 0 lets the engine choose
+	Guest    int    // 1 to 65535
+	Protocol string // "tcp" or "udp"
+}
+
+// CreateArgs is create_args: the options of `docker create` that are supported, each as one
+// would read it. Zero values mean not given.
+type CreateArgs struct {
+	AddHosts      []string          `json:"add_hosts,omitempty"`
+	CapAdd        []string          `json:"cap_add,omitempty"`
+	CapDrop       []string          `json:"cap_drop,omitempty"`
+	CPUs          float64           `json:"cpus,omitempty"`
+	CPUSet        string            `json:"cpuset,omitempty"`
+	Devices       []string          `json:"devices,omitempty"` // HOST[:CONTAINER[:rwm]]
+	DNS           []string          `json:"dns,omitempty"`
+	Entrypoint    *string           `json:"entrypoint,omitempty"`
+	Env           []string          `json:"env,omitempty"` // NAME=VALUE
+	GPUs          string            `json:"gpus,omitempty"`
+	GroupAdd      []string          `json:"group_add,omitempty"`
+	Hostname      string            `json:"hostname,omitempty"`
+	Init          *bool             `json:"init,omitempty"`
+	IPC           string            `json:"ipc,omitempty"`
+	Labels        map[string]string `json:"labels,omitempty"`
+	Memory        int64             `json:"memory,omitempty"` // bytes
+	Network       string            `json:"network,omitempty"`
+	PIDMode       string            `json:"pid,omitempty"`
+	PidsLimit     int64             `json:"pids_limit,omitempty"`
+	Platform      string            `json:"platform,omitempty"`
+	Privileged    bool              `json:"privileged,omitempty"`
+	Publish       []Port            `json:"publish,omitempty"`
+	ReadOnly      bool              `json:"read_only,omitempty"`
+	Runtime       string            `json:"runtime,omitempty"`
+	SecurityOpts  []string          `json:"security_opts,omitempty"`
+	ShmSize       int64             `json:"shm_size,omitempty"` // bytes
+	StopSignal    string            `json:"stop_signal,omitempty"`
+	StopTimeout   *int              `json:"stop_timeout,omitempty"` // s
+	Sysctls       map[string]string `json:"sysctls,omitempty"`
+	Tmpfs         map[string]string `json:"tmpfs,omitempty"`
+	Ulimits       []Ulimit          `json:"ulimits,omitempty"`
+	User          string            `json:"user,omitempty"`
+	Volumes       []Bind            `json:"volumes,omitempty"`
+	Workdir       string            `json:"workdir,omitempty"`
+}
+
+// Ulimit is one --ulimit NAME=SOFT[:HARD]; -1 is unlimited.
+type Ulimit struct {
+	Name       string
+	Soft, Hard int64
+}
+
+// ConfigError is a mistake in job.toml (or in another file of the job's), shown where its author
+// made it.
+type ConfigError struct {
+	File      string
+	Line, Col int    // from 1; 0 where there is no place to point at
+	Key       string // "" for a mistake of syntax
+	Problem   string // what is wrong, lower case
+	Hint      string // what was perhaps meant; "" for none
+}
+
+func (e *ConfigError) Error() string {
+	s := e.File
+	if e.Line > 0 {
+		s += fmt.Sprintf(":%d:%d", e.Line, e.Col)
+	}
+	s += ": "
+	if e.Key != "" {
+		s += e.Key + ": "
+	}
+	s += e.Problem
+	if e.Hint != "" {
+		s += " (" + e.Hint + ")"
+	}
+	return s
+}
+
+type position struct{ line, col int }
+
+// Written reports whether job.toml has the key; tables are written as "checkpoint.file".
+func (c *Config) Written(key string) bool {
+	_, ok := c.at[key]
+	return ok
+}
+
+// Errorf makes a [ConfigError] that points at key.
+func (c *Config) Errorf(key, format string, args ...any) *ConfigError {
+	p := c.at[key]
+	file := c.File
+	if file == "" {
+		file = "job.toml"
+	}
+	return &ConfigError{File: file, Line: p.line, Col: p.col, Key: key, Problem: fmt.Sprintf(format, args...)}
+}
