@@ -1,0 +1,65 @@
+package boincapi
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Names of the files that client and app exchange in the slot directory.
+// Sources: BOINC's lib/app_ipc.h, lib/shmem.h, lib/diagnostics.h, client/file_names.h.
+const (
+	InitDataFile      = "init_data.xml"        // client → app: who we are and what the job may use
+	MmapFile          = "boinc_mmap_file"      // the shared segment on Unix
+	LockFile          = "boinc_lockfile"       // held by the one app instance that works in the slot
+	FinishFileName    = "boinc_finish_called"  // app → client: the job is over
+	TemporaryExitFile = "boinc_temporary_exit" // app → client: start me again in N seconds
+	TrickleUpFile     = "trickle_up.xml"       // app → client → project
+	StderrFile        = "stderr.txt"           // its end is shown on the project's web site
+	StdoutFile        = "stdout.txt"           //
+	SetupCompleteFile = "boinc_setup_complete" // the client has put all links and copies in place
+	TaskStateFile     = "boinc_task_state.xml" // the client's note of the last checkpoint
+	GraphicsAppName   = "graphics_app"         // logical name of a graphics program
+	SporadicACFile    = "ac"                   // sporadic apps: what the app wants
+	SporadicCAFile    = "ca"                   // sporadic apps: what the client grants
+	TrickleDownPrefix = "trickle_down_"        // client → app, one file per message
+	UploadReqPrefix   = "boinc_ufr_"           // app → client: upload this output file now
+	UploadStatPrefix  = "boinc_ufs_"           // client → app: how that went
+	SoftLinkTag       = "<soft_link>"          // begins a link file
+)
+
+// Reserved reports whether name (one path element, in any case) belongs to the client or to the
+// runtime, so that a job's own files must not be called so.
+func Reserved(name string) bool {
+	name = strings.ToLower(name)
+	switch name {
+	case InitDataFile, MmapFile, LockFile, FinishFileName, TemporaryExitFile, TrickleUpFile,
+		StderrFile, StdoutFile, "stderrgfx.txt", "stdoutgfx.txt", SetupCompleteFile, TaskStateFile,
+		GraphicsAppName, SporadicACFile, SporadicCAFile:
+		return true
+	}
+	for _, prefix := range [...]string{TrickleDownPrefix, UploadReqPrefix, UploadStatPrefix} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// What a caller may want to tell apart.
+var (
+	ErrLocked    = errors.New("another instance holds the slot's lock")
+	ErrNoSegment = errors.New("no shared memory segment")
+	ErrFinished  = errors.New("the app has ended already")
+	ErrNoReason  = errors.New("a temporary exit needs a reason")
+	ErrBusy      = errors.New("the client has not taken the previous message yet")
+)
+
+// InitDataError says that init_data.xml is there but cannot be used.
+type InitDataError struct {
+	Path string
+	Err  error
+}
+
+func (e *InitDataError) Error() string { return fmt.Sprintf("read %s: %v", e.Path, e.Err) }
+func (e *InitDataError) Unwrap() error { return e.Err }
