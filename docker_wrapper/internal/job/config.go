@@ -119,40 +119,40 @@ type Port struct {
 // CreateArgs is create_args: the options of `docker create` that are supported, each as one
 // would read it. Zero values mean not given.
 type CreateArgs struct {
-	AddHosts      []string          `json:"add_hosts,omitempty"`
-	CapAdd        []string          `json:"cap_add,omitempty"`
-	CapDrop       []string          `json:"cap_drop,omitempty"`
-	CPUs          float64           `json:"cpus,omitempty"`
-	CPUSet        string            `json:"cpuset,omitempty"`
-	Devices       []string          `json:"devices,omitempty"` // HOST[:CONTAINER[:rwm]]
-	DNS           []string          `json:"dns,omitempty"`
-	Entrypoint    *string           `json:"entrypoint,omitempty"`
-	Env           []string          `json:"env,omitempty"` // NAME=VALUE
-	GPUs          string            `json:"gpus,omitempty"`
-	GroupAdd      []string          `json:"group_add,omitempty"`
-	Hostname      string            `json:"hostname,omitempty"`
-	Init          *bool             `json:"init,omitempty"`
-	IPC           string            `json:"ipc,omitempty"`
-	Labels        map[string]string `json:"labels,omitempty"`
-	Memory        int64             `json:"memory,omitempty"` // bytes
-	Network       string            `json:"network,omitempty"`
-	PIDMode       string            `json:"pid,omitempty"`
-	PidsLimit     int64             `json:"pids_limit,omitempty"`
-	Platform      string            `json:"platform,omitempty"`
-	Privileged    bool              `json:"privileged,omitempty"`
-	Publish       []Port            `json:"publish,omitempty"`
-	ReadOnly      bool              `json:"read_only,omitempty"`
-	Runtime       string            `json:"runtime,omitempty"`
-	SecurityOpts  []string          `json:"security_opts,omitempty"`
-	ShmSize       int64             `json:"shm_size,omitempty"` // bytes
-	StopSignal    string            `json:"stop_signal,omitempty"`
-	StopTimeout   *int              `json:"stop_timeout,omitempty"` // s
-	Sysctls       map[string]string `json:"sysctls,omitempty"`
-	Tmpfs         map[string]string `json:"tmpfs,omitempty"`
-	Ulimits       []Ulimit          `json:"ulimits,omitempty"`
-	User          string            `json:"user,omitempty"`
-	Volumes       []Bind            `json:"volumes,omitempty"`
-	Workdir       string            `json:"workdir,omitempty"`
+	AddHosts     []string          `json:"add_hosts,omitempty"`
+	CapAdd       []string          `json:"cap_add,omitempty"`
+	CapDrop      []string          `json:"cap_drop,omitempty"`
+	CPUs         float64           `json:"cpus,omitempty"`
+	CPUSet       string            `json:"cpuset,omitempty"`
+	Devices      []string          `json:"devices,omitempty"` // HOST[:CONTAINER[:rwm]]
+	DNS          []string          `json:"dns,omitempty"`
+	Entrypoint   *string           `json:"entrypoint,omitempty"`
+	Env          []string          `json:"env,omitempty"` // NAME=VALUE
+	GPUs         string            `json:"gpus,omitempty"`
+	GroupAdd     []string          `json:"group_add,omitempty"`
+	Hostname     string            `json:"hostname,omitempty"`
+	Init         *bool             `json:"init,omitempty"`
+	IPC          string            `json:"ipc,omitempty"`
+	Labels       map[string]string `json:"labels,omitempty"`
+	Memory       int64             `json:"memory,omitempty"` // bytes
+	Network      string            `json:"network,omitempty"`
+	PIDMode      string            `json:"pid,omitempty"`
+	PidsLimit    int64             `json:"pids_limit,omitempty"`
+	Platform     string            `json:"platform,omitempty"`
+	Privileged   bool              `json:"privileged,omitempty"`
+	Publish      []Port            `json:"publish,omitempty"`
+	ReadOnly     bool              `json:"read_only,omitempty"`
+	Runtime      string            `json:"runtime,omitempty"`
+	SecurityOpts []string          `json:"security_opts,omitempty"`
+	ShmSize      int64             `json:"shm_size,omitempty"` // bytes
+	StopSignal   string            `json:"stop_signal,omitempty"`
+	StopTimeout  *int              `json:"stop_timeout,omitempty"` // s
+	Sysctls      map[string]string `json:"sysctls,omitempty"`
+	Tmpfs        map[string]string `json:"tmpfs,omitempty"`
+	Ulimits      []Ulimit          `json:"ulimits,omitempty"`
+	User         string            `json:"user,omitempty"`
+	Volumes      []Bind            `json:"volumes,omitempty"`
+	Workdir      string            `json:"workdir,omitempty"`
 }
 
 // Ulimit is one --ulimit NAME=SOFT[:HARD]; -1 is unlimited.

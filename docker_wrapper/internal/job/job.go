@@ -1,0 +1,181 @@
+package job
+
+import "time"
+
+// Job is the plan: everything that will be done, decided before anything is touched, and never
+// changed again. `docker_wrapper --plan` prints it as JSON. Engine facts that only the running
+// engine knows (its architecture, whether it is rootless) are settled when it is carried out.
+type Job struct {
+	Standalone bool       `json:"standalone,omitempty"` // no BOINC client: nothing to protect the slot from
+	Signed     bool       `json:"signed"`               // job.toml and Dockerfile are files of the app version
+	Slot       Slot       `json:"slot"`
+	Image      Image      `json:"image"`
+	Container  Container  `json:"container"`
+	CopyIn     []Copy     `json:"copy_in,omitempty"`  // before the start: host path to container path
+	CopyOut    []Copy     `json:"copy_out,omitempty"` // after exit 0: container path to host path
+	Logs       Logs       `json:"logs"`
+	Progress   Progress   `json:"progress"`
+	Checkpoint Checkpoint `json:"checkpoint"`
+	Stop       Stop       `json:"stop"`
+	TimeLimit  Seconds    `json:"time_limit,omitempty"` // of running, suspended time not counted; 0 means none
+	Later      []Later    `json:"later,omitempty"`      // what this version can't do; such a job is not run
+	Warnings   []string   `json:"warnings,omitempty"`
+}
+
+// Seconds is a duration that JSON shows in seconds.
+type Seconds time.Duration
+
+// Slot says which side of the slot the container sees.
+type Slot struct {
+	Dir     string   `json:"dir"`
+	Payload string   `json:"payload,omitempty"` // stands for the slot in mounts; "" when nothing of the slot is mounted
+	Move    bool     `json:"move,omitempty"`    // job files are moved into Payload and back; false when it is Dir itself
+	Copied  []string `json:"copied,omitempty"`  // slot files that are copied, not moved, and never come back: the wrapper reads them itself
+	Outputs []Link   `json:"outputs,omitempty"` // link files whose target this job may write
+}
+
+// Link is a link file (or symlink) of the slot.
+type Link struct {
+	Name   string `json:"name"`   // in the slot, with /
+	Target string `json:"target"` // absolute host path
+	Output bool   `json:"output,omitempty"`
+}
+
+// Image says how the container's image is found or made. Sources are tried in order, first all
+// for presence, then all for being obtainable.
+type Image struct {
+	Sources []Source          `json:"sources"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	LockDir string            `json:"lock_dir"` // where wrappers that want the same image wait for one another
+	Proxy   Proxy             `json:"-"`        // may hold a password
+}
+
+// Source is one way to an image. Exactly one of Dockerfile, Archive and Pull is its kind.
+type Source struct {
+	Name       string     `json:"name"`                 // the image's name in the engine: tag of what is built, reference of what is pulled
+	Dockerfile string     `json:"dockerfile,omitempty"` // slot name: build it
+	Build      *BuildArgs `json:"build,omitempty"`
+	Archive    string     `json:"archive,omitempty"` // host path: load it
+	Pull       bool       `json:"pull,omitempty"`
+	Keep       bool       `json:"keep,omitempty"` // the project asked to keep it: never collected
+	Fixed      bool       `json:"fixed,omitempty"` // an image of this name will do, whatever it was built from
+}
+
+// Proxy is what proxy_info says, as the usual variables (http_proxy, ...).
+type Proxy map[string]string
+
+// Container is what the engine is asked to create.
+type Container struct {
+	Name       string            `json:"name"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Entrypoint []string          `json:"entrypoint,omitempty"` // nil keeps the image's
+	Command    []string          `json:"command,omitempty"`    // nil keeps the image's
+	AppendArgs []string          `json:"append_args,omitempty"`
+	Env        []string          `json:"env,omitempty"` // NAME=VALUE, sorted
+	User       User              `json:"user"`
+	Mounts     []Mount           `json:"mounts,omitempty"` // ours, in the order of their targets
+	Binds      []Bind            `json:"binds,omitempty"`  // asked for in -v syntax
+	Ports      []Port            `json:"ports,omitempty"`
+	Network    string            `json:"network"` // "bridge", "none", "host" ...
+	Limits     Limits            `json:"limits"`
+	GPU        *GPUGrant         `json:"gpu,omitempty"`
+	DropCaps   bool              `json:"drop_caps,omitempty"` // all of them; else only those no job needs
+	Extra      CreateArgs        `json:"extra,omitzero"`
+	WebPort    int               `json:"web_port,omitempty"` // container port of the web graphics
+}
+
+// Mount is one file or directory of the host in the container.
+type Mount struct {
+	Source   string `json:"source"`
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"read_only,omitempty"`
+}
+
+// User says as whom the container runs.
+type User struct {
+	Mode     string `json:"mode"` // "auto": so that files end up owned by BOINC's user; "image"; "fixed"
+	UID, GID int    // of BOINC's user ("auto")
+	Fixed    string `json:",omitempty"` // as docker takes it ("fixed")
+}
+
+// Limits are hard; 0 means no limit.
+type Limits struct {
+	CPUs      float64 `json:"cpus,omitempty"`
+	CPUShares int64   `json:"cpu_shares,omitempty"` // weight; an ordinary container has 1024
+	Memory    int64   `json:"memory,omitempty"`     // bytes, swap included
+	ShmSize   int64   `json:"shm_size,omitempty"`   // bytes
+	Pids      int64   `json:"pids,omitempty"`
+	Disk      int64   `json:"disk,omitempty"` // bytes that may be copied out
+}
+
+// GPUGrant is the GPUs that BOINC assigned to this job, and no others.
+type GPUGrant struct {
+	Vendor  string   `json:"vendor"`            // "nvidia"
+	Devices []string `json:"devices"`           // as the engine takes them: UUID, else index
+	Indexes []int    `json:"indexes,omitempty"` // BOINC's device numbers
+}
+
+// GPU is a GPU of this host.
+type GPU struct {
+	Vendor string `json:"vendor"` // "nvidia"
+	Index  int    `json:"index"`
+	UUID   string `json:"uuid,omitempty"`
+	PCI    string `json:"pci,omitempty"` // DOMAIN:BUS:DEVICE.FUNCTION, lower case hexadecimal
+	Name   string `json:"name,omitempty"`
+	Memory int64  `json:"memory,omitempty"` // bytes
+}
+
+// Copy is one file or directory on its way in or out.
+type Copy struct {
+	Key string `json:"-"` // the name its author knows it by
+	Src string `json:"src"`
+	Dst string `json:"dst"`
+}
+
+// Logs says where the container's output goes. Empty names mean stderr.txt.
+type Logs struct {
+	Stdout string `json:"stdout,omitempty"` // host path
+	Stderr string `json:"stderr,omitempty"` // host path
+}
+
+// Progress says where the job writes how far it is. At most one is set.
+type Progress struct {
+	File          string `json:"file,omitempty"`           // payload name
+	ContainerFile string `json:"container_file,omitempty"` // container path, read through the engine
+}
+
+// Checkpoint says when the job has checkpointed.
+type Checkpoint struct {
+	Method string  `json:"method"`           // "app" or "none"
+	File   string  `json:"file,omitempty"`   // payload name; its change is a checkpoint
+	Period Seconds `json:"period,omitempty"` // 0 means the user's preference
+}
+
+// Stop says how the container ends early.
+type Stop struct {
+	OnQuit  string  `json:"on_quit"` // "pause" or "stop"
+	Signal  string  `json:"signal,omitempty"`
+	Timeout Seconds `json:"timeout"`
+}
+
+// Later is something that job.toml asks for and this version can't do.
+type Later struct {
+	Err *ConfigError `json:"-"`
+	Why string       `json:"why"`
+}
+
+// Exit is the end of a container's main process.
+type Exit struct {
+	Code       int
+	OOMKilled  bool      // something in the container was killed for memory
+	StartedAt  time.Time // zero when unknown
+	FinishedAt time.Time // zero when unknown
+	Err        string    // the engine's own words, when it could not run the program
+	Gone       bool      // the container no longer exists: no exit code
+}
+
+// Usage is what a container has used up to now.
+type Usage struct {
+	CPU    time.Duration // user and system, since the container started; 0 means unknown
+	Memory int64         // bytes resident, without page cache where the engine tells; 0 means unknown
+}

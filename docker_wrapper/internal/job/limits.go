@@ -1,0 +1,51 @@
+package job
+
+import (
+	"math"
+
+	"boincdocker/boincapi"
+)
+
+const (
+	mib = 1 << 20
+
+	// A job that needs exactly its bound must not be killed for what the container adds.
+	memoryMargin    = 1.25
+	minMemoryMargin = 256 * mib
+
+	defaultShm  = 64 * mib // what docker gives
+	defaultPids = 512
+
+	// idleShares is a container's CPU weight beside an ordinary one's 1024: BOINC's jobs run at the
+	// lowest priority, which what runs under a daemon does not inherit.
+	idleShares = 128
+)
+
+// limits decides what the container may use. A file that isn't signed may tighten them, not widen
+// what follows from the bounds that the client knows.
+func limits(c *Config, d *boincapi.InitData, nthreads float64, signed bool) Limits {
+	l := Limits{CPUs: nthreads, ShmSize: defaultShm, Pids: max(defaultPids, int64(32*math.Ceil(nthreads)))}
+	if d != nil {
+		l.Disk = int64(d.RscDiskBound)
+		if d.RscMemoryBound > 0 {
+			l.Memory = int64(max(d.RscMemoryBound*memoryMargin, d.RscMemoryBound+minMemoryMargin))
+		}
+		if !d.NoPriorityChange {
+			l.CPUShares = idleShares
+		}
+	}
+	set := func(limit *int64, bounded bool, asked ...int64) {
+		for _, n := range asked {
+			if n > 0 && (signed || !bounded || n < *limit) {
+				*limit = n
+			}
+		}
+	}
+	set(&l.Memory, l.Memory > 0, c.Memory, c.Create.Memory)
+	set(&l.ShmSize, false, c.ShmSize, c.Create.ShmSize) // counted as memory anyway
+	set(&l.Pids, true, c.Pids, c.Create.PidsLimit)
+	if c.Create.CPUs > 0 && (signed || c.Create.CPUs < l.CPUs) {
+		l.CPUs = c.Create.CPUs
+	}
+	return l
+}

@@ -1,0 +1,158 @@
+package job
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"path"
+	"strconv"
+	"strings"
+
+	"boincdocker/boincapi"
+)
+
+// The labels on every container and image. Clean-up touches only what carries this data
+// directory's label.
+const (
+	LabelProject  = "boinc.project"
+	LabelApp      = "boinc.app"
+	LabelResult   = "boinc.result"
+	LabelWorkunit = "boinc.workunit"
+	LabelDataDir  = "boinc.data_dir"
+	LabelSlot     = "boinc.slot"
+	LabelContent  = "boinc.content" // identity of an image: hash of what it was built from
+	LabelWrapper  = "boinc.docker_wrapper"
+)
+
+// clientPrefix marks the containers and images that a client which knows Docker removes when it
+// doesn't list them (docker_is_boinc_name in BOINC's lib/util.cpp).
+const clientPrefix = "boinc__"
+
+// ContainerName is the container's name.
+//
+// A client that knows Docker removes at its start every container boinc__* that isn't
+// boinc__<project>__<result> of one of its tasks whose plan class contains "docker"
+// (cleanup_docker in BOINC's client/cs_apps.cpp). So there it is exactly that name; under any other
+// client, which would remove it or never clean it up, the prefix is another.
+func ContainerName(d *boincapi.InitData, dir string) string {
+	switch {
+	case d == nil:
+		return "boinc_standalone_" + shortHash(dir)
+	case knowsDocker(d):
+		return containerChars(clientPrefix + strings.ToLower(projectName(d)+"__"+d.ResultName))
+	default:
+		return containerChars("boinc_" + strings.ToLower(d.ResultName))
+	}
+}
+
+// ImageName is the tag of an image built from a Dockerfile: one per app version when the Dockerfile
+// belongs to it, one per workunit when it came with the workunit. It never begins with boinc__,
+// which clients delete.
+func ImageName(d *boincapi.InitData, dir string, appVersion bool) string {
+	switch {
+	case d == nil:
+		return "boinc_standalone_" + shortHash(dir)
+	case !appVersion:
+		return imageChars("boinc", d.WUName)
+	default:
+		return imageChars("boinc", projectName(d), d.AppName, d.PlanClass, strconv.Itoa(d.AppVersion))
+	}
+}
+
+// knowsDocker reports whether the client that wrote d looks after the containers of this job.
+func knowsDocker(d *boincapi.InitData) bool {
+	return d.HostInfo.DockerVersion != "" && strings.Contains(d.PlanClass, "docker")
+}
+
+// projectName is the last part of the project directory, which is what the client makes of the
+// project's URL. The path may mix separators on Windows.
+func projectName(d *boincapi.InitData) string {
+	return path.Base(strings.ReplaceAll(d.ProjectDir, `\`, "/"))
+}
+
+// containerChars makes name one that engines accept: [a-zA-Z0-9][a-zA-Z0-9_.-]+. What had to be
+// changed gets a hash, so that different names stay different.
+func containerChars(name string) string {
+	clean := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '.' || r == '-' {
+			return r
+		}
+		return '_'
+	}, name)
+	return bounded(clean, name)
+}
+
+// imageChars joins the parts to a name that engines accept for images: lower case letters and
+// digits with single separators "." "_" "-" between them.
+func imageChars(parts ...string) string {
+	var clean, asked []string
+	for _, p := range parts {
+		if p == "" {
+			continue
+		}
+		asked = append(asked, strings.ToLower(p))
+		var b strings.Builder
+		sep := byte(0)
+		for _, r := range strings.ToLower(p) {
+			switch {
+			case r >= 'a' && r <= 'z' || r >= '0' && r <= '9':
+				if sep != 0 && b.Len() > 0 {
+					b.WriteByte(sep)
+				}
+				sep = 0
+				b.WriteRune(r)
+			case sep == 0 && (r == '.' || r == '-'):
+				sep = byte(r)
+			default:
+				sep = '_'
+			}
+		}
+		if b.Len() > 0 {
+			clean = append(clean, b.String())
+		}
+	}
+	return bounded(strings.Join(clean, "_"), strings.Join(asked, "_"))
+}
+
+// bounded returns clean, with a hash of the name it stands for where the two differ or it is too
+// long.
+func bounded(clean, asked string) string {
+	const longest = 200 // bytes; engines take 255
+	if clean == asked && len(clean) <= longest {
+		return clean
+	}
+	if len(clean) > longest {
+		clean = clean[:longest]
+	}
+	return strings.TrimRight(clean, "._-") + "_" + shortHash(asked)
+}
+
+func shortHash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:4])
+}
+
+// isOutput reports whether target is one of this result's output files: the server names them
+// RESULT_N or RESULT_rRANDOM_N (tools/process_result_template.cpp, tools/backend_lib.cpp).
+func isOutput(d *boincapi.InitData, target string) bool {
+	if d == nil || d.ResultName == "" {
+		return false
+	}
+	rest, ok := strings.CutPrefix(path.Base(strings.ReplaceAll(target, `\`, "/")), d.ResultName+"_")
+	if !ok {
+		return false
+	}
+	if r, found := strings.CutPrefix(rest, "r"); found {
+		if _, after, ok := strings.Cut(r, "_"); ok && digits(r[:len(r)-len(after)-1]) {
+			rest = after
+		}
+	}
+	n := 0
+	for n < len(rest) && rest[n] >= '0' && rest[n] <= '9' {
+		n++
+	}
+	return n > 0
+}
+
+func digits(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}

@@ -1,0 +1,433 @@
+package job
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"boincdocker/boincapi"
+)
+
+const (
+	// WrapperDir is the wrapper's own directory in a slot.
+	WrapperDir = ".docker_wrapper"
+	payloadDir = WrapperDir + "/payload"
+
+	defaultWorkdir     = "/app"
+	defaultFraction    = "fraction_done"
+	defaultStopTimeout = 10 * time.Second
+	defaultDockerfile  = "Dockerfile"
+)
+
+// Input is all that a plan is made from.
+type Input struct {
+	Config        *Config
+	Init          *boincapi.InitData // nil: standalone, no client
+	Dir           string             // the slot, absolute
+	ProjectDir    string             // absolute; need not exist when standalone
+	Args          []string           // the job's command line
+	Dockerfile    string             // slot name; "" means "Dockerfile"
+	HasDockerfile bool
+	Links         []Link // the slot's link files; Output is decided here
+	Signed        bool   // job.toml and Dockerfile are files of the app version, as far as they exist
+	Policy        Policy
+	Host          Host
+	LockDir       string // absolute; "" means the project directory
+}
+
+// Host is what the plan must know of this computer.
+type Host struct {
+	UID, GID int // of the user that runs the wrapper; -1 where there are none (Windows)
+	CPUs     int
+	GPUs     []GPU // as far as they could be listed
+}
+
+// ErrNoGPU is wrapped when BOINC assigned no GPU, or one that isn't there. A driver may come back.
+var ErrNoGPU = errors.New("no GPU for this job")
+
+// Plan decides everything. Mistakes of the job's author are *ConfigError.
+func Plan(in Input) (*Job, error) {
+	c := in.Config
+	if in.Dockerfile == "" {
+		in.Dockerfile = defaultDockerfile
+	}
+	if in.ProjectDir == "" && in.Init != nil {
+		in.ProjectDir = in.Init.ProjectDir
+	}
+	standalone := in.Init == nil
+	signed := in.Signed || standalone
+	dataDir := ""
+	if !standalone {
+		dataDir = in.Init.BoincDir
+	}
+	if !standalone || in.Policy.Unsigned != "" {
+		if err := in.Policy.check(c, signed, dataDir); err != nil {
+			return nil, err
+		}
+	}
+	image, err := planImage(in, signed)
+	if err != nil {
+		return nil, err
+	}
+	threads := nthreads(in)
+	j := &Job{
+		Standalone: standalone,
+		Signed:     signed,
+		Image:      image,
+		TimeLimit:  Seconds(c.TimeLimit),
+		Checkpoint: Checkpoint{Method: "none", Period: Seconds(c.CheckpointPeriod)},
+		Stop:       Stop{OnQuit: "pause", Signal: first(c.Create.StopSignal, c.StopSignal), Timeout: Seconds(defaultStopTimeout)},
+		Later:      later(c),
+	}
+	if c.StopTimeout > 0 {
+		j.Stop.Timeout = Seconds(c.StopTimeout)
+	}
+	if t := c.Create.StopTimeout; t != nil {
+		j.Stop.Timeout = Seconds(time.Duration(*t) * time.Second)
+	}
+	if c.OnQuit == "stop" {
+		j.Stop.OnQuit = "stop"
+	}
+
+	slotMount := c.SlotDirMount
+	if slotMount == "" && len(c.CopyToContainer)+len(c.CopyFromContainer) == 0 {
+		slotMount = first(c.Workdir, defaultWorkdir)
+	}
+	if err := planFiles(in, j, slotMount); err != nil {
+		return nil, err
+	}
+
+	j.Container = Container{
+		Name:       ContainerName(in.Init, in.Dir),
+		Labels:     labels(in),
+		Entrypoint: c.Entrypoint,
+		Command:    c.Command,
+		User:       planUser(in, slotMount != ""),
+		Mounts:     j.Container.Mounts,
+		Binds:      slices.Concat(c.Mounts, c.Create.Volumes),
+		Network:    network(c, in.Policy, signed),
+		Limits:     limits(c, in.Init, threads, signed),
+		DropCaps:   !signed,
+		Extra:      c.Create,
+		WebPort:    c.WebGraphicsGuestPort,
+	}
+	if c.Create.Entrypoint != nil {
+		j.Container.Entrypoint = []string{*c.Create.Entrypoint}
+	}
+	if c.AppendCmdlineArgs {
+		j.Container.AppendArgs = in.Args
+	}
+	for _, p := range slices.Concat(c.Ports, c.Create.Publish) {
+		if p.HostIP == "" {
+			p.HostIP = "127.0.0.1" // the job's authors asked for a port, not for the volunteer's network
+		}
+		j.Container.Ports = append(j.Container.Ports, p)
+	}
+	j.Image.Labels = map[string]string{}
+	for _, l := range []string{LabelProject, LabelApp, LabelDataDir} {
+		if v := j.Container.Labels[l]; v != "" {
+			j.Image.Labels[l] = v
+		}
+	}
+	gpu := ""
+	if c.UseGPU {
+		if j.Container.GPU, err = planGPU(in); err != nil {
+			return nil, err
+		}
+		gpu = strconv.Itoa(j.Container.GPU.Indexes[0])
+	}
+	j.Container.Env = environment(c, in, slotMount, int(math.Ceil(threads)), gpu)
+	for _, w := range c.Warnings {
+		j.Warnings = append(j.Warnings, w.Error())
+	}
+	return j, nil
+}
+
+// planFiles decides what of the slot and the project directory the container sees, and how
+// files get in and out.
+func planFiles(in Input, j *Job, slotMount string) error {
+	c := in.Config
+	j.Slot = Slot{Dir: in.Dir}
+	if slotMount != "" {
+		j.Slot.Payload = in.Dir
+		if !j.Standalone {
+			j.Slot.Payload = filepath.Join(in.Dir, filepath.FromSlash(payloadDir))
+			j.Slot.Move = true
+			j.Slot.Copied = []string{first(c.File, "job.toml"), in.Dockerfile}
+		}
+	}
+	mount := func(source, target string, readOnly bool) {
+		j.Container.Mounts = append(j.Container.Mounts, Mount{source, target, readOnly})
+	}
+	if slotMount != "" {
+		mount(j.Slot.Payload, slotMount, false)
+	}
+	if c.ProjectDirMount != "" {
+		mount(in.ProjectDir, c.ProjectDirMount, !j.Standalone)
+	}
+	byName := map[string]Link{}
+	for _, l := range in.Links {
+		l.Output = isOutput(in.Init, l.Target)
+		byName[l.Name] = l
+		inProject := in.ProjectDir != "" && filepath.Dir(l.Target) == filepath.Clean(in.ProjectDir)
+		switch {
+		case l.Output && inProject:
+			j.Slot.Outputs = append(j.Slot.Outputs, l)
+			if c.ProjectDirMount != "" {
+				mount(l.Target, path.Join(c.ProjectDirMount, filepath.Base(l.Target)), false)
+			}
+		case slotMount != "" && asFiles(c) && !j.Standalone && !slices.Contains(j.Slot.Copied, l.Name):
+			mount(l.Target, path.Join(slotMount, l.Name), true)
+		}
+	}
+	slices.SortStableFunc(j.Container.Mounts, func(a, b Mount) int { return strings.Compare(a.Target, b.Target) })
+	for i, m := range j.Container.Mounts {
+		if i > 0 && j.Container.Mounts[i-1].Target == m.Target {
+			return c.Errorf("project_dir_mount", "%q is mounted twice", m.Target)
+		}
+	}
+
+	// host finds where a slot name's bytes are: behind a link, else in the payload, where they will
+	// have been moved by then, else in the slot.
+	host := func(name string) string {
+		if l, ok := byName[name]; ok {
+			return l.Target
+		}
+		if j.Slot.Payload != "" {
+			return filepath.Join(j.Slot.Payload, filepath.FromSlash(name))
+		}
+		return filepath.Join(in.Dir, filepath.FromSlash(name))
+	}
+	for _, p := range c.CopyToContainer {
+		j.CopyIn = append(j.CopyIn, Copy{Key: "copy_to_container", Src: host(p.Src), Dst: copyTarget(p)})
+	}
+	for _, p := range c.CopyFromContainer {
+		dst := filepath.Join(in.Dir, filepath.FromSlash(p.Dst))
+		if l, ok := byName[p.Dst]; ok && !l.Output && !j.Standalone {
+			return c.Errorf("copy_from_container", "dst %q is an input of this job, not an output", p.Dst)
+		} else if ok {
+			dst = l.Target
+		}
+		j.CopyOut = append(j.CopyOut, Copy{Key: "copy_from_container", Src: p.Src, Dst: dst})
+	}
+	logFile := func(name string) string {
+		if name == "" {
+			return ""
+		}
+		if l, ok := byName[name]; ok && l.Output {
+			return l.Target
+		}
+		return filepath.Join(in.Dir, filepath.FromSlash(name))
+	}
+	j.Logs = Logs{Stdout: logFile(c.StdoutFile), Stderr: logFile(c.StderrFile)}
+
+	f := first(c.FractionDoneFile, defaultFraction)
+	switch rel, ok := strings.CutPrefix(f, slotMount+"/"); {
+	case path.IsAbs(f) && slotMount != "" && ok:
+		j.Progress.File = rel
+	case path.IsAbs(f):
+		j.Progress.ContainerFile = f
+	case slotMount != "":
+		j.Progress.File = f
+	}
+	if c.Checkpoint.File != "" && (c.Checkpoint.Method == "" || c.Checkpoint.Method == "auto" || c.Checkpoint.Method == "app") {
+		if slotMount == "" {
+			return c.Errorf("checkpoint.file", "the slot isn't mounted, so the job can't write %q there", c.Checkpoint.File)
+		}
+		j.Checkpoint.Method, j.Checkpoint.File = "app", c.Checkpoint.File
+	}
+	return nil
+}
+
+// asFiles reports whether linked inputs are shown to the job as the files they stand for.
+func asFiles(c *Config) bool {
+	if c.Links != "" {
+		return c.Links == "files"
+	}
+	return c.ProjectDirMount == ""
+}
+
+// copyTarget is the container path of a file copied in: a dst that ends with "/" is a directory.
+func copyTarget(p CopyPair) string {
+	if strings.HasSuffix(p.Dst, "/") {
+		return path.Join(p.Dst, path.Base(p.Src))
+	}
+	return p.Dst
+}
+
+func planImage(in Input, signed bool) (Image, error) {
+	c := in.Config
+	im := Image{LockDir: first(in.LockDir, in.ProjectDir)}
+	build := Source{
+		Name:       first(c.ImageName, ImageName(in.Init, in.Dir, signed)),
+		Dockerfile: in.Dockerfile,
+		Build:      &c.Build,
+		Keep:       c.ImageName != "",
+		Fixed:      c.ImageName != "",
+	}
+	archive := func(name string) (Source, error) {
+		host := filepath.Join(in.Dir, filepath.FromSlash(name))
+		for _, l := range in.Links {
+			if l.Name == name {
+				host = l.Target
+			}
+		}
+		// A physical name is never reused for other bytes (tools/update_versions and
+		// tools/stage_file of BOINC refuse it), so it is an identity.
+		tag := "boinc_archive_" + shortHash(host)
+		if in.Init != nil {
+			tag = imageChars("boinc", projectName(in.Init), "archive", filepath.Base(host))
+		}
+		return Source{Name: tag, Archive: host}, nil
+	}
+	for _, choice := range append(slices.Clone(c.Images), ImageChoice{Archive: c.ImageArchive}, ImageChoice{Image: c.Image}) {
+		switch {
+		case choice.Archive != "":
+			s, err := archive(choice.Archive)
+			if err != nil {
+				return Image{}, err
+			}
+			im.Sources = append(im.Sources, s)
+		case choice.Image != "":
+			im.Sources = append(im.Sources, Source{Name: choice.Image, Pull: true})
+		}
+	}
+	switch {
+	case len(im.Sources) > 0 && c.ImageName == "":
+		return im, nil
+	case in.HasDockerfile:
+		im.Sources = append(im.Sources, build)
+	case c.ImageName != "":
+		im.Sources = append(im.Sources, Source{Name: c.ImageName, Pull: true, Keep: true})
+	default:
+		return Image{}, &ConfigError{File: in.Dockerfile, Problem: "no such file in the slot, and job.toml names no image",
+			Hint: "add a Dockerfile, or one of the keys image, image_archive, image_name"}
+	}
+	return im, nil
+}
+
+func planUser(in Input, slotMounted bool) User {
+	c := in.Config
+	switch u := first(c.Create.User, c.User); {
+	case u == "image":
+		return User{Mode: "image"}
+	case u != "" && u != "auto":
+		return User{Mode: "fixed", Fixed: u}
+	case !slotMounted || in.Host.UID < 0:
+		return User{Mode: "image"} // nothing of the host's is written by the container itself
+	default:
+		return User{Mode: "auto", UID: in.Host.UID, GID: in.Host.GID}
+	}
+}
+
+func network(c *Config, p Policy, signed bool) string {
+	n := first(c.Create.Network, c.Network)
+	switch {
+	case p.Network == "none":
+		return "none"
+	case n != "":
+		return n
+	case signed:
+		return "bridge"
+	default:
+		return "none"
+	}
+}
+
+// nthreads is how many processors the job may use: what the client's --nthreads says, else what it
+// budgets.
+func nthreads(in Input) float64 {
+	n := option(in.Args, "--nthreads")
+	switch {
+	case len(n) > 0 && n[len(n)-1] > 0:
+		return float64(n[len(n)-1])
+	case in.Init != nil && in.Init.NCPUs >= 1:
+		return in.Init.NCPUs
+	case in.Init != nil:
+		return 1 // a job that is budgeted less, such as a GPU job, may still use one
+	default:
+		return float64(max(in.Host.CPUs, 1))
+	}
+}
+
+// planGPU finds the device that BOINC assigned: never another, never all.
+func planGPU(in Input) (*GPUGrant, error) {
+	vendor, indexes := "nvidia", option(in.Args, "--device")
+	if d := in.Init; d != nil {
+		switch d.GPUType {
+		case "NVIDIA":
+		case "":
+			return nil, in.Config.Errorf("use_gpu", "BOINC assigned no GPU to this job: its plan class must ask for one")
+		default:
+			return nil, in.Config.Errorf("use_gpu", "GPUs of type %q can't be given to a container by this version", d.GPUType)
+		}
+		if len(indexes) == 0 && d.GPUDeviceNum >= 0 {
+			indexes = []int{d.GPUDeviceNum}
+		}
+	}
+	if len(indexes) == 0 {
+		if in.Init != nil {
+			return nil, in.Config.Errorf("use_gpu", "BOINC assigned no GPU to this job: its plan class must ask for one")
+		}
+		indexes = []int{0}
+	}
+	g := &GPUGrant{Vendor: vendor, Indexes: indexes}
+	for _, i := range indexes {
+		device := strconv.Itoa(i)
+		for _, have := range in.Host.GPUs {
+			if have.Index == i && have.UUID != "" {
+				device = have.UUID
+			}
+		}
+		if len(in.Host.GPUs) > 0 && device == strconv.Itoa(i) {
+			return nil, fmt.Errorf("%w: BOINC assigned device %d, and this host has %d", ErrNoGPU, i, len(in.Host.GPUs))
+		}
+		g.Devices = append(g.Devices, device)
+	}
+	return g, nil
+}
+
+func labels(in Input) map[string]string {
+	l := map[string]string{LabelWrapper: "1", LabelSlot: in.Dir, LabelDataDir: in.Dir}
+	if d := in.Init; d != nil {
+		l[LabelDataDir] = d.BoincDir
+		l[LabelProject] = projectName(d)
+		l[LabelApp] = d.AppName
+		l[LabelResult] = d.ResultName
+		l[LabelWorkunit] = d.WUName
+	}
+	return l
+}
+
+// later lists what is asked for and not there yet. A job that needs it ends with a clear message
+// instead of running without.
+func later(c *Config) []Later {
+	var list []Later
+	add := func(key string, asked bool, format string, args ...any) {
+		if asked {
+			e := c.Errorf(key, format, args...)
+			e.Hint = "a newer docker_wrapper may"
+			list = append(list, Later{Err: e, Why: e.Error()})
+		}
+	}
+	cp := c.Checkpoint
+	add("checkpoint.method", cp.Method == "engine", "this version can't checkpoint through the engine")
+	add("checkpoint.signal", cp.Signal != "", "this version can't ask for checkpoints by a signal")
+	add("checkpoint.copy", len(cp.Copy) > 0, "this version can't save checkpoints out of the container")
+	return list
+}
+
+func first(names ...string) string {
+	for _, n := range names {
+		if n != "" {
+			return n
+		}
+	}
+	return ""
+}
