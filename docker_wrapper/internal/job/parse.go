@@ -1,0 +1,1176 @@
+package job
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
+	"github.com/docker/go-units"
+)
+
+const (
+	maxConfigBytes = 1 << 20
+	maxNesting     = 32  // brackets and dotted parts; the parser's recursion has no limit of its own
+	maxMistakes    = 50  // of each kind; nobody reads more, and the file may be no job.toml at all
+	maxSeconds     = 1e9 // about 31 years
+	maxBytes       = 1 << 46
+	minMemoryBytes = 6 << 20 // docker refuses less: runconfig's linuxMinMemory in moby's daemon/daemon_unix.go
+	maxPids        = 1 << 22 // PID_MAX_LIMIT in linux's include/linux/threads.h
+	maxID          = 1<<31 - 1
+)
+
+// KeyInfo describes one key of job.toml, for people.
+type KeyInfo struct {
+	Name    string // tables as "checkpoint.file"; "env.*" stands for any name
+	Type    string
+	Default string // "" if there is none
+	Meaning string
+}
+
+type key struct {
+	KeyInfo
+	read func(*Config, value)
+}
+
+// Keys lists every key that job.toml may have, in the order of the manual.
+func Keys() []KeyInfo {
+	var infos []KeyInfo
+	for _, k := range keys() {
+		infos = append(infos, k.KeyInfo)
+	}
+	return infos
+}
+
+// keys is a function, as a variable would refer to itself through the readers.
+func keys() []key {
+	return []key{
+		{KeyInfo{"slot_dir_mount", "string", "", "mount the slot directory here"},
+			func(c *Config, v value) { scalar(v, &c.SlotDirMount, mountPoint) }},
+		{KeyInfo{"project_dir_mount", "string", "", "mount the project directory here, read-only but for this job's output files"},
+			func(c *Config, v value) { scalar(v, &c.ProjectDirMount, mountPoint) }},
+		{KeyInfo{"copy_to_container", "array of {src, dst}", "", "copy slot files into the container before the start"},
+			func(c *Config, v value) { c.CopyToContainer = v.pairs(slotName, copyInto) }},
+		{KeyInfo{"copy_from_container", "array of {src, dst}", "", "copy container paths to names in the slot after exit 0"},
+			func(c *Config, v value) { c.CopyFromContainer = v.pairs(copySource, slotName) }},
+		{KeyInfo{"workdir", "string", "/app", "mount the slot here if neither slot_dir_mount nor a copy list is given"},
+			func(c *Config, v value) { scalar(v, &c.Workdir, containerPath) }},
+		{KeyInfo{"links", `"files" or "links"`, "files without project_dir_mount", "show each linked input as the file itself, or leave link files as they are"},
+			func(c *Config, v value) { scalar(v, &c.Links, oneOf("files", "links")) }},
+
+		{KeyInfo{"image_name", "string", "", "use this image name and keep the image after the job"},
+			func(c *Config, v value) { scalar(v, &c.ImageName, imageReference) }},
+		{KeyInfo{"image", "string", "", "image to pull if absent, best with its digest"},
+			func(c *Config, v value) { scalar(v, &c.Image, imageReference) }},
+		{KeyInfo{"image_archive", "string", "", "logical name of an image archive to load if absent"},
+			func(c *Config, v value) { scalar(v, &c.ImageArchive, slotName) }},
+		{KeyInfo{"images", "array of string, {image} or {archive}", "", "alternatives; the first that is present or can be had wins"},
+			func(c *Config, v value) { c.Images = v.images() }},
+		{KeyInfo{"build_args", "string, array of string or table", "", "options as for docker build, or a table of build arguments"},
+			func(c *Config, v value) { c.Build = v.buildArgs() }},
+
+		{KeyInfo{"entrypoint", "array of string", "the image's", "override the entry point"},
+			func(c *Config, v value) { c.Entrypoint = each(v, anyString) }},
+		{KeyInfo{"command", "array of string", "the image's", "override the command"},
+			func(c *Config, v value) { c.Command = each(v, anyString) }},
+		{KeyInfo{"env.*", "string", "", "an environment variable; may use $NTHREADS, $GPU_DEVICE_NUM, $PROJECT_DIR, $SLOT_DIR"},
+			func(c *Config, v value) { v.environment(c) }},
+		{KeyInfo{"use_gpu", "bool", "false", "give the container the GPU that BOINC assigned"},
+			func(c *Config, v value) { v.boolean(&c.UseGPU) }},
+		{KeyInfo{"network", `"bridge" or "none"`, "bridge for signed jobs, else none", "what the container sees of the network"},
+			func(c *Config, v value) { scalar(v, &c.Network, oneOf("bridge", "none")) }},
+		{KeyInfo{"mount", "array of string", "", "mounts, each as for docker's -v"},
+			func(c *Config, v value) { c.Mounts = each(v, parseBind) }},
+		{KeyInfo{"portmap", "array of string", "", "ports, each as for docker's -p"},
+			func(c *Config, v value) { c.Ports = each(v, parsePort) }},
+		{KeyInfo{"web_graphics_guest_port", "int", "", "port of the container's web graphics; the client is told where to find it"},
+			func(c *Config, v value) {
+				if n, ok := v.integer(0, 65535); ok {
+					c.WebGraphicsGuestPort = int(n)
+				}
+			}},
+		{KeyInfo{"create_args", "string or array of string", "", "options as for docker create"},
+			func(c *Config, v value) { c.Create = v.createArgs() }},
+		{KeyInfo{"user", `"auto", "image" or "UID[:GID]"`, "auto", "who runs in the container; auto: files in the slot end up owned by BOINC's user"},
+			func(c *Config, v value) { scalar(v, &c.User, userID) }},
+		{KeyInfo{"memory", "size", "the workunit's memory bound and a margin", "hard limit"},
+			func(c *Config, v value) { v.size(&c.Memory, minMemoryBytes) }},
+		{KeyInfo{"shm_size", "size", "64m", "size of /dev/shm"},
+			func(c *Config, v value) { v.size(&c.ShmSize, 1) }},
+		{KeyInfo{"pids", "int", "512 or more", "limit of processes and threads"},
+			func(c *Config, v value) {
+				if n, ok := v.integer(1, maxPids); ok {
+					c.Pids = n
+				}
+			}},
+		{KeyInfo{"time_limit", "seconds", "", "running time; suspended time isn't counted"},
+			func(c *Config, v value) { v.seconds(&c.TimeLimit) }},
+		{KeyInfo{"stdout_file", "string", "", "slot file for the container's output; without it, stderr.txt"},
+			func(c *Config, v value) { scalar(v, &c.StdoutFile, slotName) }},
+		{KeyInfo{"stderr_file", "string", "", "slot file for the container's error output; without it, stderr.txt"},
+			func(c *Config, v value) { scalar(v, &c.StderrFile, slotName) }},
+		{KeyInfo{"fraction_done_file", "string", "fraction_done", "slot file or container path that holds one number from 0 to 1"},
+			func(c *Config, v value) { scalar(v, &c.FractionDoneFile, slotNameOrContainerPath) }},
+		{KeyInfo{"verbose", "0, 1 or 2", "1", "log errors; changes of state; every call"},
+			func(c *Config, v value) {
+				if n, ok := v.integer(0, 2); ok {
+					c.Verbose = int(n)
+				}
+			}},
+		{KeyInfo{"append_cmdline_args", "bool", "false", "append the job's command-line arguments to command"},
+			func(c *Config, v value) { v.boolean(&c.AppendCmdlineArgs) }},
+
+		{KeyInfo{"checkpoint_period", "seconds", "the user's preference", "how often to checkpoint"},
+			func(c *Config, v value) { v.seconds(&c.CheckpointPeriod) }},
+		{KeyInfo{"checkpoint.method", `"auto", "app", "engine" or "none"`, "auto", "who saves the state: the application itself, or the engine"},
+			func(c *Config, v value) { scalar(v, &c.Checkpoint.Method, oneOf("auto", "app", "engine", "none")) }},
+		{KeyInfo{"checkpoint.file", "string", "", "slot file whose change is a checkpoint"},
+			func(c *Config, v value) { scalar(v, &c.Checkpoint.File, slotName) }},
+		{KeyInfo{"checkpoint.signal", "string", "", "sent each period to ask for a checkpoint"},
+			func(c *Config, v value) { v.signal(&c.Checkpoint.Signal, catchable) }},
+		{KeyInfo{"checkpoint.timeout", "seconds", "60", "how long to wait for a checkpoint"},
+			func(c *Config, v value) { v.seconds(&c.Checkpoint.Timeout) }},
+		{KeyInfo{"checkpoint.copy", "array of {src, dst}", "", "container files to save in the slot at each checkpoint and to put back into a fresh container"},
+			func(c *Config, v value) { c.Checkpoint.Copy = v.pairs(copySource, slotName) }},
+		{KeyInfo{"on_quit", `"auto", "pause" or "stop"`, "auto", "what becomes of the container when the client quits"},
+			func(c *Config, v value) { scalar(v, &c.OnQuit, oneOf("auto", "pause", "stop")) }},
+		{KeyInfo{"stop_signal", "string", "the image's", "asks the container to stop"},
+			func(c *Config, v value) { v.signal(&c.StopSignal, parseSignal) }},
+		{KeyInfo{"stop_timeout", "seconds", "10", "how long a stop may take before the container is killed"},
+			func(c *Config, v value) { v.seconds(&c.StopTimeout) }},
+	}
+}
+
+// ParseConfig reads job.toml; nil is a missing file and gives the defaults. Messages call the
+// file name, or job.toml if that is empty.
+//
+// The error joins a *[ConfigError] for every mistake, in the order of the file; a mistake of syntax
+// hides those behind it. Unknown keys are no error but Config.Warnings. With an error the Config is
+// not nil, but good for its File and Warnings only. More than 50 mistakes of a kind are not shown.
+func ParseConfig(name string, data []byte) (*Config, error) {
+	if name == "" {
+		name = "job.toml"
+	}
+	c := &Config{File: name, Verbose: 1, at: map[string]position{}}
+	r := &reader{config: c, text: strings.TrimPrefix(string(data), "\ufeff")}
+	root := r.decode()
+	if root != nil {
+		r.readAll(root)
+	}
+	inFileOrder(c.Warnings)
+	if len(r.mistakes) == 0 {
+		return c, nil
+	}
+	inFileOrder(r.mistakes)
+	errs := make([]error, len(r.mistakes))
+	for i, e := range r.mistakes {
+		errs[i] = e
+	}
+	return c, errors.Join(errs...)
+}
+
+func inFileOrder(es []*ConfigError) {
+	slices.SortStableFunc(es, func(a, b *ConfigError) int {
+		if a.Line != b.Line {
+			return a.Line - b.Line
+		}
+		return a.Col - b.Col
+	})
+}
+
+// reader reads one file.
+type reader struct {
+	config   *Config
+	text     string // without byte order mark
+	places   places
+	mistakes []*ConfigError
+
+	// The last position asked for: as questions come nearly in the order of the file, counting goes
+	// on from here and is done once over.
+	offset int
+	here   position
+}
+
+// position counts lines and characters, both from 1; a tab is one character.
+func (r *reader) position(offset int) position {
+	offset = max(0, min(offset, len(r.text)))
+	if offset < r.offset || r.here.line == 0 {
+		r.offset, r.here = 0, position{1, 1}
+	}
+	for part := r.text[r.offset:offset]; ; {
+		line, rest, more := strings.Cut(part, "\n")
+		if !more {
+			r.here.col += utf8.RuneCountInString(line)
+			break
+		}
+		r.here = position{r.here.line + 1, 1}
+		part = rest
+	}
+	r.offset = offset
+	return r.here
+}
+
+func (r *reader) mistake(p position, key, hint, format string, args ...any) {
+	if len(r.mistakes) < maxMistakes {
+		r.mistakes = append(r.mistakes, &ConfigError{r.config.File, p.line, p.col, key, fmt.Sprintf(format, args...), hint})
+	}
+}
+
+func (r *reader) warn(p position, key, hint, format string, args ...any) {
+	if w := &r.config.Warnings; len(*w) < maxMistakes {
+		*w = append(*w, &ConfigError{r.config.File, p.line, p.col, key, fmt.Sprintf(format, args...), hint})
+	}
+}
+
+// decode gives nil after a mistake of syntax.
+func (r *reader) decode() map[string]any {
+	if len(r.text) > maxConfigBytes {
+		r.mistake(position{}, "", "", "is larger than 1 MiB")
+		return nil
+	}
+	if offset, problem, hint := badText(r.text); problem != "" {
+		r.mistake(r.position(offset), "", hint, "%s", problem)
+		return nil
+	}
+	r.places = locate(r.text)
+	root := map[string]any{}
+	if err := unmarshal(r.text, &root); err != nil {
+		r.syntax(err)
+		return nil
+	}
+	return root
+}
+
+// unmarshal makes an error of a panic: the parser panics with what it takes for its own bugs.
+func unmarshal(text string, v any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	return toml.Unmarshal([]byte(text), v)
+}
+
+func (r *reader) syntax(err error) {
+	var pe toml.ParseError
+	if !errors.As(err, &pe) {
+		r.mistake(position{}, "", "", "%s", err)
+		return
+	}
+	if d := r.places.twice; strings.Contains(pe.Message, "already") && d.path != "" {
+		r.mistake(r.position(d.second), d.path, fmt.Sprintf("first on line %d", r.position(d.first).line), "written twice")
+		return
+	}
+	problem := strings.TrimSuffix(pe.Message, " instead")
+	if first, rest, _ := strings.Cut(problem, " "); first == "Key" || first == "Invalid" {
+		problem = strings.ToLower(first) + " " + rest
+	}
+	var hint string
+	if word, ok := strings.CutPrefix(problem, "expected value but found \""); ok {
+		switch word = strings.TrimSuffix(word, `"`); strings.ToLower(word) {
+		case "true", "yes", "on":
+			hint = "write true"
+		case "false", "no", "off":
+			hint = "write false"
+		default:
+			hint = "strings stand in quotes"
+		}
+	}
+	// Position's own line and column are wrong near the start of a line; its offset is right.
+	r.mistake(r.position(pe.Position.Start), "", hint, "%s", problem)
+}
+
+// badText finds what no TOML file may contain, and nesting that only an attack needs.
+func badText(text string) (offset int, problem, hint string) {
+	if strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") {
+		return 0, "is UTF-16", "save it as UTF-8"
+	}
+	for i, c := range text {
+		switch {
+		case c == utf8.RuneError && !strings.HasPrefix(text[i:], "\ufffd"):
+			return i, fmt.Sprintf("byte 0x%02x is not UTF-8", text[i]), "save it as UTF-8"
+		case c == '\t' || c == '\n' || c == '\r' && strings.HasPrefix(text[i:], "\r\n"):
+		case c < ' ' || c == 0x7f:
+			return i, fmt.Sprintf("control byte 0x%02x", c), ""
+		}
+	}
+	depth, dots := 0, 0
+	for i := 0; i < len(text); {
+		next := i + 1
+		switch text[i] {
+		case '#':
+			next = i + lineLen(text[i:])
+		case '"', '\'':
+			next = i + stringLen(text[i:])
+		case '[', '{':
+			depth, dots = depth+1, 0
+		case ']', '}':
+			depth, dots = max(0, depth-1), 0
+		case '.':
+			dots++
+		case ',', '=', '\n':
+			dots = 0
+		}
+		if depth > maxNesting || dots > maxNesting {
+			return i, "is nested too deeply", ""
+		}
+		i = next
+	}
+	return 0, "", ""
+}
+
+// readAll reads the keys in the order of the file.
+func (r *reader) readAll(root map[string]any) {
+	known, tables := map[string]key{}, map[string]bool{}
+	for _, k := range keys() {
+		known[k.Name] = k
+		if table, _, ok := strings.Cut(k.Name, "."); ok {
+			tables[table] = true
+		}
+	}
+	var read func(value, string)
+	read = func(v value, name string) {
+		k, ok := known[name]
+		switch {
+		case ok:
+			r.config.at[v.key] = v.position()
+			k.read(r.config, v)
+		case tables[name]:
+			r.config.at[v.key] = v.position()
+			for _, sub := range v.fields() {
+				n := sub.key
+				if _, any := known[name+".*"]; any {
+					n = name + ".*"
+				}
+				read(sub, n)
+			}
+		default:
+			r.warn(v.position(), v.key, suggestKey(name), "unknown key")
+		}
+	}
+	for _, v := range (value{reader: r, v: root}).fields() {
+		read(v, v.key)
+	}
+}
+
+// value is one value of the file and where it stands.
+type value struct {
+	*reader
+	key  string // for messages, such as "checkpoint.copy.dst"
+	path string // for places, such as "checkpoint.copy[2].dst"
+	v    any
+}
+
+func (v value) position() position { return v.reader.position(v.places.of(v.path).value) }
+
+func (v value) mistake(hint, format string, args ...any) {
+	v.reader.mistake(v.position(), v.key, hint, format, args...)
+}
+
+// bad reports err, which says what is wrong with text.
+func (v value) bad(text string, err error) {
+	var h *hinted
+	hint := ""
+	if errors.As(err, &h) {
+		hint = h.hint
+	}
+	v.mistake(hint, "%s: %s", quote(text), err)
+}
+
+func (v value) mistyped(want, hint string) {
+	v.mistake(hint, "want %s, got %s", want, typeName(v.v))
+}
+
+func typeName(v any) string {
+	switch v.(type) {
+	case string:
+		return "a string"
+	case int64:
+		return "an integer"
+	case float64:
+		return "a float"
+	case bool:
+		return "a bool"
+	case []any, []map[string]any:
+		return "an array"
+	case map[string]any:
+		return "a table"
+	case time.Time:
+		return "a date or time"
+	}
+	return fmt.Sprintf("%T", v)
+}
+
+// quote cuts what would flood the log.
+func quote(s string) string {
+	const most = 80
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return strconv.Quote(s)
+}
+
+// hinted is an error with the hint of a [ConfigError].
+type hinted struct{ problem, hint string }
+
+func (h *hinted) Error() string { return h.problem }
+
+func hint(h, format string, args ...any) error { return &hinted{fmt.Sprintf(format, args...), h} }
+
+// str gives a string that may become a file name or an environment variable.
+func (v value) str() (string, bool) {
+	s, ok := v.v.(string)
+	if !ok {
+		h := ""
+		switch x := v.v.(type) {
+		case int64, float64, bool:
+			h = fmt.Sprintf(`write "%v"`, x)
+		}
+		v.mistyped("a string", h)
+		return "", false
+	}
+	if strings.Contains(s, "\x00") {
+		v.mistake("", "%s: contains a NUL byte", quote(s))
+		return "", false
+	}
+	return s, true
+}
+
+// scalar sets *to if the value is a string that parse takes.
+func scalar[T any](v value, to *T, parse func(string) (T, error)) {
+	s, ok := v.str()
+	if !ok {
+		return
+	}
+	if s == "" {
+		v.mistake("leave the key out", "is empty")
+		return
+	}
+	t, err := parse(s)
+	if err != nil {
+		v.bad(s, err)
+		return
+	}
+	*to = t
+}
+
+// each reads an array of strings; it is nil only after a mistake.
+func each[T any](v value, parse func(string) (T, error)) []T {
+	h := ""
+	if s, ok := v.v.(string); ok {
+		h = "write [" + quote(s) + "]"
+	}
+	elements, ok := v.elements("an array of strings", h)
+	if !ok {
+		return nil
+	}
+	list := make([]T, 0, len(elements))
+	for _, e := range elements {
+		s, ok := e.str()
+		if !ok {
+			continue
+		}
+		t, err := parse(s)
+		if err != nil {
+			e.bad(s, err)
+			continue
+		}
+		list = append(list, t)
+	}
+	return list
+}
+
+func (v value) elements(want, hint string) ([]value, bool) {
+	var list []any
+	switch l := v.v.(type) {
+	case []any:
+		list = l
+	case []map[string]any: // [[key]]
+		for _, e := range l {
+			list = append(list, e)
+		}
+	default:
+		v.mistyped(want, hint)
+		return nil, false
+	}
+	values := make([]value, len(list))
+	for i, e := range list {
+		values[i] = value{v.reader, v.key, fmt.Sprintf("%s[%d]", v.path, i), e}
+	}
+	return values, true
+}
+
+// fields are those of a table, in the order of the file.
+func (v value) fields() []value {
+	t, ok := v.v.(map[string]any)
+	if !ok {
+		v.mistyped("a table", "")
+		return nil
+	}
+	var fields []value
+	for _, k := range slices.Sorted(maps.Keys(t)) {
+		fields = append(fields, value{v.reader, joinKey(v.key, k), joinKey(v.path, k), t[k]})
+	}
+	slices.SortStableFunc(fields, func(a, b value) int { return v.places.of(a.path).key - v.places.of(b.path).key })
+	return fields
+}
+
+// members are a table's fields by name; unknown ones are warned of.
+func (v value) members(known ...string) map[string]value {
+	m := map[string]value{}
+	for _, f := range v.fields() {
+		name := f.key[len(v.key)+1:]
+		if !slices.Contains(known, name) {
+			v.warn(f.position(), f.key, didYouMean(nearest(name, known)), "unknown key")
+			continue
+		}
+		m[name] = f
+	}
+	return m
+}
+
+func (v value) boolean(to *bool) {
+	b, ok := v.v.(bool)
+	if !ok {
+		h := ""
+		switch strings.ToLower(fmt.Sprint(v.v)) {
+		case "true", "yes", "on", "1":
+			h = "write true"
+		case "false", "no", "off", "0":
+			h = "write false"
+		}
+		v.mistyped("a bool", h)
+		return
+	}
+	*to = b
+}
+
+func (v value) integer(least, most int64) (int64, bool) {
+	n, ok := v.v.(int64)
+	if !ok {
+		h := ""
+		if s, ok := v.v.(string); ok {
+			if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= least && n <= most {
+				h = fmt.Sprintf("write %d", n)
+			}
+		}
+		v.mistyped("an integer", h)
+		return 0, false
+	}
+	if n < least || n > most {
+		v.mistake("", "%d: want %d to %d", n, least, most)
+		return 0, false
+	}
+	return n, true
+}
+
+func (v value) seconds(to *time.Duration) {
+	var s float64
+	switch x := v.v.(type) {
+	case int64:
+		s = float64(x)
+	case float64:
+		s = x
+	default:
+		h := ""
+		if text, ok := x.(string); ok {
+			if d, err := time.ParseDuration(text); err == nil && d > 0 {
+				h = fmt.Sprintf("write %v", d.Seconds())
+			} else if n, err := strconv.ParseFloat(text, 64); err == nil && n > 0 {
+				h = fmt.Sprintf("write %v", n)
+			}
+		}
+		v.mistyped("a number of seconds", h)
+		return
+	}
+	d := time.Duration(math.Round(s * float64(time.Second)))
+	if math.IsNaN(s) || s <= 0 || s > maxSeconds || d <= 0 {
+		v.mistake("", "%v: want seconds, more than 0 and at most %d", v.v, int64(maxSeconds))
+		return
+	}
+	*to = d
+}
+
+func (v value) size(to *int64, least int64) {
+	var n int64
+	switch x := v.v.(type) {
+	case int64:
+		n = x
+		if n > 0 && n < least {
+			v.mistake(fmt.Sprintf("a number alone is bytes; write \"%dm\"", n), "%d: want at least %s", n, units.BytesSize(float64(least)))
+			return
+		}
+		if n < 1 || n > maxBytes {
+			v.mistake("", "%d: want more than 0 and at most %s", n, units.BytesSize(maxBytes))
+			return
+		}
+	case string:
+		s, ok := v.str()
+		if !ok {
+			return
+		}
+		var err error
+		if n, err = parseSize(s, least); err != nil {
+			v.bad(s, err)
+			return
+		}
+	default:
+		v.mistyped(`a size such as "512m"`, "")
+		return
+	}
+	*to = n
+}
+
+func (v value) signal(to *string, parse func(string) (string, error)) {
+	if n, ok := v.v.(int64); ok {
+		v.v = strconv.FormatInt(n, 10)
+	}
+	scalar(v, to, parse)
+}
+
+// pairs reads a copy list.
+func (v value) pairs(src, dst func(string) (string, error)) []CopyPair {
+	const example = `write [{src = "…", dst = "…"}]`
+	elements, ok := v.elements("an array of {src, dst}", example)
+	if !ok {
+		return nil
+	}
+	var pairs []CopyPair
+	seen := map[string]bool{}
+	for _, e := range elements {
+		if _, ok := e.v.(map[string]any); !ok {
+			e.mistyped("a table {src, dst}", "")
+			continue
+		}
+		m := e.members("src", "dst")
+		var p CopyPair
+		for _, end := range []struct {
+			name  string
+			to    *string
+			parse func(string) (string, error)
+		}{{"src", &p.Src, src}, {"dst", &p.Dst, dst}} {
+			f, ok := m[end.name]
+			if !ok {
+				e.mistake("", "%s is missing", end.name)
+				continue
+			}
+			scalar(f, end.to, end.parse)
+		}
+		if p.Src == "" || p.Dst == "" {
+			continue
+		}
+		if strings.HasSuffix(p.Dst, "/") {
+			p.Dst += path.Base(p.Src)
+		}
+		if seen[p.Dst] {
+			m["dst"].mistake("", "%s: is the dst of two copies", quote(p.Dst))
+			continue
+		}
+		seen[p.Dst] = true
+		pairs = append(pairs, p)
+	}
+	return pairs
+}
+
+func (v value) images() []ImageChoice {
+	elements, ok := v.elements("an array of images", "")
+	if !ok {
+		return nil
+	}
+	var images []ImageChoice
+	for _, e := range elements {
+		var choice ImageChoice
+		switch e.v.(type) {
+		case string:
+			scalar(e, &choice.Image, imageReference)
+		case map[string]any:
+			m := e.members("image", "archive")
+			image, hasImage := m["image"]
+			archive, hasArchive := m["archive"]
+			switch {
+			case hasImage == hasArchive:
+				e.mistake("", "want either image or archive")
+			case hasImage:
+				scalar(image, &choice.Image, imageReference)
+			default:
+				scalar(archive, &choice.Archive, slotName)
+			}
+		default:
+			e.mistyped("a string, {image} or {archive}", "")
+		}
+		if choice != (ImageChoice{}) {
+			images = append(images, choice)
+		}
+	}
+	return images
+}
+
+func (v value) environment(c *Config) {
+	name := unquoteKey(strings.TrimPrefix(v.key, "env."))
+	if err := checkEnvName(name); err != nil {
+		v.mistake("", "%s", err)
+		return
+	}
+	if _, ok := v.v.(string); !ok && isKey(name) {
+		v.mistyped("a string", name+" is a key of its own; write it above the first [table]")
+		return
+	}
+	s, ok := v.str()
+	if !ok {
+		return
+	}
+	if c.Env == nil {
+		c.Env = map[string]string{}
+	}
+	c.Env[name] = s
+}
+
+func anyString(s string) (string, error) { return s, nil }
+
+func oneOf(words ...string) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if slices.Contains(words, s) {
+			return s, nil
+		}
+		quoted := make([]string, len(words))
+		for i, w := range words {
+			quoted[i] = strconv.Quote(w)
+		}
+		last := len(words) - 1
+		return "", hint(didYouMean(nearest(s, words)), "want %s or %s", strings.Join(quoted[:last], ", "), quoted[last])
+	}
+}
+
+// containerPath takes an absolute path; a slash at its end is dropped.
+func containerPath(s string) (string, error) {
+	if !strings.HasPrefix(s, "/") {
+		return "", errors.New("want an absolute path in the container")
+	}
+	if escapes(s[1:]) {
+		return "", errors.New("is outside the container's root")
+	}
+	clean := path.Clean(s)
+	if s != clean && s != clean+"/" {
+		return "", hint("write "+quote(clean), "want a path without \"..\", \".\" and \"//\"")
+	}
+	return clean, nil
+}
+
+// escapes reports whether a relative path leaves the directory it starts in.
+func escapes(s string) bool {
+	clean := path.Clean(s)
+	if clean == ".." || strings.HasPrefix(clean, "../") {
+		return true
+	}
+	depth := 0
+	for part := range strings.SplitSeq(s, "/") {
+		switch part {
+		case "", ".":
+		case "..":
+			if depth--; depth < 0 {
+				return true
+			}
+		default:
+			depth++
+		}
+	}
+	return false
+}
+
+func mountPoint(s string) (string, error) {
+	p, err := containerPath(s)
+	if p == "/" {
+		return "", errors.New("would hide the whole image")
+	}
+	return p, err
+}
+
+// copyInto keeps the slash that says "into this directory".
+func copyInto(s string) (string, error) {
+	p, err := containerPath(s)
+	if err == nil && strings.HasSuffix(s, "/") && p != "/" {
+		p += "/"
+	}
+	return p, err
+}
+
+func copySource(s string) (string, error) {
+	p, err := containerPath(s)
+	if p == "/" {
+		return "", errors.New("is the whole container")
+	}
+	return p, err
+}
+
+// slotName takes a path inside the slot that neither the client nor the wrapper owns.
+func slotName(s string) (string, error) {
+	switch {
+	case strings.HasPrefix(s, "/") || isDrive(s):
+		return "", errors.New("want a name in the slot, got an absolute path")
+	case strings.Contains(s, `\`):
+		return "", hint("write "+quote(strings.ReplaceAll(s, `\`, "/")), "contains a backslash")
+	case strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f }):
+		return "", errors.New("contains a control character")
+	case escapes(s):
+		return "", errors.New("is outside the slot")
+	case path.Clean(s) == ".":
+		return "", errors.New("want a name in the slot, got the slot itself")
+	case path.Clean(s) != s:
+		return "", hint("write "+quote(path.Clean(s)), "want a path without \"..\", \".\" and \"//\"")
+	case reserved(s):
+		return "", errors.New("is a file of BOINC's or the wrapper's own")
+	}
+	return s, nil
+}
+
+func slotNameOrContainerPath(s string) (string, error) {
+	if strings.HasPrefix(s, "/") {
+		return copySource(s)
+	}
+	return slotName(s)
+}
+
+func isDrive(s string) bool {
+	return len(s) >= 2 && s[1] == ':' && (s[0]|0x20 >= 'a' && s[0]|0x20 <= 'z')
+}
+
+func userID(s string) (string, error) {
+	if s == "auto" || s == "image" {
+		return s, nil
+	}
+	uid, gid, both := strings.Cut(s, ":")
+	for _, id := range []string{uid, gid} {
+		n, err := strconv.ParseUint(id, 10, 64)
+		if id == gid && !both {
+			break
+		}
+		if err != nil || n > maxID || id[0] == '+' {
+			return "", errors.New(`want "auto", "image" or numbers UID[:GID]`)
+		}
+	}
+	return s, nil
+}
+
+// place is where a key and its value begin, in bytes.
+type place struct{ key, value, end int }
+
+// places says where everything in a TOML file stands, which the parser doesn't tell: by path,
+// such as `checkpoint.copy[2].dst`.
+type places struct {
+	at    map[string]place
+	twice struct {
+		path          string
+		first, second int
+	} // the first key that is written twice
+}
+
+// of gives the place of a path, or of what it is part of.
+func (p places) of(path string) place {
+	for path != "" {
+		if at, ok := p.at[path]; ok {
+			return at
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return place{}
+}
+
+func joinKey(parent, key string) string {
+	bare := key != "" && !strings.ContainsFunc(key, func(c rune) bool {
+		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-')
+	})
+	if !bare {
+		key = strconv.Quote(key)
+	}
+	if parent == "" {
+		return key
+	}
+	return parent + "." + key
+}
+
+func unquoteKey(key string) string {
+	if s, err := strconv.Unquote(key); err == nil {
+		return s
+	}
+	return key
+}
+
+// locate walks over a file, of which the part before the first mistake of syntax is understood;
+// the rest may be nonsense, but does no harm.
+func locate(text string) places {
+	l := &locator{text: text, places: places{at: map[string]place{}}, count: map[string]int{}, defined: map[string]bool{}}
+	for l.blank("\n"); l.i < len(text); l.blank("\n") {
+		if text[l.i] != '[' {
+			start := l.i
+			l.pair(l.table)
+			if l.i == start {
+				l.i++
+			}
+			continue
+		}
+		l.i++
+		many := l.i < len(text) && text[l.i] == '['
+		if many {
+			l.i++
+		}
+		l.header(many)
+		for l.i < len(text) && (text[l.i] == ']' || text[l.i] == ' ' || text[l.i] == '\t') {
+			l.i++
+		}
+	}
+	return l.places
+}
+
+type locator struct {
+	text    string
+	i       int
+	table   string          // path of the last [header]
+	count   map[string]int  // elements of each [[header]] so far
+	defined map[string]bool // paths that may not come again
+	places
+}
+
+// blank skips white space and comments, and line breaks if asked to.
+func (l *locator) blank(newline string) {
+	for l.i < len(l.text) {
+		switch c := l.text[l.i]; {
+		case c == '#':
+			l.i += lineLen(l.text[l.i:])
+		case strings.IndexByte(" \t\r"+newline, c) >= 0:
+			l.i++
+		default:
+			return
+		}
+	}
+}
+
+// parts reads a dotted key.
+func (l *locator) parts() (keys []string, offset int) {
+	l.blank("")
+	offset = l.i
+	for l.i < len(l.text) {
+		l.blank("")
+		start := l.i
+		if l.i < len(l.text) && (l.text[l.i] == '"' || l.text[l.i] == '\'') {
+			l.i += stringLen(l.text[l.i:])
+			k := l.text[start:l.i]
+			if k[0] == '\'' {
+				keys = append(keys, strings.Trim(k, "'"))
+			} else {
+				keys = append(keys, unquoteKey(k))
+			}
+		} else {
+			for l.i < len(l.text) && strings.IndexByte(" \t\r\n.=#[]{},\"'", l.text[l.i]) < 0 {
+				l.i++
+			}
+			keys = append(keys, l.text[start:l.i])
+		}
+		l.blank("")
+		if l.i >= len(l.text) || l.text[l.i] != '.' {
+			break
+		}
+		l.i++
+	}
+	return keys, offset
+}
+
+// implied notes a table that is only named on the way to one of its keys.
+func (l *locator) implied(path string, offset int) {
+	if _, ok := l.at[path]; !ok {
+		l.at[path] = place{offset, offset, offset}
+	}
+}
+
+func (l *locator) written(path string, offset int) {
+	if l.defined[path] && l.twice.path == "" {
+		l.twice.path, l.twice.first, l.twice.second = path, l.at[path].key, offset
+	}
+	l.defined[path] = true
+	l.at[path] = place{offset, offset, offset}
+}
+
+func (l *locator) header(many bool) {
+	keys, offset := l.parts()
+	p := ""
+	for i, k := range keys {
+		p = joinKey(p, k)
+		last := i == len(keys)-1
+		n, isArray := l.count[p]
+		switch {
+		case last && many:
+			l.implied(p, offset)
+			l.count[p]++
+			p = fmt.Sprintf("%s[%d]", p, n)
+			l.at[p] = place{offset, offset, offset}
+		case isArray:
+			p = fmt.Sprintf("%s[%d]", p, n-1)
+		case last:
+			l.written(p, offset)
+		default:
+			l.implied(p, offset)
+		}
+	}
+	l.table = p
+}
+
+// pair reads KEY = VALUE of a table.
+func (l *locator) pair(table string) {
+	keys, offset := l.parts()
+	p := table
+	for i, k := range keys {
+		p = joinKey(p, k)
+		if i < len(keys)-1 {
+			l.implied(p, offset)
+		}
+	}
+	if l.i >= len(l.text) || l.text[l.i] != '=' {
+		return
+	}
+	l.written(p, offset)
+	l.i++
+	l.blank("")
+	at := l.at[p]
+	at.value = l.i
+	l.value(p)
+	at.end = l.i
+	l.at[p] = at
+}
+
+func (l *locator) value(p string) {
+	if l.i >= len(l.text) {
+		return
+	}
+	switch l.text[l.i] {
+	case '"', '\'':
+		l.i += stringLen(l.text[l.i:])
+	case '[':
+		l.sequence(']', func(i int) {
+			e, start := fmt.Sprintf("%s[%d]", p, i), l.i
+			l.value(e)
+			l.at[e] = place{start, start, l.i}
+		})
+	case '{':
+		l.sequence('}', func(int) { l.pair(p) })
+	default:
+		for l.i < len(l.text) && strings.IndexByte(",]}#\r\n", l.text[l.i]) < 0 {
+			l.i++
+		}
+	}
+}
+
+func (l *locator) sequence(end byte, element func(int)) {
+	l.i++
+	for i := 0; ; i++ {
+		l.blank("\n")
+		if l.i >= len(l.text) {
+			return
+		}
+		if l.text[l.i] == end {
+			l.i++
+			return
+		}
+		start := l.i
+		element(i)
+		l.blank("\n")
+		if l.i < len(l.text) && l.text[l.i] == ',' {
+			l.i++
+		}
+		if l.i == start {
+			l.i++ // nonsense
+		}
+	}
+}
+
+func lineLen(s string) int {
+	if i := strings.IndexByte(s, '\n'); i >= 0 {
+		return i
+	}
+	return len(s)
+}
+
+// stringLen is the length of the TOML string that s begins with, quotes included.
+func stringLen(s string) int {
+	q := s[:1]
+	triple := strings.Repeat(q, 3)
+	if !strings.HasPrefix(s, triple) {
+		for i := 1; i < len(s); i++ {
+			switch {
+			case s[i] == q[0]:
+				return i + 1
+			case s[i] == '\n':
+				return i
+			case s[i] == '\\' && q == `"`:
+				i++
+			}
+		}
+		return len(s)
+	}
+	for i := 3; i < len(s); i++ {
+		switch {
+		case strings.HasPrefix(s[i:], triple):
+			i += 3
+			for more := 0; more < 2 && i < len(s) && s[i] == q[0]; more++ { // quotes may stand before the end
+				i++
+			}
+			return i
+		case s[i] == '\\' && q == `"`:
+			i++
+		}
+	}
+	return len(s)
+}
+
+// inString finds byte n of the string value whose source is text[at.value:at.end]; where that can't
+// be told, it gives the value's beginning.
+func (r *reader) inString(at place, s string, n int) int {
+	source := r.text[at.value:at.end]
+	q := 1
+	if strings.HasPrefix(source, `"""`) || strings.HasPrefix(source, "'''") {
+		q = 3
+	}
+	if len(source) < 2*q {
+		return at.value
+	}
+	start, body := at.value+q, source[q:len(source)-q]
+	if q == 3 {
+		for _, newline := range []string{"\r\n", "\n"} {
+			if rest, ok := strings.CutPrefix(body, newline); ok {
+				start, body = start+len(newline), rest
+				break
+			}
+		}
+	}
+	if body == s {
+		return start + n
+	}
+	if q == 3 || source[0] != '"' {
+		return at.value
+	}
+	for i, seen := 0, 0; i < len(body); {
+		if seen >= n {
+			return start + i
+		}
+		width, bytes := 1, 1
+		if body[i] == '\\' && i+1 < len(body) {
+			width = 2
+			switch digits := map[byte]int{'x': 2, 'u': 4, 'U': 8}[body[i+1]]; {
+			case digits > 0 && i+2+digits <= len(body):
+				width += digits
+				c, err := strconv.ParseUint(body[i+2:i+width], 16, 32)
+				if err != nil {
+					return at.value
+				}
+				bytes = max(1, utf8.RuneLen(rune(c)))
+			}
+		}
+		i, seen = i+width, seen+bytes
+	}
+	return at.value
+}
