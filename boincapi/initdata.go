@@ -1,5 +1,12 @@
 package boincapi
 
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
 // InitData is what the client tells the app in init_data.xml, refreshed at each start and when
 // preferences change. Strings are bytes as the client wrote them: on Windows paths are in the ANSI
 // code page and mix separators.
@@ -246,4 +253,426 @@ type DayPrefs struct {
 	DayOfWeek                int
 	StartHour, EndHour       float64
 	NetStartHour, NetEndHour float64
+}
+
+// maxInitData is far more than any client writes; it keeps a broken file from filling the memory.
+const maxInitData = 16 << 20
+
+// ParseInitData reads an init_data.xml. It takes what BOINC's own reader takes, bare ampersands and
+// unknown elements included, and also the app_file list, which that one skips. A file that ends early is an error.
+func ParseInitData(r io.Reader) (InitData, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxInitData))
+	if err != nil {
+		return InitData{}, err
+	}
+	s := newScanner(b)
+	first, err := s.next()
+	if err == nil && first.tag && strings.Contains(first.text, "?xml") {
+		first, err = s.next()
+	}
+	if err != nil {
+		return InitData{}, fmt.Errorf("look for <app_init_data>: %w", err)
+	}
+	if !first.tag || first.text != "app_init_data" {
+		return InitData{}, errors.New("the first tag is not <app_init_data>")
+	}
+	d := InitData{
+		ShmKey: -1, GPUDeviceNum: -1, GPUOpenCLDevIndex: -1, FractionDoneEnd: 1,
+		ProcessPriority: -1, ProcessPrioritySpecial: -1,
+		ProxyInfo:   ProxyInfo{SOCKSServerPort: 80, HTTPServerPort: 80},
+		GlobalPrefs: defaultPrefs,
+	}
+	if err := s.block("app_init_data", d.fields()); err != nil {
+		return InitData{}, err
+	}
+	return d, nil
+}
+
+func (d *InitData) fields() fields {
+	return fields{
+		"major_version":            &d.MajorVersion,
+		"minor_version":            &d.MinorVersion,
+		"release":                  &d.Release,
+		"app_version":              &d.AppVersion,
+		"userid":                   &d.UserID,
+		"teamid":                   &d.TeamID,
+		"hostid":                   &d.HostID,
+		"app_name":                 &d.AppName,
+		"plan_class":               &d.PlanClass,
+		"symstore":                 &d.SymStore,
+		"acct_mgr_url":             &d.AcctMgrURL,
+		"project_preferences":      rawInto(&d.ProjectPreferences),
+		"team_name":                twiceInto(&d.TeamName),
+		"user_name":                twiceInto(&d.UserName),
+		"project_dir":              &d.ProjectDir,
+		"boinc_dir":                &d.BoincDir,
+		"authenticator":            &d.Authenticator,
+		"wu_name":                  &d.WUName,
+		"result_name":              &d.ResultName,
+		"shm_key":                  &d.ShmKey,
+		"comm_obj_name":            &d.CommObjName,
+		"slot":                     &d.Slot,
+		"client_pid":               &d.ClientPID,
+		"wu_cpu_time":              &d.WUCPUTime,
+		"starting_elapsed_time":    &d.StartingElapsedTime,
+		"using_sandbox":            &d.UsingSandbox,
+		"vm_extensions_disabled":   &d.VMExtensionsDisabled,
+		"user_total_credit":        &d.UserTotalCredit,
+		"user_expavg_credit":       &d.UserExpavgCredit,
+		"host_total_credit":        &d.HostTotalCredit,
+		"host_expavg_credit":       &d.HostExpavgCredit,
+		"resource_share_fraction":  &d.ResourceShareFraction,
+		"checkpoint_period":        &d.CheckpointPeriod,
+		"fraction_done_start":      &d.FractionDoneStart,
+		"fraction_done_end":        &d.FractionDoneEnd,
+		"gpu_type":                 &d.GPUType,
+		"gpu_device_num":           &d.GPUDeviceNum,
+		"gpu_opencl_dev_index":     &d.GPUOpenCLDevIndex,
+		"gpu_usage":                &d.GPUUsage,
+		"ncpus":                    &d.NCPUs,
+		"rsc_fpops_est":            &d.RscFpopsEst,
+		"rsc_fpops_bound":          &d.RscFpopsBound,
+		"rsc_memory_bound":         &d.RscMemoryBound,
+		"rsc_disk_bound":           &d.RscDiskBound,
+		"computation_deadline":     &d.ComputationDeadline,
+		"vbox_window":              &d.VboxWindow,
+		"no_priority_change":       &d.NoPriorityChange,
+		"process_priority":         &d.ProcessPriority,
+		"process_priority_special": &d.ProcessPrioritySpecial,
+		"host_info":                flatBlock(d.HostInfo.fields()),
+		"proxy_info":               blockOf(d.ProxyInfo.fields()),
+		"global_preferences":       blockOf(d.GlobalPrefs.fields()),
+		"app_file":                 appendText(&d.AppFiles),
+	}
+}
+
+// rawInto keeps what is between the tags as it is.
+func rawInto(p *string) element {
+	return func(s *scanner, tag string) (err error) {
+		if strings.HasSuffix(tag, "/") {
+			return nil
+		}
+		*p, err = s.rawUntil("</" + tag + ">")
+		return err
+	}
+}
+
+// twiceInto is for names that BOINC unescapes as any string, and then once more.
+func twiceInto(p *string) element {
+	return func(s *scanner, tag string) error {
+		val, ok, err := s.value(tag)
+		if ok {
+			*p = unescape(val.string())
+		}
+		return err
+	}
+}
+
+func appendText(list *[]string) element {
+	return func(s *scanner, tag string) error {
+		val, ok, err := s.value(tag)
+		if name := val.string(); ok && name != "" {
+			*list = append(*list, name)
+		}
+		return err
+	}
+}
+
+func blockOf(f fields) element {
+	return func(s *scanner, tag string) error { return s.block(tag, f) }
+}
+
+// flatBlock reads a block as BOINC reads host_info: what is within an unknown element counts as if
+// that were not there.
+func flatBlock(f fields) element {
+	return func(s *scanner, tag string) error {
+		return s.blockWith(tag, f, func(string) error { return nil })
+	}
+}
+
+// appendBlock reads one of several blocks of the same kind.
+func appendBlock[T any](list *[]T, of func(*T) fields) element {
+	return func(s *scanner, tag string) error {
+		var v T
+		err := s.block(tag, of(&v))
+		*list = append(*list, v)
+		return err
+	}
+}
+
+func (h *HostInfo) fields() fields {
+	wsl := blockOf(fields{"distro": appendBlock(&h.WSL, (*WSLDistro).fields)})
+	return fields{
+		"timezone":                 &h.Timezone,
+		"domain_name":              &h.DomainName,
+		"ip_addr":                  &h.IPAddr,
+		"host_cpid":                &h.CPID,
+		"p_ncpus":                  &h.NCPUs,
+		"p_vendor":                 &h.Vendor,
+		"p_model":                  &h.Model,
+		"p_features":               lowerInto(&h.Features),
+		"p_fpops":                  magnitudeInto(&h.FPOps),
+		"p_iops":                   magnitudeInto(&h.IOps),
+		"p_membw":                  magnitudeInto(&h.MemBW),
+		"p_calculated":             &h.Calculated,
+		"p_vm_extensions_disabled": &h.VMExtensionsDisabled,
+		"m_nbytes":                 &h.MemBytes,
+		"m_cache":                  &h.CacheBytes,
+		"m_swap":                   &h.SwapBytes,
+		"d_total":                  &h.DiskTotal,
+		"d_free":                   &h.DiskFree,
+		"os_name":                  &h.OSName,
+		"os_version":               &h.OSVersion,
+		"n_usable_coprocs":         &h.UsableCoprocs,
+		"wsl_available":            &h.HaveWSL,
+		"wsl": element(func(s *scanner, tag string) error {
+			h.HaveWSL = true
+			return wsl(s, tag)
+		}),
+		"docker_version":         &h.DockerVersion,
+		"docker_type":            &h.DockerType,
+		"docker_compose_version": &h.DockerComposeVersion,
+		"docker_compose_type":    &h.DockerComposeType,
+		"product_name":           &h.ProductName,
+		"mac_address":            &h.MACAddress,
+		"virtualbox_version":     &h.VirtualboxVersion,
+		"opencl_cpu_prop":        appendBlock(&h.OpenCLCPUs, (*OpenCLCPU).fields),
+		"coprocs": blockOf(fields{
+			"coproc_cuda":      coprocInto(&h.Coprocs, "NVIDIA"),
+			"coproc_ati":       coprocInto(&h.Coprocs, "ATI"),
+			"coproc_intel_gpu": coprocInto(&h.Coprocs, "intel_gpu"),
+			"coproc_apple_gpu": coprocInto(&h.Coprocs, "apple_gpu"),
+			"coproc":           coprocInto(&h.Coprocs, ""),
+		}),
+	}
+}
+
+func lowerInto(p *string) element {
+	return func(s *scanner, tag string) error {
+		err := s.store(p, tag)
+		*p = strings.ToLower(*p)
+		return err
+	}
+}
+
+func magnitudeInto(p *float64) element {
+	return func(s *scanner, tag string) error {
+		err := s.store(p, tag)
+		*p = max(*p, -*p)
+		return err
+	}
+}
+
+func (d *WSLDistro) fields() fields {
+	return fields{
+		"distro_name":            &d.DistroName,
+		"os_name":                &d.OSName,
+		"os_version":             &d.OSVersion,
+		"name":                   &d.OSName, // clients before 8.2
+		"version":                &d.OSVersion,
+		"wsl_version":            &d.WSLVersion,
+		"distro_version":         &d.DistroVersion,
+		"is_default":             &d.IsDefault,
+		"disallowed":             &d.Disallowed,
+		"libc_version":           &d.LibcVersion,
+		"docker_version":         &d.DockerVersion,
+		"docker_type":            &d.DockerType,
+		"docker_compose_version": &d.DockerComposeVersion,
+		"docker_compose_type":    &d.DockerComposeType,
+		"wsl_gpu":                appendBlock(&d.GPUs, (*WSLGPU).fields),
+	}
+}
+
+func (g *WSLGPU) fields() fields {
+	return fields{"name": &g.Name, "has_cuda": &g.HasCUDA, "has_opencl": &g.HasOpenCL}
+}
+
+func coprocInto(list *[]Coproc, kind string) element {
+	return func(s *scanner, tag string) error {
+		c := Coproc{Tag: strings.TrimSuffix(tag, "/"), Type: kind}
+		err := s.block(tag, c.fields())
+		*list = append(*list, c)
+		return err
+	}
+}
+
+func (c *Coproc) fields() fields {
+	return fields{
+		"type":                &c.Type,
+		"count":               &c.Count,
+		"name":                &c.Name,
+		"model":               &c.Name, // coproc_apple_gpu
+		"available_ram":       &c.AvailableRAM,
+		"peak_flops":          &c.PeakFlops,
+		"have_cuda":           &c.HaveCUDA,
+		"have_cal":            &c.HaveCAL,
+		"have_opencl":         &c.HaveOpenCL,
+		"have_metal":          &c.HaveMetal,
+		"cudaVersion":         &c.CUDAVersion,
+		"drvVersion":          &c.DrvVersion,
+		"major":               &c.Major,
+		"minor":               &c.Minor,
+		"totalGlobalMem":      &c.TotalGlobalMem,
+		"sharedMemPerBlock":   &c.SharedMemPerBlock,
+		"regsPerBlock":        &c.RegsPerBlock,
+		"warpSize":            &c.WarpSize,
+		"memPitch":            &c.MemPitch,
+		"maxThreadsPerBlock":  &c.MaxThreadsPerBlock,
+		"maxThreadsDim":       &c.MaxThreadsDim,
+		"maxGridSize":         &c.MaxGridSize,
+		"clockRate":           &c.ClockRate,
+		"totalConstMem":       &c.TotalConstMem,
+		"textureAlignment":    &c.TextureAlignment,
+		"deviceOverlap":       &c.DeviceOverlap,
+		"multiProcessorCount": &c.MultiProcessorCount,
+		"CALVersion":          &c.CALVersion,
+		"target":              &c.Target,
+		"localRAM":            &c.LocalRAM,
+		"uncachedRemoteRAM":   &c.UncachedRemoteRAM,
+		"cachedRemoteRAM":     &c.CachedRemoteRAM,
+		"engineClock":         &c.EngineClock,
+		"memoryClock":         &c.MemoryClock,
+		"wavefrontSize":       &c.WavefrontSize,
+		"numberOfSIMD":        &c.NumberOfSIMD,
+		"doublePrecision":     &c.DoublePrecision,
+		"pitch_alignment":     &c.PitchAlignment,
+		"surface_alignment":   &c.SurfaceAlignment,
+		"maxResource1DWidth":  &c.MaxResource1DWidth,
+		"maxResource2DWidth":  &c.MaxResource2DWidth,
+		"maxResource2DHeight": &c.MaxResource2DHeight,
+		"atirt_detected":      &c.AtiRTDetected,
+		"amdrt_detected":      &c.AmdRTDetected,
+		"ncores":              &c.NCores,
+		"metal_support":       &c.MetalSupport,
+		"pci_info":            appendBlock(&c.PCI, (*PCIInfo).fields),
+		"coproc_opencl": element(func(s *scanner, tag string) error {
+			c.OpenCL = new(OpenCLProp)
+			return s.block(tag, c.OpenCL.fields())
+		}),
+	}
+}
+
+func (p *PCIInfo) fields() fields {
+	return fields{"bus_id": &p.BusID, "device_id": &p.DeviceID, "domain_id": &p.DomainID}
+}
+
+func (p *OpenCLProp) fields() fields {
+	return fields{
+		"name":                        &p.Name,
+		"vendor":                      &p.Vendor,
+		"vendor_id":                   &p.VendorID,
+		"available":                   &p.Available,
+		"half_fp_config":              &p.HalfFPConfig,
+		"single_fp_config":            &p.SingleFPConfig,
+		"double_fp_config":            &p.DoubleFPConfig,
+		"endian_little":               &p.EndianLittle,
+		"execution_capabilities":      &p.ExecutionCapabilities,
+		"extensions":                  &p.Extensions,
+		"global_mem_size":             &p.GlobalMemSize,
+		"local_mem_size":              &p.LocalMemSize,
+		"max_clock_frequency":         &p.MaxClockFrequency,
+		"max_compute_units":           &p.MaxComputeUnits,
+		"nv_compute_capability_major": &p.NVComputeCapabilityMajor,
+		"nv_compute_capability_minor": &p.NVComputeCapabilityMinor,
+		"amd_simd_per_compute_unit":   &p.AMDSIMDPerComputeUnit,
+		"amd_simd_width":              &p.AMDSIMDWidth,
+		"amd_simd_instruction_width":  &p.AMDSIMDInstructionWidth,
+		"opencl_platform_version":     &p.PlatformVersion,
+		"opencl_device_version":       &p.DeviceVersion,
+		"opencl_driver_version":       &p.DriverVersion,
+	}
+}
+
+func (c *OpenCLCPU) fields() fields {
+	f := c.Prop.fields()
+	f["platform_vendor"] = &c.PlatformVendor
+	f["opencl_cpu_info"] = blockOf(c.Prop.fields())
+	return f
+}
+
+func (p *ProxyInfo) fields() fields {
+	return fields{
+		"use_http_proxy":      &p.UseHTTPProxy,
+		"use_socks_proxy":     &p.UseSOCKSProxy,
+		"use_http_auth":       &p.UseHTTPAuth,
+		"socks_server_name":   &p.SOCKSServerName,
+		"socks_server_port":   &p.SOCKSServerPort,
+		"http_server_name":    &p.HTTPServerName,
+		"http_server_port":    &p.HTTPServerPort,
+		"socks5_user_name":    &p.SOCKS5UserName,
+		"socks5_user_passwd":  &p.SOCKS5UserPasswd,
+		"socks5_remote_dns":   &p.SOCKS5RemoteDNS,
+		"http_user_name":      &p.HTTPUserName,
+		"http_user_passwd":    &p.HTTPUserPasswd,
+		"no_proxy":            &p.NoProxy,
+		"no_autodetect":       &p.NoAutodetect,
+		"autodetect_protocol": &p.AutodetectProtocol,
+		"autodetect_port":     &p.AutodetectPort,
+		// autodetect_server_name is left out: the client writes garbage there.
+	}
+}
+
+// defaultPrefs are GLOBAL_PREFS::defaults of BOINC's lib/prefs.cpp.
+var defaultPrefs = GlobalPrefs{
+	BatteryChargeMinPct: 90, BatteryMaxTemperature: 40, RunIfUserActive: true, SuspendCPUUsage: 25,
+	ConfirmBeforeConnecting: true, WorkBufMinDays: 0.1, WorkBufAdditionalDays: 0.5,
+	NIUMaxNCPUsPct: 100, NIUCPUUsageLimit: 100, NIUSuspendCPUUsage: 50,
+	CPUSchedulingPeriodMinutes: 60, DiskInterval: 60, DiskMaxUsedPct: 90, DiskMinFreeGB: 0.1,
+	VMMaxUsedPct: 100, RAMMaxUsedBusyPct: 50, RAMMaxUsedIdlePct: 90, IdleTimeToRun: 3, CPUUsageLimit: 100,
+}
+
+func (p *GlobalPrefs) fields() fields {
+	return fields{
+		"source_project":                &p.SourceProject,
+		"mod_time":                      &p.ModTime,
+		"battery_charge_min_pct":        &p.BatteryChargeMinPct,
+		"battery_max_temperature":       &p.BatteryMaxTemperature,
+		"run_on_batteries":              &p.RunOnBatteries,
+		"run_if_user_active":            &p.RunIfUserActive,
+		"run_gpu_if_user_active":        &p.RunGPUIfUserActive,
+		"suspend_if_no_recent_input":    &p.SuspendIfNoRecentInput,
+		"suspend_cpu_usage":             &p.SuspendCPUUsage,
+		"start_hour":                    &p.StartHour,
+		"end_hour":                      &p.EndHour,
+		"net_start_hour":                &p.NetStartHour,
+		"net_end_hour":                  &p.NetEndHour,
+		"leave_apps_in_memory":          &p.LeaveAppsInMemory,
+		"confirm_before_connecting":     &p.ConfirmBeforeConnecting,
+		"hangup_if_dialed":              &p.HangupIfDialed,
+		"dont_verify_images":            &p.DontVerifyImages,
+		"work_buf_min_days":             &p.WorkBufMinDays,
+		"work_buf_additional_days":      &p.WorkBufAdditionalDays,
+		"max_ncpus_pct":                 &p.MaxNCPUsPct,
+		"niu_max_ncpus_pct":             &p.NIUMaxNCPUsPct,
+		"niu_cpu_usage_limit":           &p.NIUCPUUsageLimit,
+		"niu_suspend_cpu_usage":         &p.NIUSuspendCPUUsage,
+		"cpu_scheduling_period_minutes": &p.CPUSchedulingPeriodMinutes,
+		"disk_interval":                 &p.DiskInterval,
+		"disk_max_used_gb":              &p.DiskMaxUsedGB,
+		"disk_max_used_pct":             &p.DiskMaxUsedPct,
+		"disk_min_free_gb":              &p.DiskMinFreeGB,
+		"vm_max_used_pct":               &p.VMMaxUsedPct,
+		"ram_max_used_busy_pct":         &p.RAMMaxUsedBusyPct,
+		"ram_max_used_idle_pct":         &p.RAMMaxUsedIdlePct,
+		"idle_time_to_run":              &p.IdleTimeToRun,
+		"max_bytes_sec_up":              &p.MaxBytesSecUp,
+		"max_bytes_sec_down":            &p.MaxBytesSecDown,
+		"cpu_usage_limit":               &p.CPUUsageLimit,
+		"daily_xfer_limit_mb":           &p.DailyXferLimitMB,
+		"daily_xfer_period_days":        &p.DailyXferPeriodDays,
+		"override_file_present":         &p.OverrideFilePresent,
+		"network_wifi_only":             &p.NetworkWifiOnly,
+		"max_cpus":                      &p.MaxCPUs,
+		"day_prefs":                     appendBlock(&p.DayPrefs, (*DayPrefs).fields),
+	}
+}
+
+func (p *DayPrefs) fields() fields {
+	return fields{
+		"day_of_week":    &p.DayOfWeek,
+		"start_hour":     &p.StartHour,
+		"end_hour":       &p.EndHour,
+		"net_start_hour": &p.NetStartHour,
+		"net_end_hour":   &p.NetEndHour,
+	}
 }
