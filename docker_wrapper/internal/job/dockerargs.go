@@ -182,7 +182,7 @@ func (v value) options(words []word, command string, options []*flagOption) {
 		if o.bool {
 			f.NoOptDefVal = "true"
 		}
-		names = append(names, "--"+o.name)
+		names = append(names, o.name)
 	}
 	// Word by word, as the parser doesn't tell which of them it dislikes.
 	for i := 0; i < len(words); i++ {
@@ -207,6 +207,10 @@ func (v value) options(words []word, command string, options []*flagOption) {
 				w = words[i]
 			}
 			v.reader.mistake(w.at, v.key, h, "%s", problem)
+			// What follows is most likely the value of the option that isn't known.
+			for errors.As(err, new(*pflag.NotExistError)) && i+1 < len(words) && !strings.HasPrefix(words[i+1].text, "-") {
+				i++
+			}
 			continue
 		}
 		for _, o := range options {
@@ -249,6 +253,9 @@ func explain(err error, w, last string, options []*flagOption, names []string) (
 		if errors.As(err, &hinted) {
 			h = hinted.hint
 		}
+		if slices.Contains(names, nameOf("-" + w)[2:]) {
+			h = didYouMean("-" + w)
+		}
 		return fmt.Sprintf("--%s %s: %s", invalid.GetFlag().Name, quote(invalid.GetValue()), invalid.Unwrap()), h
 	case errors.As(err, &missing):
 		return "--" + missing.GetFlag().Name + ": its value is missing", ""
@@ -264,9 +271,11 @@ func explain(err error, w, last string, options []*flagOption, names []string) (
 		}
 		if strings.ContainsAny(name, " \t") {
 			h = "each word is an element of its own"
-		} else if strings.HasPrefix(name, "--") {
-			h = didYouMean(nearest(name, names))
-		} else if strings.HasPrefix(w, "-") && slices.Contains(names, "-"+w) {
+		} else if long, ok := strings.CutPrefix(name, "--"); ok {
+			if n := nearest(long, names); n != "" {
+				h = didYouMean("--" + n)
+			}
+		} else if slices.Contains(names, nameOf("-" + w)[2:]) {
 			h = didYouMean("-" + w)
 		}
 		return cut(name) + ": is not supported", h
@@ -285,9 +294,8 @@ func cut(s string) string {
 func (v value) createArgs() CreateArgs {
 	words, ok := v.words()
 	var c CreateArgs
-	v.options(words, "docker create", createOptions(&c))
-	if !ok {
-		return CreateArgs{}
+	if ok {
+		v.options(words, "docker create", createOptions(&c))
 	}
 	return c
 }
@@ -402,9 +410,8 @@ func (v value) buildArgs() BuildArgs {
 		return b
 	}
 	words, ok := v.words()
-	v.options(words, "docker build", buildOptions(&b))
-	if !ok {
-		return BuildArgs{}
+	if ok {
+		v.options(words, "docker build", buildOptions(&b))
 	}
 	return b
 }
@@ -820,7 +827,11 @@ func parseSize(s string, least int64) (int64, error) {
 	case n == 0:
 		return 0, errors.New("want more than 0")
 	case n < least:
-		return 0, fmt.Errorf("want at least %s", units.BytesSize(float64(least)))
+		h := ""
+		if strings.Trim(s, "0123456789") == "" {
+			h = fmt.Sprintf("a number alone is bytes; write \"%dm\"", n)
+		}
+		return 0, hint(h, "want at least %s", units.BytesSize(float64(least)))
 	}
 	return n, nil
 }

@@ -11,8 +11,8 @@ type Job struct {
 	Slot       Slot       `json:"slot"`
 	Image      Image      `json:"image"`
 	Container  Container  `json:"container"`
-	CopyIn     []Copy     `json:"copy_in,omitempty"`  // before the start: host path to container path
-	CopyOut    []Copy     `json:"copy_out,omitempty"` // after exit 0: container path to host path
+	CopyIn     []Copy     `json:"copy_in,omitempty"`  // before the start
+	CopyOut    []Copy     `json:"copy_out,omitempty"` // after exit 0
 	Logs       Logs       `json:"logs"`
 	Progress   Progress   `json:"progress"`
 	Checkpoint Checkpoint `json:"checkpoint"`
@@ -57,7 +57,7 @@ type Source struct {
 	Build      *BuildArgs `json:"build,omitempty"`
 	Archive    string     `json:"archive,omitempty"` // host path: load it
 	Pull       bool       `json:"pull,omitempty"`
-	Keep       bool       `json:"keep,omitempty"` // the project asked to keep it: never collected
+	Keep       bool       `json:"keep,omitempty"`  // the project asked to keep it: never collected
 	Fixed      bool       `json:"fixed,omitempty"` // an image of this name will do, whatever it was built from
 }
 
@@ -125,11 +125,12 @@ type GPU struct {
 	Memory int64  `json:"memory,omitempty"` // bytes
 }
 
-// Copy is one file or directory on its way in or out.
+// Copy is one file or directory on its way in (Src is below Root, Dst in the container) or out (the
+// other way round). Nothing outside Root is read or written, whatever symlinks say.
 type Copy struct {
-	Key string `json:"-"` // the name its author knows it by
-	Src string `json:"src"`
-	Dst string `json:"dst"`
+	Root string `json:"root"` // absolute host directory
+	Src  string `json:"src"`
+	Dst  string `json:"dst"`
 }
 
 // Logs says where the container's output goes. Empty names mean stderr.txt.
@@ -172,6 +173,7 @@ type Exit struct {
 	FinishedAt time.Time // zero when unknown
 	Err        string    // the engine's own words, when it could not run the program
 	Gone       bool      // the container no longer exists: no exit code
+	Lost       bool      // the engine has not answered for so long that the job is left as it is
 }
 
 // Usage is what a container has used up to now.

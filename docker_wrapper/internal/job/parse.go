@@ -269,6 +269,7 @@ func (r *reader) syntax(err error) {
 		return
 	}
 	problem := strings.TrimSuffix(pe.Message, " instead")
+	problem = strings.ReplaceAll(problem, `'\n'`, "the end of the line")
 	if first, rest, _ := strings.Cut(problem, " "); first == "Key" || first == "Invalid" {
 		problem = strings.ToLower(first) + " " + rest
 	}
@@ -511,7 +512,7 @@ func (v value) elements(want, hint string) ([]value, bool) {
 func (v value) fields() []value {
 	t, ok := v.v.(map[string]any)
 	if !ok {
-		v.mistyped("a table", "")
+		v.mistyped("a table", "write ["+v.key+"]")
 		return nil
 	}
 	var fields []value

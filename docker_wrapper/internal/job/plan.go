@@ -193,28 +193,24 @@ func planFiles(in Input, j *Job, slotMount string) error {
 		}
 	}
 
-	// host finds where a slot name's bytes are: behind a link, else in the payload, where they will
-	// have been moved by then, else in the slot.
-	host := func(name string) string {
-		if l, ok := byName[name]; ok {
-			return l.Target
-		}
-		if j.Slot.Payload != "" {
-			return filepath.Join(j.Slot.Payload, filepath.FromSlash(name))
-		}
-		return filepath.Join(in.Dir, filepath.FromSlash(name))
-	}
 	for _, p := range c.CopyToContainer {
-		j.CopyIn = append(j.CopyIn, Copy{Key: "copy_to_container", Src: host(p.Src), Dst: copyTarget(p)})
+		// The bytes are behind a link, else in the payload, where they will have been moved by then,
+		// else in the slot.
+		cp := Copy{Root: first(j.Slot.Payload, in.Dir), Src: p.Src, Dst: inContainer(p)}
+		if l, ok := byName[p.Src]; ok {
+			cp.Root, cp.Src = filepath.Dir(l.Target), filepath.Base(l.Target)
+		}
+		j.CopyIn = append(j.CopyIn, cp)
 	}
 	for _, p := range c.CopyFromContainer {
-		dst := filepath.Join(in.Dir, filepath.FromSlash(p.Dst))
-		if l, ok := byName[p.Dst]; ok && !l.Output && !j.Standalone {
-			return c.Errorf("copy_from_container", "dst %q is an input of this job, not an output", p.Dst)
-		} else if ok {
-			dst = l.Target
+		cp := Copy{Root: in.Dir, Src: p.Src, Dst: p.Dst}
+		if l, ok := byName[p.Dst]; ok {
+			if !l.Output && !j.Standalone {
+				return c.Errorf("copy_from_container", "dst %q is an input of this job, not an output", p.Dst)
+			}
+			cp.Root, cp.Dst = filepath.Dir(l.Target), filepath.Base(l.Target)
 		}
-		j.CopyOut = append(j.CopyOut, Copy{Key: "copy_from_container", Src: p.Src, Dst: dst})
+		j.CopyOut = append(j.CopyOut, cp)
 	}
 	logFile := func(name string) string {
 		if name == "" {
@@ -253,8 +249,8 @@ func asFiles(c *Config) bool {
 	return c.ProjectDirMount == ""
 }
 
-// copyTarget is the container path of a file copied in: a dst that ends with "/" is a directory.
-func copyTarget(p CopyPair) string {
+// inContainer is the container path of a file copied in: a dst that ends with "/" is a directory.
+func inContainer(p CopyPair) string {
 	if strings.HasSuffix(p.Dst, "/") {
 		return path.Join(p.Dst, path.Base(p.Src))
 	}

@@ -1,0 +1,101 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"strings"
+
+	"github.com/docker/docker/api/types/build"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+const outputKept = 20 // lines of the builder's, for the error
+
+// build runs the Dockerfile. The classic builder is asked first, because its output can be read; a
+// Dockerfile that needs BuildKit gets it.
+func (e *Engine) build(ctx context.Context, im job.Image, s job.Source, b *buildContext) error {
+	e.log.Info().Str("image", s.Name).Str("content", b.identity[:12]).Int("files", len(b.files)).Msg("build image")
+	err := e.buildWith(ctx, build.BuilderV1, im, s, b)
+	var ie *ImageError
+	if errors.As(err, &ie) && needsBuildKit(ie.Reason) && e.Info.BuildKit {
+		e.log.Info().Msg("this Dockerfile needs BuildKit")
+		err = e.buildWith(ctx, build.BuilderBuildKit, im, s, b)
+	}
+	return err
+}
+
+// needsBuildKit recognises the classic builder's complaints about what only BuildKit knows.
+func needsBuildKit(reason string) bool {
+	return strings.Contains(reason, "BuildKit") || strings.Contains(reason, "unknown flag: ") ||
+		strings.Contains(reason, "Unknown flag: ") || strings.Contains(reason, "unknown instruction: ")
+}
+
+func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.Image, s job.Source, b *buildContext) error {
+	o := build.ImageBuildOptions{
+		Version:     v,
+		Tags:        []string{s.Name},
+		Dockerfile:  b.dockerfile,
+		BuildArgs:   maps.Clone(s.Build.Args),
+		Target:      s.Build.Target,
+		NetworkMode: s.Build.Network,
+		Platform:    s.Build.Platform,
+		PullParent:  s.Build.Pull,
+		NoCache:     s.Build.NoCache,
+		ExtraHosts:  s.Build.ExtraHosts,
+		Labels:      merged(s.Build.Labels, im.Labels),
+		Remove:      true,
+		ForceRemove: true,
+	}
+	o.Labels[job.LabelContent] = b.identity
+	if o.BuildArgs == nil {
+		o.BuildArgs = map[string]*string{}
+	}
+	for name, value := range im.Proxy {
+		if _, given := o.BuildArgs[name]; !given {
+			o.BuildArgs[name] = &value
+		}
+	}
+	var tail []string
+	step := ""
+	err := e.stream(ctx, func(ctx context.Context) (io.ReadCloser, error) {
+		pr, pw := io.Pipe()
+		go func() { pw.CloseWithError(b.pack(pw)) }()
+		resp, err := e.api.ImageBuild(ctx, pr, o)
+		if err != nil {
+			pr.CloseWithError(errAborted)
+		}
+		return resp.Body, err
+	}, func(line string) {
+		e.log.Debug().Str("builder", line).Msg("build")
+		if line == "" {
+			return
+		}
+		if strings.HasPrefix(line, "Step ") {
+			step = line
+		}
+		if tail = append(tail, line); len(tail) > outputKept {
+			tail = tail[1:]
+		}
+	})
+	err = imageError("build", s, err)
+	var ie *ImageError
+	if errors.As(err, &ie) {
+		ie.Step, ie.Output = step, tail
+		// What a step could not reach is said in its own output, not in the builder's verdict.
+		if class := classOf(strings.Join(tail, "\n")); class != nil {
+			return fmt.Errorf("%w: %w", class, err)
+		}
+	}
+	return err
+}
+
+func hexOf(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,225 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/go-connections/nat"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// Container states, as [Container.State] gives them.
+const (
+	StateCreated = "created"
+	StateRunning = "running"
+	StatePaused  = "paused"
+	StateExited  = "exited"
+)
+
+// Container is one container of the engine. Its methods may be called at any time and more than
+// once: pausing what is paused, or removing what is gone, is no error.
+type Container struct {
+	ID    string
+	Name  string
+	State string // when it was found
+
+	e *Engine
+}
+
+// Find looks a container up by its exact name. ErrNotFound when there is none; ErrNameTaken when
+// its labels don't name this job.
+func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) {
+	ctx, cancel := e.call(ctx)
+	defer cancel()
+	in, err := e.api.ContainerInspect(ctx, c.Name)
+	if err != nil {
+		return nil, fmt.Errorf("find container %s: %w", c.Name, wrap(err))
+	}
+	for _, l := range []string{job.LabelDataDir, job.LabelResult} {
+		if got := in.Config.Labels[l]; got != c.Labels[l] {
+			return nil, fmt.Errorf("find container %s: %w", c.Name, ErrNameTaken)
+		}
+	}
+	state := StateExited
+	switch {
+	case in.State.Paused:
+		state = StatePaused
+	case in.State.Running || in.State.Restarting:
+		state = StateRunning
+	case in.State.Status == StateCreated || in.State.Status == "configured" || in.State.Status == "initialized":
+		state = StateCreated
+	}
+	return &Container{ID: in.ID, Name: c.Name, State: state, e: e}, nil
+}
+
+// Create makes the container, not started. ErrNotFound when the image is gone.
+func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Container, error) {
+	var command []string
+	if len(j.Container.AppendArgs) > 0 {
+		im, err := e.inspectImage(ctx, imageID)
+		if err != nil {
+			return nil, fmt.Errorf("create container %s: %w", j.Container.Name, err)
+		}
+		if im.Config != nil {
+			command = im.Config.Cmd
+		}
+	}
+	r := toRequest(j, imageID, command, e.Info)
+	ctx, cancel := e.call(ctx)
+	defer cancel()
+	var platform *ocispec.Platform
+	if os, arch, ok := strings.Cut(r.Platform, "/"); ok {
+		platform = &ocispec.Platform{OS: os, Architecture: arch}
+	}
+	resp, err := e.api.ContainerCreate(ctx, r.Config, r.Host, r.Network, platform, r.Name)
+	if err != nil {
+		// The answer may have been lost although the container was made, and engines differ in how
+		// they say that a name is taken: ask by name.
+		if c, found := e.Find(ctx, j.Container); found == nil {
+			return c, nil
+		} else if errors.Is(found, ErrNameTaken) {
+			return nil, fmt.Errorf("create container %s: %w", r.Name, ErrNameTaken)
+		}
+		return nil, fmt.Errorf("create container %s: %w", r.Name, createError(err))
+	}
+	for _, w := range resp.Warnings {
+		e.log.Debug().Str("warning", w).Msg("create")
+	}
+	e.log.Debug().Str("name", r.Name).Str("id", resp.ID[:12]).Msg("created container")
+	return &Container{ID: resp.ID, Name: r.Name, State: StateCreated, e: e}, nil
+}
+
+// createError: what an engine refuses as a parameter is the project's mistake.
+func createError(err error) error {
+	if wrapped := wrap(err); classOf(err.Error()) != nil || !errdefs.IsInvalidArgument(err) {
+		return wrapped
+	}
+	return &RunError{Reason: err.Error()}
+}
+
+// Start starts it. *RunError when its program isn't there or can't be executed.
+func (c *Container) Start(ctx context.Context) error {
+	ctx, cancel := c.e.call(ctx)
+	defer cancel()
+	err := c.e.api.ContainerStart(ctx, c.ID, container.StartOptions{})
+	switch {
+	case err == nil:
+		return nil
+	case classOf(err.Error()) == nil && (errdefs.IsInvalidArgument(err) || isRunFailure(err.Error())):
+		return &RunError{Reason: plain(err.Error())}
+	}
+	return fmt.Errorf("start container %s: %w", c.Name, wrap(err))
+}
+
+// isRunFailure recognises an OCI runtime that could not execute the program, where the engine
+// gives it no code of its own.
+func isRunFailure(text string) bool {
+	for _, s := range []string{"executable file not found", "no such file or directory: unknown", "exec format error",
+		"permission denied: unknown", "crun: executable file", "starting container process caused"} {
+		if strings.Contains(text, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// plain drops the runtime's layers of prefixes from an error: what is left is the reason.
+func plain(text string) string {
+	for _, s := range []string{"caused: ", "starting container process caused: ", "unable to start container process: ", "Error response from daemon: "} {
+		if i := strings.LastIndex(text, s); i >= 0 {
+			text = text[i+len(s):]
+		}
+	}
+	return strings.TrimSuffix(text, ": unknown")
+}
+
+// Pause freezes it. ErrNotRunning when it has ended: its exit is on the way.
+func (c *Container) Pause(ctx context.Context) error {
+	return c.do(ctx, "pause", "already paused", c.e.api.ContainerPause)
+}
+
+// Unpause lets it go on.
+func (c *Container) Unpause(ctx context.Context) error {
+	return c.do(ctx, "unpause", "not paused", c.e.api.ContainerUnpause)
+}
+
+// Kill ends it at once, paused or not.
+func (c *Container) Kill(ctx context.Context) error {
+	if c.e.Info.quirks.unpauseToStop {
+		if err := c.Unpause(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
+			return err
+		}
+	}
+	err := c.do(ctx, "kill", "", func(ctx context.Context, id string) error {
+		return c.e.api.ContainerKill(ctx, id, "SIGKILL")
+	})
+	if errors.Is(err, ErrNotRunning) || errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// Stop ends it gracefully: unpaused, because a paused process can't answer, its stop signal sent,
+// and after grace a kill.
+func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
+	if err := c.Unpause(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.e.timeout+grace)
+	defer cancel()
+	seconds := int(grace.Seconds())
+	err := wrap(c.e.api.ContainerStop(ctx, c.ID, container.StopOptions{Timeout: &seconds}))
+	if err != nil && !errors.Is(err, ErrNotRunning) && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("stop container %s: %w", c.Name, err)
+	}
+	return nil
+}
+
+// Remove removes it with its anonymous volumes, running or not.
+func (c *Container) Remove(ctx context.Context) error {
+	ctx, cancel := c.e.call(ctx)
+	defer cancel()
+	err := c.e.api.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	if err != nil && !errdefs.IsNotFound(err) && !strings.Contains(err.Error(), "already in progress") {
+		return fmt.Errorf("remove container %s: %w", c.Name, wrap(err))
+	}
+	c.e.log.Debug().Str("name", c.Name).Msg("removed container")
+	return nil
+}
+
+// do is one call on the container. An answer that contains already means that it is as asked.
+func (c *Container) do(ctx context.Context, verb, already string, f func(context.Context, string) error) error {
+	ctx, cancel := c.e.call(ctx)
+	defer cancel()
+	start := time.Now()
+	err := f(ctx, c.ID)
+	c.e.log.Debug().Str("call", verb).Dur("ms", time.Since(start)).Err(err).Msg("engine")
+	if err == nil || already != "" && strings.Contains(err.Error(), already) {
+		return nil
+	}
+	return fmt.Errorf("%s container %s: %w", verb, c.Name, wrap(err))
+}
+
+// HostPort is where the host reaches the container's TCP port; 0 when nowhere.
+func (c *Container) HostPort(ctx context.Context, guest int) (int, error) {
+	ctx, cancel := c.e.call(ctx)
+	defer cancel()
+	in, err := c.e.api.ContainerInspect(ctx, c.ID)
+	if err != nil {
+		return 0, fmt.Errorf("inspect container %s: %w", c.Name, wrap(err))
+	}
+	for _, b := range in.NetworkSettings.Ports[nat.Port(strconv.Itoa(guest)+"/tcp")] {
+		if n, err := strconv.Atoi(b.HostPort); err == nil {
+			return n, nil
+		}
+	}
+	return 0, nil
+}

@@ -1,0 +1,190 @@
+package engine
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/go-connections/nat"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// request is a container as the engine is asked to create it.
+type request struct {
+	Config   *container.Config
+	Host     *container.HostConfig
+	Network  *network.NetworkingConfig
+	Name     string
+	Platform string
+}
+
+const (
+	// The engine keeps this much of a container's output, for a wrapper that comes back to it.
+	logMaxSize, logMaxFile = "2m", "2"
+
+	oomScore = 500 // of -1000 to 1000: when the host runs out of memory, BOINC's jobs go first
+)
+
+// toRequest is the only place that speaks the SDK's words for what a plan says. It is pure.
+// imageCommand is what the image runs by itself, for arguments that are appended to it.
+func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) request {
+	c, x := j.Container, j.Container.Extra
+	q := info.quirks
+	r := request{Name: c.Name, Platform: x.Platform}
+	r.Config = &container.Config{
+		Image:        imageID,
+		Hostname:     x.Hostname,
+		User:         userOf(c.User, info.Rootless),
+		Env:          c.Env,
+		Entrypoint:   c.Entrypoint,
+		Cmd:          commandOf(c, imageCommand),
+		WorkingDir:   x.Workdir,
+		Labels:       merged(x.Labels, c.Labels),
+		StopSignal:   j.Stop.Signal,
+		ExposedPorts: nat.PortSet{},
+	}
+	grace := int(time.Duration(j.Stop.Timeout).Seconds())
+	r.Config.StopTimeout = &grace
+
+	initProcess := q.init
+	if x.Init != nil {
+		initProcess = *x.Init
+	}
+	r.Host = &container.HostConfig{
+		NetworkMode:    container.NetworkMode(c.Network),
+		PortBindings:   nat.PortMap{},
+		Init:           &initProcess,
+		LogConfig:      container.LogConfig{Type: q.logDriver, Config: map[string]string{"max-size": logMaxSize}},
+		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		CapAdd:         x.CapAdd,
+		CapDrop:        x.CapDrop,
+		SecurityOpt:    append([]string{"no-new-privileges"}, x.SecurityOpts...),
+		Privileged:     x.Privileged,
+		ExtraHosts:     x.AddHosts,
+		DNS:            x.DNS,
+		GroupAdd:       x.GroupAdd,
+		IpcMode:        container.IpcMode(x.IPC),
+		PidMode:        container.PidMode(x.PIDMode),
+		ReadonlyRootfs: x.ReadOnly,
+		Runtime:        x.Runtime,
+		ShmSize:        c.Limits.ShmSize,
+		Sysctls:        x.Sysctls,
+		Tmpfs:          x.Tmpfs,
+		OomScoreAdj:    oomScore,
+	}
+	if q.logDriver == "json-file" {
+		r.Host.LogConfig.Config["max-file"] = logMaxFile
+	}
+	if c.DropCaps {
+		r.Host.CapDrop = []string{"ALL"}
+	} else {
+		r.Host.CapDrop = append(r.Host.CapDrop, "NET_RAW") // forging packets on the volunteer's network
+	}
+	if info.SELinux {
+		r.Host.SecurityOpt = append(r.Host.SecurityOpt, "label=disable") // else the mounts can't be read
+	}
+	r.Host.Resources = resourcesOf(c.Limits, x, info)
+	if c.GPU != nil {
+		r.Host.DeviceRequests = []container.DeviceRequest{{
+			Driver:       c.GPU.Vendor,
+			DeviceIDs:    c.GPU.Devices,
+			Capabilities: [][]string{{"gpu"}},
+		}}
+	}
+	for _, m := range c.Mounts {
+		r.Host.Mounts = append(r.Host.Mounts, mount.Mount{
+			Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly,
+			BindOptions: &mount.BindOptions{Propagation: mount.PropagationRPrivate},
+		})
+	}
+	for _, b := range c.Binds {
+		r.Host.Binds = append(r.Host.Binds, b.String())
+	}
+	for _, p := range c.Ports {
+		publish(&r, p)
+	}
+	return r
+}
+
+func resourcesOf(l job.Limits, x job.CreateArgs, info Info) container.Resources {
+	r := container.Resources{CPUShares: l.CPUShares, CpusetCpus: x.CPUSet}
+	if info.quirks.memoryLimit {
+		r.Memory, r.MemorySwap = l.Memory, l.Memory // no swap: the volunteer's disk isn't memory
+	}
+	if cpus := min(l.CPUs, float64(info.CPUs)); info.quirks.cpuQuota && cpus > 0 {
+		r.NanoCPUs = int64(cpus * 1e9)
+	}
+	if info.quirks.pidsLimit && l.Pids > 0 {
+		r.PidsLimit = &l.Pids
+	}
+	for _, d := range x.Devices {
+		m := container.DeviceMapping{CgroupPermissions: "rw"}
+		parts := strings.SplitN(d, ":", 3)
+		m.PathOnHost, m.PathInContainer = parts[0], parts[0]
+		if len(parts) > 1 {
+			m.PathInContainer = parts[1]
+		}
+		if len(parts) > 2 {
+			m.CgroupPermissions = parts[2]
+		}
+		r.Devices = append(r.Devices, m)
+	}
+	r.Ulimits = []*container.Ulimit{{Name: "core", Soft: 0, Hard: 0}}
+	for _, u := range x.Ulimits {
+		r.Ulimits = append(r.Ulimits, &container.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
+	}
+	return r
+}
+
+// userOf: where the engine is rootless, its root is the user that runs it, and any other user
+// would leave files that BOINC can't delete.
+func userOf(u job.User, rootless bool) string {
+	switch {
+	case u.Mode == "fixed":
+		return u.Fixed
+	case u.Mode == "image":
+		return ""
+	case rootless:
+		return "0:0"
+	default:
+		return fmt.Sprintf("%d:%d", u.UID, u.GID)
+	}
+}
+
+// commandOf is nil when the image's own command is wanted.
+func commandOf(c job.Container, imageCommand []string) []string {
+	command := c.Command
+	if len(c.AppendArgs) > 0 && command == nil && c.Entrypoint == nil {
+		command = imageCommand
+	}
+	if len(c.AppendArgs) == 0 {
+		return command
+	}
+	return append(append([]string{}, command...), c.AppendArgs...)
+}
+
+func publish(r *request, p job.Port) {
+	port := nat.Port(strconv.Itoa(p.Guest) + "/" + p.Protocol)
+	r.Config.ExposedPorts[port] = struct{}{}
+	b := nat.PortBinding{HostIP: p.HostIP}
+	if p.Host > 0 {
+		b.HostPort = strconv.Itoa(p.Host)
+	}
+	r.Host.PortBindings[port] = append(r.Host.PortBindings[port], b)
+}
+
+// merged lays over over under.
+func merged(under, over map[string]string) map[string]string {
+	m := map[string]string{}
+	for _, part := range []map[string]string{under, over} {
+		for k, v := range part {
+			m[k] = v
+		}
+	}
+	return m
+}

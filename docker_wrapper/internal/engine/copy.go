@@ -1,0 +1,440 @@
+package engine
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+const (
+	maxEntries = 1_000_000 // of one copy out
+	partSuffix = ".docker_wrapper.part"
+)
+
+// CopyIn puts files into a container that was not started. A directory's contents become dst; a file
+// whose dst is a directory of the image goes into it. Owner is the container's user.
+//
+// Archives are sent plain: an engine older than 29.5.1 runs a decompressor out of the container's
+// own file system for others (CVE-2026-41567). Owners are in the headers, because engines disagree
+// about everything else.
+func (c *Container) CopyIn(ctx context.Context, copies []job.Copy) error {
+	uid, gid, err := c.owner(ctx)
+	if err != nil {
+		return fmt.Errorf("copy into container %s: %w", c.Name, err)
+	}
+	for _, cp := range copies {
+		if err := c.copyIn(ctx, cp, uid, gid); err != nil {
+			var ce *CopyError
+			if errors.As(err, &ce) {
+				return ce
+			}
+			return fmt.Errorf("copy %s into container %s: %w", cp.Src, c.Name, wrap(err))
+		}
+	}
+	return nil
+}
+
+func (c *Container) copyIn(ctx context.Context, cp job.Copy, uid, gid int) error {
+	root, err := os.OpenRoot(cp.Root)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	fi, err := root.Stat(cp.Src)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &CopyError{Name: cp.Src, Missing: true, Reason: "no such file in the slot"}
+	} else if err != nil {
+		return &CopyError{Name: cp.Src, Reason: err.Error()}
+	}
+	if !fi.IsDir() && !fi.Mode().IsRegular() {
+		return &CopyError{Name: cp.Src, Reason: "neither a file nor a directory"}
+	}
+	base, rest, isDir, err := c.deepestDir(ctx, cp.Dst)
+	if err != nil {
+		return err
+	}
+	if isDir && !fi.IsDir() {
+		base, rest = cp.Dst, path.Base(cp.Src)
+	}
+	pr, pw := io.Pipe()
+	go func() {
+		tw := tar.NewWriter(pw)
+		err := packParents(tw, rest, uid, gid)
+		if err == nil {
+			err = pack(ctx, tw, root, cp.Src, rest, uid, gid)
+		}
+		if err == nil {
+			err = tw.Close()
+		}
+		pw.CloseWithError(err)
+	}()
+	err = c.e.api.CopyToContainer(ctx, c.ID, base, pr, container.CopyToContainerOptions{})
+	pr.CloseWithError(errAborted) // unblocks the packer when the engine gave up first
+	return err
+}
+
+var errAborted = errors.New("the engine stopped reading")
+
+// deepestDir finds how much of a container path is there: base is a directory that exists and rest
+// what is below it. isDir is whether all of it is a directory.
+func (c *Container) deepestDir(ctx context.Context, dst string) (base, rest string, isDir bool, err error) {
+	base = path.Clean(dst)
+	for {
+		callCtx, cancel := c.e.call(ctx)
+		st, err := c.e.api.ContainerStatPath(callCtx, c.ID, base)
+		cancel()
+		switch {
+		case err == nil && st.Mode.IsDir(), err == nil && st.Mode&fs.ModeSymlink != 0 && base != path.Clean(dst):
+			return base, strings.TrimPrefix(strings.TrimPrefix(path.Clean(dst), base), "/"), base == path.Clean(dst), nil
+		case err != nil && !errors.Is(wrap(err), ErrNotFound):
+			return "", "", false, err
+		case base == "/":
+			return "/", strings.TrimPrefix(path.Clean(dst), "/"), false, nil
+		}
+		base = path.Dir(base)
+	}
+}
+
+// packParents writes the directories above name that aren't there yet.
+func packParents(tw *tar.Writer, name string, uid, gid int) error {
+	for i, r := range name {
+		if r != '/' {
+			continue
+		}
+		h := &tar.Header{Typeflag: tar.TypeDir, Name: name[:i+1], Mode: 0o755, Uid: uid, Gid: gid, ModTime: time.Now()}
+		if err := tw.WriteHeader(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pack writes a file or a directory with all that is in it under name ("" for the directory the
+// archive is unpacked in). Symlinks below a directory are kept as they are; what is neither file,
+// directory nor symlink is left out.
+func pack(ctx context.Context, tw *tar.Writer, root *os.Root, src, name string, uid, gid int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f, err := root.OpenFile(src, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not stop us
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if fi.Mode().IsRegular() {
+		if err := writeHeader(tw, fi, name, "", uid, gid); err != nil {
+			return err
+		}
+		_, err := io.CopyN(tw, f, fi.Size())
+		return err
+	}
+	if !fi.IsDir() {
+		return nil
+	}
+	if name != "" {
+		if err := writeHeader(tw, fi, name, "", uid, gid); err != nil {
+			return err
+		}
+	}
+	entries, err := f.ReadDir(-1)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		child, childName := filepath.Join(src, e.Name()), path.Join(name, e.Name())
+		switch {
+		case e.Type()&fs.ModeSymlink != 0:
+			target, err := root.Readlink(child)
+			if err != nil {
+				return err
+			}
+			info, err := e.Info()
+			if err != nil {
+				return err
+			}
+			if err := writeHeader(tw, info, childName, target, uid, gid); err != nil {
+				return err
+			}
+		case e.IsDir(), e.Type().IsRegular():
+			if err := pack(ctx, tw, root, child, childName, uid, gid); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func writeHeader(tw *tar.Writer, fi fs.FileInfo, name, target string, uid, gid int) error {
+	h, err := tar.FileInfoHeader(fi, target)
+	if err != nil {
+		return err
+	}
+	h.Name, h.Uid, h.Gid, h.Uname, h.Gname = name, uid, gid, "", ""
+	if fi.IsDir() {
+		h.Name += "/"
+	}
+	h.Mode &= 0o777
+	h.AccessTime, h.ChangeTime = time.Time{}, time.Time{}
+	h.Format = tar.FormatPAX
+	return tw.WriteHeader(h)
+}
+
+// owner is the user that the container runs as, in numbers.
+func (c *Container) owner(ctx context.Context) (uid, gid int, err error) {
+	callCtx, cancel := c.e.call(ctx)
+	defer cancel()
+	in, err := c.e.api.ContainerInspect(callCtx, c.ID)
+	if err != nil {
+		return 0, 0, wrap(err)
+	}
+	name, group, hasGroup := strings.Cut(in.Config.User, ":")
+	uid, gid, ok := numbers(name, group)
+	if ok {
+		return uid, gid, nil
+	}
+	passwd, err := c.readFile(ctx, "/etc/passwd", 1<<20)
+	if err != nil {
+		return 0, 0, &RunError{Reason: fmt.Sprintf("the image's user %q: %v", in.Config.User, err)}
+	}
+	if uid, gid, ok = lookUser(string(passwd), name); !ok {
+		return 0, 0, &RunError{Reason: fmt.Sprintf("the image's user %q isn't in its /etc/passwd", name)}
+	}
+	if n, err := strconv.Atoi(group); hasGroup && err == nil {
+		gid = n
+	}
+	return uid, gid, nil
+}
+
+// numbers reads a user and group that need no look-up. An unnamed group is that of root, as engines
+// have it.
+func numbers(user, group string) (uid, gid int, ok bool) {
+	if user == "" || user == "root" {
+		user = "0"
+	}
+	if group == "" || group == "root" {
+		group = "0"
+	}
+	uid, err1 := strconv.Atoi(user)
+	gid, err2 := strconv.Atoi(group)
+	return uid, gid, err1 == nil && err2 == nil
+}
+
+// lookUser finds a user in the text of a passwd file (passwd(5)).
+func lookUser(passwd, name string) (uid, gid int, ok bool) {
+	for line := range strings.Lines(passwd) {
+		f := strings.Split(strings.TrimSpace(line), ":")
+		if len(f) >= 4 && (f[0] == name || f[2] == name) {
+			return numbers(f[2], f[3])
+		}
+	}
+	return 0, 0, false
+}
+
+// ReadFile reads a regular file of the container, at most limit bytes of it. The container may be
+// running. ErrNotFound when it isn't there.
+func (c *Container) ReadFile(ctx context.Context, name string, limit int64) ([]byte, error) {
+	data, err := c.readFile(ctx, name, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read %s of container %s: %w", name, c.Name, err)
+	}
+	return data, nil
+}
+
+func (c *Container) readFile(ctx context.Context, name string, limit int64) ([]byte, error) {
+	ctx, cancel := c.e.call(ctx)
+	defer cancel()
+	body, st, err := c.e.api.CopyFromContainer(ctx, c.ID, name)
+	if err != nil {
+		return nil, wrap(err)
+	}
+	defer body.Close()
+	if !st.Mode.IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", name)
+	}
+	tr := tar.NewReader(body)
+	if _, err := tr.Next(); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(tr, limit))
+}
+
+// CopyOut takes files out of a container that has ended. It returns what was left out: symlinks that
+// leave what is copied, devices and the like. A file is whole under its name, or not there.
+//
+// What comes out is the job's and not to be trusted: names and links are checked, nothing is
+// written outside Copy.Root, and no more than limit bytes in all (0 for no limit).
+func (c *Container) CopyOut(ctx context.Context, copies []job.Copy, limit int64) (leftOut []string, err error) {
+	u := &unpacker{left: limit, limited: limit > 0}
+	for _, cp := range copies {
+		if err := c.copyOut(ctx, cp, u); err != nil {
+			var ce *CopyError
+			if errors.As(err, &ce) {
+				return u.leftOut, ce
+			}
+			return u.leftOut, fmt.Errorf("copy %s out of container %s: %w", cp.Src, c.Name, wrap(err))
+		}
+	}
+	return u.leftOut, nil
+}
+
+func (c *Container) copyOut(ctx context.Context, cp job.Copy, u *unpacker) error {
+	src := path.Clean(cp.Src)
+	callCtx, cancel := c.e.call(ctx)
+	st, err := c.e.api.ContainerStatPath(callCtx, c.ID, src)
+	cancel()
+	if err == nil && st.Mode&fs.ModeSymlink != 0 && st.LinkTarget != "" {
+		src = st.LinkTarget // resolved by the engine, inside the container
+	}
+	if errors.Is(wrap(err), ErrNotFound) {
+		return &CopyError{Name: cp.Src, Missing: true, Reason: "the job didn't make this output"}
+	} else if err != nil {
+		return err
+	}
+	body, _, err := c.e.api.CopyFromContainer(ctx, c.ID, src)
+	if errors.Is(wrap(err), ErrNotFound) {
+		return &CopyError{Name: cp.Src, Missing: true, Reason: "the job didn't make this output"}
+	} else if err != nil {
+		return err
+	}
+	defer body.Close()
+	u.root, err = os.OpenRoot(cp.Root)
+	if err != nil {
+		return err
+	}
+	defer u.root.Close()
+	return u.unpack(ctx, body, path.Base(src), cp.Dst)
+}
+
+// unpacker writes an archive that somebody else made.
+type unpacker struct {
+	root    *os.Root
+	left    int64 // bytes
+	limited bool
+	entries int
+	leftOut []string
+}
+
+// unpack writes what the archive calls base, and what is below it, under the name dst.
+func (u *unpacker) unpack(ctx context.Context, archive io.Reader, base, dst string) error {
+	if err := u.mkdirAll(path.Dir(dst)); err != nil {
+		return err
+	}
+	tr := tar.NewReader(archive)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		h, err := tr.Next()
+		if err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if u.entries++; u.entries > maxEntries {
+			return &CopyError{Name: dst, Reason: fmt.Sprintf("more than %d files", maxEntries)}
+		}
+		name := strings.TrimSuffix(path.Clean(h.Name), "/")
+		rest, ok := strings.CutPrefix(name, base)
+		if !ok || rest != "" && rest[0] != '/' || !filepath.IsLocal(filepath.FromSlash(name)) {
+			u.leftOut = append(u.leftOut, h.Name)
+			continue
+		}
+		if err := u.entry(tr, h, base, dst, strings.TrimPrefix(rest, "/")); err != nil {
+			return err
+		}
+	}
+}
+
+// entry writes one entry; rest is its name below dst.
+func (u *unpacker) entry(tr *tar.Reader, h *tar.Header, base, dst, rest string) error {
+	name := path.Join(dst, rest)
+	mode := fs.FileMode(h.Mode) & 0o777
+	switch h.Typeflag {
+	case tar.TypeDir:
+		if err := u.mkdirAll(name); err != nil {
+			return err
+		}
+		return u.root.Chmod(name, mode|0o700)
+	case tar.TypeReg:
+		return u.file(tr, h.Size, name, mode|0o600)
+	case tar.TypeSymlink:
+		// A link may point to what is copied with it and nowhere else: the client follows links when it
+		// uploads.
+		if rest == "" || path.IsAbs(h.Linkname) || !filepath.IsLocal(path.Join(path.Dir(rest), h.Linkname)) {
+			u.leftOut = append(u.leftOut, h.Name)
+			return nil
+		}
+		if err := u.root.RemoveAll(name); err != nil {
+			return err
+		}
+		return u.root.Symlink(h.Linkname, name)
+	case tar.TypeLink:
+		return u.hardLink(h, base, dst, name)
+	default:
+		u.leftOut = append(u.leftOut, h.Name)
+		return nil
+	}
+}
+
+// hardLink makes another name for a file that came earlier in the archive.
+func (u *unpacker) hardLink(h *tar.Header, base, dst, name string) error {
+	rest, ok := strings.CutPrefix(path.Clean(h.Linkname), base+"/")
+	old := path.Join(dst, rest)
+	if fi, err := u.root.Lstat(old); !ok || !filepath.IsLocal(rest) || err != nil || !fi.Mode().IsRegular() {
+		u.leftOut = append(u.leftOut, h.Name)
+		return nil
+	}
+	if err := u.root.RemoveAll(name); err != nil {
+		return err
+	}
+	return u.root.Link(old, name)
+}
+
+func (u *unpacker) mkdirAll(name string) error {
+	if name == "." {
+		return nil
+	}
+	return u.root.MkdirAll(name, 0o755)
+}
+
+func (u *unpacker) file(r io.Reader, size int64, name string, mode fs.FileMode) (err error) {
+	if u.left -= size; u.limited && u.left < 0 {
+		return &CopyError{Name: name, Reason: "more output than rsc_disk_bound allows"}
+	}
+	part := name + partSuffix
+	if err := u.root.RemoveAll(part); err != nil {
+		return err
+	}
+	f, err := u.root.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, u.root.Remove(part))
+		}
+	}()
+	_, err = io.Copy(f, r)
+	if err := errors.Join(err, f.Chmod(mode), f.Close()); err != nil {
+		return err
+	}
+	return u.root.Rename(part, name)
+}

@@ -1,0 +1,213 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/client"
+	"github.com/rs/zerolog"
+)
+
+// Kinds of engines.
+const (
+	Docker = "docker"
+	Podman = "podman"
+)
+
+// Options are for Open.
+type Options struct {
+	Host    string              // such as "unix:///run/podman/podman.sock"; "" looks where docker and podman would
+	Timeout time.Duration       // per call; build, pull, load and copies excepted; 0 means 30 s
+	Getenv  func(string) string // nil means os.Getenv
+	Log     zerolog.Logger
+}
+
+// Engine is a container engine that answered.
+type Engine struct {
+	Info Info
+
+	api     *client.Client
+	timeout time.Duration
+	log     zerolog.Logger
+}
+
+// Info is what is to be known of an engine. Architecture is as images name it ("amd64").
+type Info struct {
+	Host         string `json:"host"`
+	Kind         string `json:"kind"`
+	Version      string `json:"version"`
+	APIVersion   string `json:"api_version"`
+	Architecture string `json:"architecture"`
+	CPUs         int    `json:"cpus"`
+	Rootless     bool   `json:"rootless"`
+	BuildKit     bool   `json:"buildkit"`
+	SELinux      bool   `json:"selinux"`
+	quirks       quirks
+}
+
+// quirks is where engines differ. Nothing outside this table and [quirksOf] asks which engine it
+// is.
+type quirks struct {
+	logDriver     string
+	init          bool // has an init process for containers
+	cpuQuota      bool // can limit CPU time
+	memoryLimit   bool
+	pidsLimit     bool
+	unpauseToStop bool // a paused container can't be stopped or killed
+}
+
+func quirksOf(kind string, i infoFacts) quirks {
+	q := quirks{logDriver: "json-file", init: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit}
+	if kind == Podman {
+		q = quirks{logDriver: "k8s-file", unpauseToStop: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit}
+	}
+	return q
+}
+
+type infoFacts struct{ cpuQuota, memoryLimit, pidsLimit bool }
+
+// Open finds an engine: Options.Host and nothing else when it is given, else the first that
+// answers of DOCKER_HOST, docker's context, and the sockets of Docker and Podman.
+//
+// The error wraps ErrPermission when a socket is there that may not be used, else ErrUnreachable;
+// its text says what was tried and which command mends it.
+func Open(ctx context.Context, o Options) (*Engine, error) {
+	if o.Timeout == 0 {
+		o.Timeout = 30 * time.Second
+	}
+	if o.Getenv == nil {
+		o.Getenv = os.Getenv
+	}
+	hosts := []string{o.Host}
+	if o.Host == "" {
+		hosts = append([]string{contextHost(o.Getenv)}, endpoints(o.Getenv)...)
+		if o.Getenv("DOCKER_HOST") != "" {
+			hosts[0] = "" // docker lets the variable win over the context
+		}
+	}
+	var tried []string
+	var denied string
+	for _, host := range hosts {
+		if host == "" || slices.Contains(tried, host) {
+			continue
+		}
+		tried = append(tried, host)
+		e, err := open(ctx, host, o)
+		if err == nil {
+			return e, nil
+		}
+		o.Log.Debug().Str("host", host).Err(err).Msg("engine doesn't answer")
+		if errors.Is(err, ErrPermission) && denied == "" {
+			denied = host
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	if denied != "" {
+		return nil, fmt.Errorf("%w: %s (%s)", ErrPermission, denied, permissionHint(denied))
+	}
+	return nil, fmt.Errorf("%w; tried %s (is Docker or Podman installed and started? try: sudo systemctl start docker)", ErrUnreachable, strings.Join(tried, ", "))
+}
+
+func open(ctx context.Context, host string, o Options) (*Engine, error) {
+	api, err := client.NewClientWithOpts(client.WithHost(host), client.WithAPIVersionNegotiation())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	e := &Engine{api: api, timeout: o.Timeout, log: o.Log}
+	ctx, cancel := context.WithTimeout(ctx, min(o.Timeout, 10*time.Second))
+	defer cancel()
+	if err := e.ask(ctx, host); err != nil {
+		api.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// ask learns what the engine is.
+func (e *Engine) ask(ctx context.Context, host string) error {
+	ping, err := e.api.Ping(ctx)
+	if err != nil {
+		return wrap(err)
+	}
+	e.api.NegotiateAPIVersionPing(ping)
+	version, err := e.api.ServerVersion(ctx)
+	if err != nil {
+		return wrap(err)
+	}
+	info, err := e.api.Info(ctx)
+	if err != nil {
+		return wrap(err)
+	}
+	e.Info = Info{
+		Host:         host,
+		Kind:         kindOf(version),
+		Version:      version.Version,
+		APIVersion:   e.api.ClientVersion(),
+		Architecture: architecture(info.Architecture),
+		CPUs:         info.NCPU,
+		BuildKit:     ping.BuilderVersion == "2",
+	}
+	for _, s := range info.SecurityOptions {
+		e.Info.Rootless = e.Info.Rootless || strings.HasPrefix(s, "name=rootless")
+		e.Info.SELinux = e.Info.SELinux || strings.HasPrefix(s, "name=selinux")
+	}
+	e.Info.quirks = quirksOf(e.Info.Kind, infoFacts{info.CPUCfsQuota, info.MemoryLimit, info.PidsLimit})
+	return nil
+}
+
+// Close drops the connections to the engine.
+func (e *Engine) Close() error { return e.api.Close() }
+
+func kindOf(v types.Version) string {
+	for _, c := range v.Components {
+		if strings.Contains(c.Name, "Podman") {
+			return Podman
+		}
+	}
+	return Docker
+}
+
+// architecture turns a kernel's name for a machine into the one that images use.
+func architecture(machine string) string {
+	switch machine {
+	case "x86_64":
+		return "amd64"
+	case "aarch64":
+		return "arm64"
+	case "armv7l", "armv6l":
+		return "arm"
+	case "i386", "i686":
+		return "386"
+	default:
+		return machine
+	}
+}
+
+// permissionHint names the command that lets this user use the socket.
+func permissionHint(host string) string {
+	name := "boinc"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	path := strings.TrimPrefix(host, "unix://")
+	group := groupOf(path)
+	if group == "" || group == "root" {
+		return fmt.Sprintf("user %s may not open it; its owner must allow it: ls -l %s", name, path)
+	}
+	return fmt.Sprintf("user %s isn't in the group %s; try: sudo usermod -aG %s %s, then restart the BOINC client", name, group, group, name)
+}
+
+// call is a context for one ordinary call: it has its own deadline, and a signal or cancelled
+// preparation doesn't cut it in half.
+func (e *Engine) call(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), e.timeout)
+}

@@ -1,0 +1,139 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/client"
+)
+
+// What a caller must tell apart. The first four may mend on this host by themselves; the others are
+// the project's or the job's fault.
+var (
+	ErrUnreachable = errors.New("no container engine answers")
+	ErrPermission  = errors.New("no permission to use the container engine")
+	ErrNetwork     = errors.New("network or registry not reachable")
+	ErrDiskFull    = errors.New("the engine's disk is full")
+	ErrHost        = errors.New("this computer can't run the container as it is")
+	ErrNotFound    = errors.New("not found")
+	ErrNameTaken   = errors.New("a container that isn't ours has this name")
+	ErrNotRunning  = errors.New("not running")
+)
+
+// ImageError says why an image can't be had, for reasons that lie with the project.
+type ImageError struct {
+	Image  string
+	Step   string   // of the Dockerfile, as written; "" where none failed
+	Reason string   // one line
+	Output []string // the end of the builder's output, at most 20 lines
+}
+
+func (e *ImageError) Error() string {
+	s := "image " + e.Image + ": " + e.Reason
+	if e.Step != "" {
+		s = "image " + e.Image + ": " + e.Step + ": " + e.Reason
+	}
+	if len(e.Output) > 0 {
+		s += "\nThe builder's last lines:\n    " + strings.Join(e.Output, "\n    ")
+	}
+	return s
+}
+
+// RunError says why the engine could not start the container's program: the image or job.toml
+// names one that isn't there or can't be executed.
+type RunError struct{ Reason string }
+
+func (e *RunError) Error() string { return "start the job's program: " + e.Reason }
+
+// CopyError says which file of a copy list is the matter.
+type CopyError struct {
+	Name    string
+	Missing bool // the job didn't make it, or it isn't in the slot
+	Reason  string
+}
+
+func (e *CopyError) Error() string { return e.Name + ": " + e.Reason }
+
+// wrap gives an engine's error its class, by the engine's own error codes first and, where they
+// don't say enough, by words that were seen (see peers' maintainers' reports and this package's
+// tests).
+func wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	var opErr *net.OpError
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, os.ErrPermission), strings.Contains(err.Error(), "permission denied while trying to connect"):
+		return fmt.Errorf("%w: %w", ErrPermission, err)
+	case client.IsErrConnectionFailed(err), errors.As(err, &opErr), errors.Is(err, syscall.ECONNREFUSED),
+		errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	case errdefs.IsNotFound(err):
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	if class := classOf(err.Error()); class != nil {
+		return fmt.Errorf("%w: %w", class, err)
+	}
+	return err
+}
+
+// phrases maps what engines, builders and registries say to a class. First match wins.
+var phrases = []struct {
+	text  string
+	class error
+}{
+	{"no space left on device", ErrDiskFull},
+	{"disk quota exceeded", ErrDiskFull},
+	{"is not running", ErrNotRunning},
+	{"container not running", ErrNotRunning},
+	{"can only kill running containers", ErrNotRunning},
+	{"can only create exec sessions on running", ErrNotRunning},
+	{"could not select device driver", ErrHost}, // no GPU support in the engine
+	{"nvidia-container-cli", ErrHost},
+	{"unresolvable cdi devices", ErrHost},
+	{"cdi device injection failed", ErrHost},
+	{"unknown or invalid runtime name", ErrHost},
+	{"port is already allocated", ErrHost},
+	{"address already in use", ErrHost},
+	{"cannot allocate memory", ErrHost},
+	{"temporary failure in name resolution", ErrNetwork},
+	{"no such host", ErrNetwork},
+	{"could not resolve", ErrNetwork},
+	{"temporary failure resolving", ErrNetwork},
+	{"network is unreachable", ErrNetwork},
+	{"no route to host", ErrNetwork},
+	{"connection refused", ErrNetwork},
+	{"connection reset by peer", ErrNetwork},
+	{"connection timed out", ErrNetwork},
+	{"i/o timeout", ErrNetwork},
+	{"tls handshake timeout", ErrNetwork},
+	{"client.timeout exceeded", ErrNetwork},
+	{"net/http: request canceled", ErrNetwork},
+	{"unable to copy from source", ErrNetwork}, // Podman
+	{"toomanyrequests", ErrNetwork},
+	{"429 too many requests", ErrNetwork},
+	{"500 internal server error", ErrNetwork},
+	{"502 bad gateway", ErrNetwork},
+	{"503 service unavailable", ErrNetwork},
+	{"504 gateway", ErrNetwork},
+	{"context deadline exceeded", ErrNetwork},
+}
+
+func classOf(text string) error {
+	text = strings.ToLower(text)
+	for _, p := range phrases {
+		if strings.Contains(text, p.text) {
+			return p.class
+		}
+	}
+	return nil
+}

@@ -1,0 +1,257 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/pkg/jsonmessage"
+	"github.com/gofrs/flock"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+const (
+	streamSilence = 10 * time.Minute // a builder or registry that says nothing for so long hangs
+	streamTotal   = 3 * time.Hour
+
+	lockRetry = 200 * time.Millisecond
+)
+
+// Ensure finds the image or makes it, and returns its ID. fsys shows the slot's files to a
+// Dockerfile. Wrappers that want the same image at the same time wait for the first of them.
+//
+// Errors: *ImageError when it is the project's fault; ErrNetwork, ErrDiskFull and ErrUnreachable
+// may mend; ctx's error when it was cancelled, and then the engine has stopped building too.
+func (e *Engine) Ensure(ctx context.Context, im job.Image, fsys fs.FS) (id string, err error) {
+	contexts := make([]*buildContext, len(im.Sources))
+	for i, s := range im.Sources {
+		if s.Dockerfile != "" {
+			if contexts[i], err = newBuildContext(fsys, s, e.platform(s)); err != nil {
+				return "", err
+			}
+		}
+		if id, err := e.present(ctx, s, contexts[i]); err != nil || id != "" {
+			return id, err
+		}
+	}
+	var failed error
+	for i, s := range im.Sources {
+		id, err := e.obtain(ctx, im, s, contexts[i])
+		if err == nil {
+			return id, nil
+		}
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		e.log.Debug().Str("image", s.Name).Err(err).Msg("image can't be had this way")
+		failed = worse(failed, err)
+	}
+	return "", failed
+}
+
+// worse keeps the error that decides the ending: what may mend wins over what is final, so that an
+// alternative that only waits for the network is not given up.
+func worse(a, b error) error {
+	if a == nil || !mayMend(a) && mayMend(b) {
+		return b
+	}
+	return a
+}
+
+func mayMend(err error) bool {
+	return errors.Is(err, ErrNetwork) || errors.Is(err, ErrDiskFull) || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrHost)
+}
+
+// present finds an image that is there; "" when it isn't.
+func (e *Engine) present(ctx context.Context, s job.Source, b *buildContext) (string, error) {
+	if b != nil && !s.Fixed {
+		return e.byIdentity(ctx, s, b.identity)
+	}
+	in, err := e.inspectImage(ctx, s.Name)
+	if errors.Is(err, ErrNotFound) {
+		return "", nil
+	} else if err != nil {
+		return "", fmt.Errorf("look for image %s: %w", s.Name, err)
+	}
+	if err := e.fits(s, in); err != nil {
+		return "", err
+	}
+	return in.ID, nil
+}
+
+// byIdentity finds an image that was built from the same things, whatever it is called, and gives it
+// this job's name too: the name says who used it, and the engine notes when.
+func (e *Engine) byIdentity(ctx context.Context, s job.Source, identity string) (string, error) {
+	callCtx, cancel := e.call(ctx)
+	defer cancel()
+	list, err := e.api.ImageList(callCtx, image.ListOptions{Filters: filters.NewArgs(filters.Arg("label", job.LabelContent+"="+identity))})
+	if err != nil {
+		return "", fmt.Errorf("look for image %s: %w", s.Name, wrap(err))
+	}
+	if len(list) == 0 {
+		return "", nil
+	}
+	if err := e.api.ImageTag(callCtx, list[0].ID, s.Name); err != nil {
+		if wrapped := wrap(err); !errors.Is(wrapped, ErrNotFound) { // else removed just now: build it again
+			return "", fmt.Errorf("tag image %s: %w", s.Name, wrapped)
+		}
+		return "", nil
+	}
+	return list[0].ID, nil
+}
+
+func (e *Engine) inspectImage(ctx context.Context, name string) (image.InspectResponse, error) {
+	ctx, cancel := e.call(ctx)
+	defer cancel()
+	in, err := e.api.ImageInspect(ctx, name)
+	return in, wrap(err)
+}
+
+// fits reports an image that is for another kind of machine, which would fail in ways that are hard
+// to understand. One that was asked for by platform runs emulated, or not, as its author wanted.
+func (e *Engine) fits(s job.Source, in image.InspectResponse) error {
+	want := e.Info.Architecture
+	if s.Build != nil && s.Build.Platform != "" || in.Architecture == "" || in.Architecture == want {
+		return nil
+	}
+	return &ImageError{Image: s.Name, Reason: fmt.Sprintf("it is made for %s, and this computer's engine runs %s", in.Architecture, want)}
+}
+
+func (e *Engine) platform(s job.Source) string {
+	if s.Build != nil && s.Build.Platform != "" {
+		return s.Build.Platform
+	}
+	return "linux/" + e.Info.Architecture
+}
+
+// obtain makes an image that isn't there. The lock is held while it does, and presence is looked
+// at again inside it.
+func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buildContext) (string, error) {
+	unlock, err := e.lock(ctx, im, s, b)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if id, err := e.present(ctx, s, b); err != nil || id != "" {
+		return id, err
+	}
+	began := time.Now()
+	verb := "pull"
+	switch {
+	case b != nil:
+		verb = "build"
+		err = e.build(ctx, im, s, b)
+	case s.Archive != "":
+		verb = "load"
+		err = e.load(ctx, s)
+	default:
+		err = e.pull(ctx, s)
+	}
+	if err != nil {
+		return "", err
+	}
+	in, err := e.inspectImage(ctx, s.Name) // the engine's "success" isn't: a stream may be cut
+	if err != nil {
+		return "", fmt.Errorf("%s image %s: %w", verb, s.Name, err)
+	}
+	if err := e.fits(s, in); err != nil {
+		return "", err
+	}
+	e.log.Info().Str("image", s.Name).Dur("s", time.Since(began)).Msg(verb + ": done")
+	return in.ID, nil
+}
+
+// lock waits until no other wrapper obtains an image of this identity. The lock goes with the
+// process. Sixteen files serve for all identities: those that share one only wait a little more.
+func (e *Engine) lock(ctx context.Context, im job.Image, s job.Source, b *buildContext) (unlock func(), err error) {
+	key := hexOf(s.Name)
+	if b != nil && !s.Fixed {
+		key = b.identity
+	}
+	if err := os.MkdirAll(im.LockDir, 0o775); err != nil {
+		return nil, fmt.Errorf("make directory for image locks: %w", err)
+	}
+	l := flock.New(filepath.Join(im.LockDir, ".docker_wrapper_image_"+key[:1]+".lock"), flock.SetPermissions(0o664))
+	if ok, err := l.TryLock(); err != nil {
+		return nil, fmt.Errorf("lock image %s: %w", s.Name, err)
+	} else if ok {
+		return func() { l.Close() }, nil
+	}
+	e.log.Info().Str("image", s.Name).Msg("another job makes this image: waiting")
+	if _, err := l.TryLockContext(ctx, lockRetry); err != nil {
+		return nil, fmt.Errorf("lock image %s: %w", s.Name, err)
+	}
+	return func() { l.Close() }, nil
+}
+
+func (e *Engine) pull(ctx context.Context, s job.Source) error {
+	e.log.Info().Str("image", s.Name).Msg("pull image")
+	err := e.stream(ctx, func(ctx context.Context) (io.ReadCloser, error) {
+		return e.api.ImagePull(ctx, s.Name, image.PullOptions{})
+	}, nil)
+	return imageError("pull", s, err)
+}
+
+// stream carries out a call that answers with a stream of messages, and returns the error that is
+// in them. It gives up when nothing is said for long, and when it takes too long in all.
+func (e *Engine) stream(ctx context.Context, begin func(context.Context) (io.ReadCloser, error), line func(string)) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, streamTotal, fmt.Errorf("%w: not done after %v", ErrNetwork, streamTotal))
+	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	watchdog := time.AfterFunc(streamSilence, func() {
+		giveUp(fmt.Errorf("%w: the engine said nothing for %v", ErrNetwork, streamSilence))
+	})
+	defer func() {
+		watchdog.Stop()
+		if cause := context.Cause(ctx); err != nil && cause != nil {
+			err = cause
+		}
+		giveUp(nil)
+	}()
+	body, err := begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	dec := json.NewDecoder(body)
+	for {
+		var m jsonmessage.JSONMessage
+		if err := dec.Decode(&m); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("read the engine's answer: %w", err)
+		}
+		watchdog.Reset(streamSilence)
+		if m.Error != nil {
+			return errors.New(m.Error.Message)
+		}
+		if line == nil {
+			continue
+		}
+		for l := range strings.Lines(m.Stream) {
+			line(strings.TrimRight(l, "\r\n"))
+		}
+	}
+}
+
+// imageError gives an error of an image stream its class: what isn't known to mend is the
+// project's.
+func imageError(verb string, s job.Source, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	if w := wrap(err); mayMend(w) || errors.Is(w, ErrPermission) {
+		return fmt.Errorf("%s image %s: %w", verb, s.Name, w)
+	}
+	return &ImageError{Image: s.Name, Reason: verb + ": " + plain(err.Error())}
+}

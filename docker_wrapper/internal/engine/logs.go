@@ -1,0 +1,133 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/pkg/stdcopy"
+)
+
+// drainTime is how long the rest of a finished container's output may take.
+const drainTime = 10 * time.Second
+
+// Logs streams a container's output while it runs, each line once.
+type Logs struct {
+	c      *Container
+	since  time.Time
+	out    [2]*stripper // stdout, stderr
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// Logs begins to write the container's output to stdout and stderr, leaving out what came up to
+// and including the instant since (zero for none). The writers are used by one goroutine at a
+// time. Drain must be called.
+func (c *Container) Logs(ctx context.Context, since time.Time, stdout, stderr io.Writer) *Logs {
+	ctx, cancel := context.WithCancel(ctx)
+	var mu sync.Mutex
+	l := &Logs{c: c, since: since, cancel: cancel, done: make(chan struct{})}
+	l.out = [2]*stripper{{w: stdout, mu: &mu, last: since}, {w: stderr, mu: &mu, last: since}}
+	go func() {
+		defer close(l.done)
+		if err := l.read(ctx, true); err != nil && ctx.Err() == nil {
+			c.e.log.Debug().Err(err).Msg("output stream broke off")
+		}
+	}()
+	return l
+}
+
+// Drain waits for the rest of the output of a container that has ended, then reads once more what
+// the stream may have missed: followed logs end early when the engine rotates them.
+func (l *Logs) Drain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	select {
+	case <-l.done:
+	case <-time.After(drainTime / 5):
+	case <-ctx.Done():
+	}
+	l.cancel()
+	<-l.done
+	return l.read(ctx, false)
+}
+
+// Stop ends the stream of a container that goes on without us, and returns the instant of the last
+// line that was written.
+func (l *Logs) Stop() time.Time {
+	l.cancel()
+	<-l.done
+	return l.Last()
+}
+
+// Last is the instant of the newest line that was written.
+func (l *Logs) Last() time.Time {
+	a, b := l.out[0].at(), l.out[1].at()
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+func (l *Logs) read(ctx context.Context, follow bool) error {
+	o := container.LogsOptions{ShowStdout: true, ShowStderr: true, Follow: follow, Timestamps: true}
+	if !l.since.IsZero() {
+		o.Since = l.since.Format(time.RFC3339Nano)
+	}
+	body, err := l.c.e.api.ContainerLogs(ctx, l.c.ID, o)
+	if err != nil {
+		return fmt.Errorf("read output of container %s: %w", l.c.Name, wrap(err))
+	}
+	defer body.Close()
+	for _, s := range l.out {
+		s.resume()
+	}
+	if _, err := stdcopy.StdCopy(l.out[0], l.out[1], body); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("read output of container %s: %w", l.c.Name, wrap(err))
+	}
+	return nil
+}
+
+// stripper takes the timestamp off each message and drops messages that were written before.
+// Engines put one message into one frame, which arrives as one Write.
+type stripper struct {
+	w    io.Writer
+	mu   *sync.Mutex
+	last time.Time // of the newest message written
+	skip time.Time // messages up to here were written by an earlier read
+}
+
+func (s *stripper) resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.skip = s.last
+}
+
+func (s *stripper) at() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+func (s *stripper) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text := p
+	if stamp, rest, ok := bytes.Cut(p, []byte(" ")); ok {
+		if t, err := time.Parse(time.RFC3339Nano, string(stamp)); err == nil {
+			if !t.After(s.skip) {
+				return len(p), nil
+			}
+			s.last, text = t, rest
+		}
+	}
+	if _, err := s.w.Write(text); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
