@@ -184,7 +184,7 @@ func TestHostileFiles(t *testing.T) {
 		})
 	}
 	t.Run("mistakes", func(t *testing.T) {
-		c, err := ParseConfig("", []byte("mount = ["+strings.Repeat("1,", 1<<18)+"]\n"+strings.Repeat("[[a]]\n", 1<<10)))
+		c, err := ParseConfig("", []byte("mount = ["+strings.Repeat("1,", 1<<14)+"]\n"+strings.Repeat("[[a]]\n", 1<<10)))
 		if got := len(mistakesOf(t, err)); got != maxMistakes || len(c.Warnings) != 1 {
 			t.Errorf("got %d mistakes and %d warnings, want %d and 1", got, len(c.Warnings), maxMistakes)
 		}
@@ -608,6 +608,24 @@ var mistakes = []struct {
 		`1:55: create_args: --mount "foo=1": foo is not supported`,
 		`1:70: create_args: --device "x": "x" is no absolute path without ".." (want HOST[:CONTAINER][:rwm])`,
 		`1:79: create_args: --gpus "?": want "all", a number or "device=…"`,
+	}},
+	{"still more option values", "create_args = \"--cap-add 1 --dns x --add-host a --network a:b --platform x --pids-limit 0 --sysctl a --init=x\"\n", []string{
+		`1:26: create_args: --cap-add "1": want a capability such as "SYS_ADMIN"`,
+		`1:34: create_args: --dns "x": want an IP address`,
+		`1:47: create_args: --add-host "a": want NAME:ADDRESS`,
+		`1:59: create_args: --network "a:b": want "bridge", "none", "host" or a network's name`,
+		`1:74: create_args: --platform "x": want OS/ARCHITECTURE[/VARIANT], such as "linux/arm64"`,
+		`1:89: create_args: --pids-limit "0": want 1 to 4194304, or -1 for no limit`,
+		`1:100: create_args: --sysctl "a": want NAME=VALUE`,
+		`1:102: create_args: --init "x": want true or false`,
+	}},
+	{"mounts as fields", "create_args = \"--mount type=tmpfs,dst=/ --mount src=/a,dst=/b --mount type=x --mount type=bind,src=/a,dst=/b,ro=x --mount type=bind,src=/a:b,dst=/b --mount tmpfs-size=1,dst=/b\"\n", []string{
+		`1:24: create_args: --mount "type=tmpfs,dst=/": target "/": would hide the whole image`,
+		`1:49: create_args: --mount "src=/a,dst=/b": the source of a volume is its name (type=bind mounts a path of the host)`,
+		`1:71: create_args: --mount "type=x": type "x": want bind, volume or tmpfs`,
+		`1:86: create_args: --mount "type=bind,src=/a,dst=/b,ro=x": ro: want true or false`,
+		`1:123: create_args: --mount "type=bind,src=/a:b,dst=/b": a path with a colon is not supported`,
+		`1:157: create_args: --mount "tmpfs-size=1,dst=/b": tmpfs-size and tmpfs-mode are for type=tmpfs`,
 	}},
 	{"value is missing", "create_args = \"--init --cpus\"\n", []string{
 		"1:23: create_args: --cpus: its value is missing",
