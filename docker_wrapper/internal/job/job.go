@@ -31,6 +31,7 @@ type Slot struct {
 	Payload string   `json:"payload,omitempty"` // stands for the slot in mounts; "" when nothing of the slot is mounted
 	Move    bool     `json:"move,omitempty"`    // job files are moved into Payload and back; false when it is Dir itself
 	Copied  []string `json:"copied,omitempty"`  // slot files that are copied, not moved, and never come back: the wrapper reads them itself
+	Kept    []string `json:"kept,omitempty"`    // slot files that are the wrapper's alone
 	Outputs []Link   `json:"outputs,omitempty"` // link files whose target this job may write
 }
 

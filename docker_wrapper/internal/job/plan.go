@@ -160,6 +160,7 @@ func planFiles(in Input, j *Job, slotMount string) error {
 			j.Slot.Payload = filepath.Join(in.Dir, filepath.FromSlash(payloadDir))
 			j.Slot.Move = true
 			j.Slot.Copied = []string{first(c.File, "job.toml"), in.Dockerfile}
+			j.Slot.Kept = archives(c)
 		}
 	}
 	mount := func(source, target string, readOnly bool) {
@@ -306,6 +307,17 @@ func planImage(in Input, signed bool) (Image, error) {
 			Hint: "add a Dockerfile, or one of the keys image, image_archive, image_name"}
 	}
 	return im, nil
+}
+
+// archives names the image archives: as large as they are, they are nothing that the job needs to see.
+func archives(c *Config) []string {
+	var names []string
+	for _, choice := range append(slices.Clone(c.Images), ImageChoice{Archive: c.ImageArchive}) {
+		if choice.Archive != "" {
+			names = append(names, choice.Archive)
+		}
+	}
+	return names
 }
 
 func planUser(in Input, slotMounted bool) User {

@@ -1,0 +1,466 @@
+package slot
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+const (
+	// populated says that the move into the payload was completed and the move out of it has not
+	// begun. While it is there the payload is the job's to change, and nothing is added to it.
+	populated = job.WrapperDir + "/populated"
+
+	tempName = job.WrapperDir + "/temp"
+)
+
+// mover is one move, into the payload or out of it. step is called before each change to the file
+// system; tests break the move off there.
+type mover struct {
+	slot  job.Slot
+	root  *os.Root // the slot
+	links map[string]job.Link
+	step  func() error
+	notes []string
+}
+
+func newMover(s job.Slot, links []job.Link) (*mover, error) {
+	root, err := os.OpenRoot(s.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open slot: %w", err)
+	}
+	m := &mover{slot: s, root: root, links: map[string]job.Link{}, step: func() error { return nil }}
+	for _, l := range links {
+		m.links[l.Name] = l
+	}
+	return m, nil
+}
+
+// MoveIn moves the job's files from the slot into the payload, where the container will see them.
+// Each leaves an empty placeholder, so that a client before 8.2 doesn't copy it again. Link files,
+// and what the wrapper reads itself, are copied. redacted is the container's init_data.xml; nil
+// for none.
+//
+// Done before, it does nothing but renew init_data.xml.
+func MoveIn(s job.Slot, links []job.Link, redacted []byte) error {
+	m, err := newMover(s, links)
+	if err != nil {
+		return err
+	}
+	defer m.root.Close()
+	if err := m.moveIn(); err != nil {
+		return fmt.Errorf("move the job's files into %s: %w", payloadName, err)
+	}
+	return WriteInitData(s, redacted)
+}
+
+func (m *mover) moveIn() error {
+	if _, err := m.root.Stat(populated); err == nil {
+		return nil
+	}
+	if err := m.root.MkdirAll(payloadName, 0o771); err != nil {
+		return err
+	}
+	if err := m.eachIn("."); err != nil {
+		return err
+	}
+	if err := m.step(); err != nil {
+		return err
+	}
+	return m.root.WriteFile(populated, nil, 0o644)
+}
+
+func (m *mover) eachIn(dir string) error {
+	entries, err := m.readDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := path.Join(dir, e.Name())
+		if dir == "." && hidden(e.Name()) || slices.Contains(m.slot.Kept, name) {
+			continue
+		}
+		if err := m.in(name, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *mover) in(name string, e fs.DirEntry) error {
+	inside := path.Join(payloadName, name)
+	_, isLink := m.links[name]
+	switch {
+	case e.IsDir():
+		if err := m.step(); err != nil {
+			return err
+		}
+		if err := m.root.MkdirAll(inside, 0o771); err != nil {
+			return err
+		}
+		return m.eachIn(name)
+	case isLink:
+		return m.copyLink(name, inside)
+	case !e.Type().IsRegular():
+		return nil // nothing that the client puts into a slot
+	case slices.Contains(m.slot.Copied, name):
+		return m.copyIn(name, inside)
+	}
+	fi, err := m.root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if _, err := m.root.Lstat(inside); err == nil {
+		if fi.Size() == 0 {
+			return nil // moved before
+		}
+		return m.placeholder(name) // broken off between the two steps
+	}
+	// A second name first, then the placeholder over the first one: the file is never without a name.
+	if err := m.step(); err != nil {
+		return err
+	}
+	if err := m.root.Link(name, inside); err == nil {
+		return m.placeholder(name)
+	}
+	if err := m.root.Rename(name, inside); err != nil { // a file system without hard links
+		return err
+	}
+	return m.placeholder(name)
+}
+
+// placeholder leaves an empty file under the name, at once.
+func (m *mover) placeholder(name string) error {
+	if err := m.step(); err != nil {
+		return err
+	}
+	if err := m.root.WriteFile(tempName, nil, 0o644); err != nil {
+		return err
+	}
+	if err := m.step(); err != nil {
+		return err
+	}
+	return m.root.Rename(tempName, name)
+}
+
+// copyLink gives the container a link file. A symlink would dangle there, so it becomes a link file
+// too.
+func (m *mover) copyLink(name, inside string) error {
+	if _, err := m.root.Lstat(inside); err == nil {
+		return nil
+	}
+	fi, err := m.root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if fi.Mode().IsRegular() {
+		return m.copyIn(name, inside)
+	}
+	target, err := filepath.Rel(m.slot.Dir, m.links[name].Target)
+	if err != nil {
+		return err
+	}
+	return m.write(inside, strings.NewReader(boincapi.SoftLinkTag+escape(filepath.ToSlash(target))+"</soft_link>\n"), 0o644)
+}
+
+// escape is for the text of a link file.
+func escape(s string) string {
+	return strings.NewReplacer("&", "&amp;", "<", "&lt;").Replace(s)
+}
+
+func (m *mover) copyIn(name, inside string) error {
+	if _, err := m.root.Lstat(inside); err == nil {
+		return nil
+	}
+	f, err := m.root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return m.write(inside, f, fi.Mode().Perm())
+}
+
+// write makes a file whole or not at all.
+func (m *mover) write(name string, r io.Reader, mode fs.FileMode) error {
+	if err := m.step(); err != nil {
+		return err
+	}
+	f, err := m.root.OpenFile(tempName, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	if err := errors.Join(err, f.Chmod(mode), f.Close()); err != nil {
+		return err
+	}
+	if err := m.step(); err != nil {
+		return err
+	}
+	return m.root.Rename(tempName, name)
+}
+
+// WriteInitData gives the container the redacted init_data.xml, which the client rewrites now and
+// then. nil removes it.
+func WriteInitData(s job.Slot, redacted []byte) error {
+	m, err := newMover(s, nil)
+	if err != nil {
+		return err
+	}
+	defer m.root.Close()
+	name := path.Join(payloadName, boincapi.InitDataFile)
+	// The job may have put anything under this name.
+	if err := m.root.RemoveAll(name); err != nil {
+		return fmt.Errorf("remove the container's %s: %w", boincapi.InitDataFile, err)
+	}
+	if redacted == nil {
+		return nil
+	}
+	if err := m.write(name, strings.NewReader(string(redacted)), 0o644); err != nil {
+		return fmt.Errorf("write the container's %s: %w", boincapi.InitDataFile, err)
+	}
+	return nil
+}
+
+// MoveOut moves everything that the job left in the payload back into the slot: what it made, what
+// it changed, and what it did not touch. An output that it wrote under its logical name goes to its
+// physical name in the project directory.
+//
+// Left behind are files under names that are BOINC's or the wrapper's, and, because the client
+// follows them, links: those that are not below a directory which also holds what they point to.
+// They are listed in notes.
+func MoveOut(s job.Slot, links []job.Link) (notes []string, err error) {
+	m, err := newMover(s, links)
+	if err != nil {
+		return nil, err
+	}
+	defer m.root.Close()
+	if err := m.moveOut(); err != nil {
+		return m.notes, fmt.Errorf("move the job's files out of %s: %w", payloadName, err)
+	}
+	return m.notes, nil
+}
+
+func (m *mover) moveOut() error {
+	if _, err := m.root.Lstat(payloadName); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := m.step(); err != nil {
+		return err
+	}
+	if err := m.root.RemoveAll(populated); err != nil {
+		return err
+	}
+	if err := m.eachOut("."); err != nil {
+		return err
+	}
+	if err := m.step(); err != nil {
+		return err
+	}
+	return m.root.RemoveAll(payloadName)
+}
+
+func (m *mover) eachOut(dir string) error {
+	entries, err := m.readDir(path.Join(payloadName, dir))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := path.Join(dir, e.Name())
+		if dir == "." && (hidden(e.Name()) || slices.Contains(m.slot.Kept, name)) || slices.Contains(m.slot.Copied, name) {
+			if err := m.leave(name, e); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := m.out(name, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leave drops what doesn't go back.
+func (m *mover) leave(name string, e fs.DirEntry) error {
+	if err := m.step(); err != nil {
+		return err
+	}
+	if name != boincapi.InitDataFile && !slices.Contains(m.slot.Copied, name) {
+		m.notes = append(m.notes, name)
+	}
+	return m.root.RemoveAll(path.Join(payloadName, name))
+}
+
+func (m *mover) out(name string, e fs.DirEntry) error {
+	inside := path.Join(payloadName, name)
+	if l, isLink := m.links[name]; isLink {
+		return m.linkOut(l, inside, e)
+	}
+	switch {
+	case e.IsDir():
+		if err := m.step(); err != nil {
+			return err
+		}
+		if err := m.makeDir(name, e); err != nil {
+			return err
+		}
+		if err := m.eachOut(name); err != nil {
+			return err
+		}
+		return m.root.RemoveAll(inside)
+	case e.Type()&fs.ModeSymlink != 0 && !m.staysBelow(name):
+		return m.leave(name, e)
+	case e.Type()&fs.ModeSymlink == 0 && !e.Type().IsRegular():
+		return m.leave(name, e)
+	}
+	if fi, err := m.root.Lstat(name); err == nil && fi.IsDir() {
+		if err := m.root.RemoveAll(name); err != nil {
+			return err
+		}
+	}
+	if err := m.step(); err != nil {
+		return err
+	}
+	return m.root.Rename(inside, name)
+}
+
+// makeDir makes a directory of the payload in the slot too, and one that can be entered and emptied.
+func (m *mover) makeDir(name string, e fs.DirEntry) error {
+	inside := path.Join(payloadName, name)
+	fi, err := e.Info()
+	if err != nil {
+		return err
+	}
+	if fi.Mode().Perm()&0o700 != 0o700 {
+		if err := m.root.Chmod(inside, fi.Mode().Perm()|0o700); err != nil {
+			return err
+		}
+	}
+	if old, err := m.root.Lstat(name); err == nil && !old.IsDir() {
+		if err := m.root.RemoveAll(name); err != nil {
+			return err
+		}
+	}
+	return m.root.MkdirAll(name, fi.Mode().Perm()|0o700)
+}
+
+// staysBelow reports whether a symlink's target is below the same top directory of the payload.
+func (m *mover) staysBelow(name string) bool {
+	target, err := m.root.Readlink(path.Join(payloadName, name))
+	if err != nil || filepath.IsAbs(target) {
+		return false
+	}
+	top, rest, ok := strings.Cut(name, "/")
+	return ok && top != "" && filepath.IsLocal(path.Join(path.Dir(rest), filepath.ToSlash(target)))
+}
+
+// linkOut deals with what is left under the name of a link file: the link file itself, or data that
+// the job wrote there.
+func (m *mover) linkOut(l job.Link, inside string, e fs.DirEntry) error {
+	if !l.Output || !e.Type().IsRegular() || m.isStill(l, inside) {
+		if err := m.step(); err != nil {
+			return err
+		}
+		return m.root.RemoveAll(inside)
+	}
+	if err := m.step(); err != nil {
+		return err
+	}
+	err := os.Rename(filepath.Join(m.slot.Dir, filepath.FromSlash(inside)), l.Target)
+	if err == nil {
+		return nil
+	}
+	f, openErr := m.root.Open(inside)
+	if openErr != nil {
+		return errors.Join(err, openErr)
+	}
+	defer f.Close()
+	if err := writeWhole(l.Target, f); err != nil { // the project directory is on another file system
+		return err
+	}
+	return m.root.Remove(inside)
+}
+
+// isStill reports whether a payload file is the link file that was put there.
+func (m *mover) isStill(l job.Link, inside string) bool {
+	f, err := m.root.Open(inside)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head, err := io.ReadAll(io.LimitReader(f, 4096))
+	return err == nil && strings.HasPrefix(string(head), boincapi.SoftLinkTag)
+}
+
+func writeWhole(name string, r io.Reader) error {
+	temp := name + ".docker_wrapper.part"
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(temp))
+	}
+	return os.Rename(temp, name)
+}
+
+func (m *mover) readDir(dir string) ([]fs.DirEntry, error) {
+	f, err := m.root.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	entries, err := f.ReadDir(-1)
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, err
+}
+
+// untouched is the time of an output file that was made for the job and that the job has not
+// written to.
+var untouched = time.Unix(0, 0)
+
+// MakeOutputs makes the output files that a job writes in a mounted project directory: they are
+// mounted one by one, and what is to be mounted must be there.
+func MakeOutputs(s job.Slot) error {
+	for _, l := range s.Outputs {
+		f, err := os.OpenFile(l.Target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o664)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		} else if err != nil {
+			return fmt.Errorf("make output file of %s: %w", l.Name, err)
+		}
+		if err := errors.Join(f.Close(), os.Chtimes(l.Target, untouched, untouched)); err != nil {
+			return fmt.Errorf("make output file of %s: %w", l.Name, err)
+		}
+	}
+	return nil
+}
+
+// DropOutputs removes those that the job left alone, so that the client finds them missing and not
+// empty.
+func DropOutputs(s job.Slot) error {
+	for _, l := range s.Outputs {
+		fi, err := os.Lstat(l.Target)
+		if err != nil || fi.Size() != 0 || !fi.ModTime().Equal(untouched) {
+			continue
+		}
+		if err := os.Remove(l.Target); err != nil {
+			return fmt.Errorf("remove unused output file of %s: %w", l.Name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package slot
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Payload reads what the job writes while it runs. Nothing there is trusted: no link is followed
+// out of it, only regular files are read, and no more of them than is wanted.
+type Payload struct{ Dir string }
+
+// Read reads at most limit bytes of a file.
+func (p Payload) Read(name string, limit int64) ([]byte, error) {
+	f, _, err := p.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit))
+}
+
+// ModTime is when a file was last changed.
+func (p Payload) ModTime(name string) (time.Time, error) {
+	f, fi, err := p.open(name)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return fi.ModTime(), f.Close()
+}
+
+func (p Payload) open(name string) (*os.File, fs.FileInfo, error) {
+	root, err := os.OpenRoot(p.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer root.Close()
+	f, err := root.OpenFile(filepath.FromSlash(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = &fs.PathError{Op: "read", Path: name, Err: fs.ErrInvalid}
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, fi, nil
+}
+
+// ParseFraction reads a fraction_done file: one number 0 to 1, and whatever follows it.
+func ParseFraction(data []byte) (float64, error) {
+	word, _, _ := strings.Cut(strings.TrimSpace(string(data)), "\n")
+	f, err := strconv.ParseFloat(strings.TrimSpace(word), 64)
+	if err != nil || !(f >= 0 && f <= 1) {
+		return 0, fmt.Errorf("%q is no number from 0 to 1", word)
+	}
+	return f, nil
+}

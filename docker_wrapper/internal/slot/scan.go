@@ -1,0 +1,269 @@
+package slot
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/job"
+	"boincdocker/resolve"
+)
+
+const (
+	payloadName = job.WrapperDir + "/payload"
+	maxDepth    = 16 // of directories in a slot; logical names have few
+)
+
+// hidden reports whether a name at the top of the slot is none of the job's.
+func hidden(name string) bool {
+	return name == job.WrapperDir || boincapi.Reserved(name)
+}
+
+// Links lists the slot's link files and symlinks, by name. Only those count whose target lies
+// directly in the project directory, as the client makes them: a job that leaves a link file of its
+// own in the slot gains nothing. With an empty projectDir (standalone) all count.
+func Links(dir, projectDir string) ([]job.Link, error) {
+	var links []job.Link
+	var walk func(rel string, depth int) error
+	walk = func(rel string, depth int) error {
+		entries, err := os.ReadDir(filepath.Join(dir, filepath.FromSlash(rel)))
+		if err != nil {
+			return fmt.Errorf("read slot: %w", err)
+		}
+		for _, e := range entries {
+			name := path.Join(rel, e.Name())
+			switch {
+			case rel == "." && hidden(e.Name()):
+			case e.IsDir() && depth < maxDepth:
+				if err := walk(name, depth+1); err != nil {
+					return err
+				}
+			default:
+				if target, ok := linkTarget(dir, name, e.Type()); ok && allowed(target, projectDir) {
+					links = append(links, job.Link{Name: name, Target: target})
+				}
+			}
+		}
+		return nil
+	}
+	if err := walk(".", 0); err != nil {
+		return nil, err
+	}
+	return links, nil
+}
+
+func allowed(target, projectDir string) bool {
+	return projectDir == "" || filepath.Dir(target) == filepath.Clean(projectDir)
+}
+
+// linkTarget reads where a file of the slot points to, if it is a link.
+func linkTarget(dir, name string, mode fs.FileMode) (string, bool) {
+	full := filepath.Join(dir, filepath.FromSlash(name))
+	var target string
+	switch {
+	case mode&fs.ModeSymlink != 0:
+		var err error
+		if target, err = os.Readlink(full); err != nil {
+			return "", false
+		}
+		if !filepath.IsAbs(target) { // relative to where it lies; the client makes them relative to the slot
+			target = filepath.Join(filepath.Dir(full), target)
+		}
+	case mode.IsRegular():
+		f, err := os.Open(full)
+		if err != nil {
+			return "", false
+		}
+		defer f.Close()
+		head, err := io.ReadAll(io.LimitReader(f, resolve.MaxLinkSize))
+		if err != nil {
+			return "", false
+		}
+		var ok bool
+		if target, ok = resolve.Target(head); !ok {
+			return "", false
+		}
+		if target = filepath.FromSlash(target); !filepath.IsAbs(target) {
+			target = filepath.Join(dir, target) // relative to the slot, wherever in it the link lies
+		}
+	default:
+		return "", false
+	}
+	return filepath.Clean(target), true
+}
+
+// Signed reports whether a file of the slot belongs to the app version, whose files the client has
+// checked the project's signature of: its link points to one of appFiles in the project directory,
+// or, when it was copied, its bytes are those of one.
+func Signed(dir, projectDir, name string, appFiles []string) bool {
+	fi, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(name)))
+	if err != nil {
+		return false
+	}
+	if target, ok := linkTarget(dir, name, fi.Mode()); ok {
+		return allowed(target, projectDir) && slices.Contains(appFiles, filepath.Base(target))
+	}
+	for _, app := range appFiles {
+		if app != filepath.Base(app) {
+			continue
+		}
+		if same(filepath.Join(dir, filepath.FromSlash(name)), filepath.Join(projectDir, app), fi.Size()) {
+			return true
+		}
+	}
+	return false
+}
+
+// same reports whether two files hold the same bytes.
+func same(a, b string, size int64) bool {
+	if fi, err := os.Stat(b); err != nil || fi.Size() != size || !fi.Mode().IsRegular() {
+		return false
+	}
+	fa, err := os.Open(a)
+	if err != nil {
+		return false
+	}
+	defer fa.Close()
+	fb, err := os.Open(b)
+	if err != nil {
+		return false
+	}
+	defer fb.Close()
+	bufA, bufB := make([]byte, 64<<10), make([]byte, 64<<10)
+	for {
+		n, errA := io.ReadFull(fa, bufA)
+		m, errB := io.ReadFull(fb, bufB)
+		if n != m || !bytes.Equal(bufA[:n], bufB[:m]) {
+			return false
+		}
+		if errA != nil || errB != nil {
+			return ended(errA) && ended(errB)
+		}
+	}
+}
+
+func ended(err error) bool { return err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) }
+
+// Files shows the slot as the job's author knows it: links are followed, files that were moved to
+// the payload are found there, and what is BOINC's isn't shown. What lies in the payload is the
+// job's and is opened without following links out of it.
+func Files(s job.Slot, links []job.Link) fs.FS {
+	f := files{slot: s, links: map[string]string{}}
+	for _, l := range links {
+		f.links[l.Name] = l.Target
+	}
+	return f
+}
+
+type files struct {
+	slot  job.Slot
+	links map[string]string
+}
+
+var (
+	_ fs.ReadDirFS = files{}
+	_ fs.StatFS    = files{}
+)
+
+func (f files) Open(name string) (fs.File, error) {
+	if err := f.check("open", name); err != nil {
+		return nil, err
+	}
+	if target, ok := f.links[name]; ok {
+		return os.Open(target)
+	}
+	root, err := os.OpenRoot(f.side(name))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	fi, err := root.Stat(filepath.FromSlash(name))
+	if err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() && !fi.IsDir() { // opening a FIFO would wait for a writer
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+	}
+	return root.Open(filepath.FromSlash(name))
+}
+
+func (f files) Stat(name string) (fs.FileInfo, error) {
+	file, err := f.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return file.Stat()
+}
+
+func (f files) ReadDir(name string) ([]fs.DirEntry, error) {
+	if err := f.check("readdir", name); err != nil {
+		return nil, err
+	}
+	found := map[string]bool{}
+	for _, side := range []string{f.slot.Dir, f.slot.Payload} {
+		if side == "" {
+			continue
+		}
+		entries, err := os.ReadDir(filepath.Join(side, filepath.FromSlash(name)))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		for _, e := range entries {
+			found[e.Name()] = true
+		}
+	}
+	var list []fs.DirEntry
+	for n := range found {
+		fi, err := f.Stat(path.Join(name, n))
+		if err != nil {
+			continue // hidden, gone, or nothing that can be copied
+		}
+		list = append(list, fs.FileInfoToDirEntry(named{fi, n}))
+	}
+	slices.SortFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return list, nil
+}
+
+// named gives a linked file the name that the job knows.
+type named struct {
+	fs.FileInfo
+	name string
+}
+
+func (n named) Name() string { return n.name }
+
+func (f files) check(op, name string) error {
+	top, _, _ := strings.Cut(name, "/")
+	switch {
+	case !fs.ValidPath(name):
+		return &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
+	case hidden(top):
+		return &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+	}
+	return nil
+}
+
+// side is the directory in which a file's bytes are: the payload when it was moved there and the
+// slot has no more than its placeholder.
+func (f files) side(name string) string {
+	if !f.slot.Move || slices.Contains(f.slot.Copied, name) {
+		return f.slot.Dir
+	}
+	rel := filepath.FromSlash(name)
+	if fi, err := os.Lstat(filepath.Join(f.slot.Dir, rel)); err == nil && (fi.IsDir() || fi.Size() > 0) {
+		return f.slot.Dir
+	}
+	if _, err := os.Lstat(filepath.Join(f.slot.Payload, rel)); err == nil {
+		return f.slot.Payload
+	}
+	return f.slot.Dir
+}
