@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -56,7 +57,8 @@ type App struct {
 	ending sync.Mutex // held around Finish and TemporaryExit
 	ended  bool
 
-	flushing sync.Mutex // held around Flush
+	flushing  sync.Mutex // held around Flush
+	trickling sync.Mutex // held around SendTrickleUp; never a.mu around I/O, which listen needs
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -106,7 +108,9 @@ func Start(ctx context.Context, o Options) (*App, error) {
 		status:  make(chan Status, 1),
 		stop:    make(chan struct{}),
 		unknown: make(map[int]string),
+		sentAgo: ticksPerSecond,
 	}
+	runtime.KeepAlive(apiVersion)
 	if a.dir == "" {
 		a.dir = "."
 	}
@@ -258,7 +262,7 @@ func (a *App) Flush(ctx context.Context) {
 	// out of its sight. A client that has seen the flag just before is copying the old text, less than 1 KiB, and
 	// then clears the flag that is already clear; we give it time, so that it neither reads a mixture nor
 	// clears the flag of the new message. If the swap fails it has read the message, and there is room.
-	if channelOf(a.segment, statusChannel).recall(a.sentWord) {
+	if a.sentWord != 0 && channelOf(a.segment, statusChannel).recall(a.sentWord) {
 		a.recalling = true
 		a.mu.Unlock()
 		time.Sleep(readGrace)

@@ -2,13 +2,11 @@ package boincapi
 
 import "strconv"
 
-// APIVersion is the version of BOINC's runtime API that this package speaks.
-const APIVersion = "8.2.15"
-
 // apiVersion is the mark by which the project's server tools (BOINC's tools/update_versions) learn
 // the API version from the executable: they look for a line of `strings` output that ends with
 // API_VERSION_x.y.z, so the NUL bytes, which keep the linker's neighbouring strings off, are part of
 // it. Without the mark the client falls back to System V shared memory and adds --device arguments.
+// A variable, used by Start, since a constant would not be in the executable as it stands here.
 var apiVersion = "\x00API_VERSION_8.2.15\x00"
 
 // Exit codes of apps that the BOINC client and the project's web pages know by name.

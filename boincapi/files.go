@@ -24,16 +24,21 @@ func (a *App) SendTrickleUp(variety, text string) error {
 	if a.standalone {
 		return nil
 	}
+	a.trickling.Lock()
+	defer a.trickling.Unlock()
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	waiting := a.trickleUp
+	a.mu.Unlock()
 	path := filepath.Join(a.dir, TrickleUpFile)
-	if _, err := os.Lstat(path); err == nil || a.trickleUp {
+	if _, err := os.Lstat(path); err == nil || waiting {
 		return ErrBusy
 	}
 	if err := writeWhole(path, "<variety>"+variety+"</variety>\n"+text); err != nil {
 		return fmt.Errorf("send trickle-up: %w", err)
 	}
+	a.mu.Lock()
 	a.trickleUp = true
+	a.mu.Unlock()
 	return nil
 }
 
