@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"strings"
 
 	"github.com/docker/docker/api/types/build"
@@ -41,7 +40,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		Version:     v,
 		Tags:        []string{s.Name},
 		Dockerfile:  b.dockerfile,
-		BuildArgs:   maps.Clone(s.Build.Args),
+		BuildArgs:   s.Build.Args,
 		Target:      s.Build.Target,
 		NetworkMode: s.Build.Network,
 		Platform:    s.Build.Platform,
@@ -53,14 +52,6 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		ForceRemove: true,
 	}
 	o.Labels[job.LabelContent] = b.identity
-	if o.BuildArgs == nil {
-		o.BuildArgs = map[string]*string{}
-	}
-	for name, value := range im.Proxy {
-		if _, given := o.BuildArgs[name]; !given {
-			o.BuildArgs[name] = &value
-		}
-	}
 	var tail []string
 	step := ""
 	err := e.stream(ctx, func(ctx context.Context) (io.ReadCloser, error) {

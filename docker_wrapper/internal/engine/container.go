@@ -141,7 +141,7 @@ func plain(text string) string {
 	return strings.TrimSuffix(text, ": unknown")
 }
 
-// Pause freezes it. ErrNotRunning when it has ended: its exit is on the way.
+// Pause freezes it. When it has ended, that is no error: its exit is on the way.
 func (c *Container) Pause(ctx context.Context) error {
 	return c.do(ctx, "pause", "already paused", c.e.api.ContainerPause)
 }
@@ -154,30 +154,26 @@ func (c *Container) Unpause(ctx context.Context) error {
 // Kill ends it at once, paused or not.
 func (c *Container) Kill(ctx context.Context) error {
 	if c.e.Info.quirks.unpauseToStop {
-		if err := c.Unpause(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
+		if err := c.Unpause(ctx); err != nil {
 			return err
 		}
 	}
-	err := c.do(ctx, "kill", "", func(ctx context.Context, id string) error {
+	return c.do(ctx, "kill", "", func(ctx context.Context, id string) error {
 		return c.e.api.ContainerKill(ctx, id, "SIGKILL")
 	})
-	if errors.Is(err, ErrNotRunning) || errors.Is(err, ErrNotFound) {
-		return nil
-	}
-	return err
 }
 
 // Stop ends it gracefully: unpaused, because a paused process can't answer, its stop signal sent,
 // and after grace a kill.
 func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
-	if err := c.Unpause(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
+	if err := c.Unpause(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.e.timeout+grace)
 	defer cancel()
 	seconds := int(grace.Seconds())
 	err := wrap(c.e.api.ContainerStop(ctx, c.ID, container.StopOptions{Timeout: &seconds}))
-	if err != nil && !errors.Is(err, ErrNotRunning) && !errors.Is(err, ErrNotFound) {
+	if err != nil && !ended(err) {
 		return fmt.Errorf("stop container %s: %w", c.Name, err)
 	}
 	return nil
@@ -202,11 +198,14 @@ func (c *Container) do(ctx context.Context, verb, already string, f func(context
 	start := time.Now()
 	err := f(ctx, c.ID)
 	c.e.log.Debug().Str("call", verb).Dur("ms", time.Since(start)).Err(err).Msg("engine")
-	if err == nil || already != "" && strings.Contains(err.Error(), already) {
+	if err == nil || already != "" && strings.Contains(err.Error(), already) || ended(wrap(err)) {
 		return nil
 	}
 	return fmt.Errorf("%s container %s: %w", verb, c.Name, wrap(err))
 }
+
+// ended reports whether a call failed only because the container has ended, or is gone.
+func ended(err error) bool { return errors.Is(err, ErrNotRunning) || errors.Is(err, ErrNotFound) }
 
 // HostPort is where the host reaches the container's TCP port; 0 when nowhere.
 func (c *Container) HostPort(ctx context.Context, guest int) (int, error) {

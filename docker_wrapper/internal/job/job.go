@@ -32,7 +32,11 @@ type Slot struct {
 	Move    bool     `json:"move,omitempty"`    // job files are moved into Payload and back; false when it is Dir itself
 	Copied  []string `json:"copied,omitempty"`  // slot files that are copied, not moved, and never come back: the wrapper reads them itself
 	Kept    []string `json:"kept,omitempty"`    // slot files that are the wrapper's alone
-	Outputs []Link   `json:"outputs,omitempty"` // link files whose target this job may write
+	Links   []Link   `json:"links,omitempty"`   // the slot's link files
+
+	// MakeOutputs: output files are mounted one by one into the mounted project directory, so they
+	// must be there before the start.
+	MakeOutputs bool `json:"make_outputs,omitempty"`
 }
 
 // Link is a link file (or symlink) of the slot.
@@ -48,7 +52,6 @@ type Image struct {
 	Sources []Source          `json:"sources"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	LockDir string            `json:"lock_dir"` // where wrappers that want the same image wait for one another
-	Proxy   Proxy             `json:"-"`        // may hold a password
 }
 
 // Source is one way to an image. Exactly one of Dockerfile, Archive and Pull is its kind.
@@ -61,9 +64,6 @@ type Source struct {
 	Keep       bool       `json:"keep,omitempty"`  // the project asked to keep it: never collected
 	Fixed      bool       `json:"fixed,omitempty"` // an image of this name will do, whatever it was built from
 }
-
-// Proxy is what proxy_info says, as the usual variables (http_proxy, ...).
-type Proxy map[string]string
 
 // Container is what the engine is asked to create.
 type Container struct {

@@ -129,6 +129,9 @@ func Plan(in Input) (*Job, error) {
 		}
 		j.Container.Ports = append(j.Container.Ports, p)
 	}
+	if c.WebGraphicsGuestPort > 0 {
+		j.Container.Ports = append(j.Container.Ports, Port{HostIP: "127.0.0.1", Guest: c.WebGraphicsGuestPort, Protocol: "tcp"})
+	}
 	j.Image.Labels = map[string]string{}
 	for _, l := range []string{LabelProject, LabelApp, LabelDataDir} {
 		if v := j.Container.Labels[l]; v != "" {
@@ -176,11 +179,11 @@ func planFiles(in Input, j *Job, slotMount string) error {
 	for _, l := range in.Links {
 		l.Output = isOutput(in.Init, l.Target)
 		byName[l.Name] = l
-		inProject := in.ProjectDir != "" && filepath.Dir(l.Target) == filepath.Clean(in.ProjectDir)
+		j.Slot.Links = append(j.Slot.Links, l)
 		switch {
-		case l.Output && inProject:
-			j.Slot.Outputs = append(j.Slot.Outputs, l)
+		case l.Output:
 			if c.ProjectDirMount != "" {
+				j.Slot.MakeOutputs = true
 				mount(l.Target, path.Join(c.ProjectDirMount, filepath.Base(l.Target)), false)
 			}
 		case slotMount != "" && asFiles(c) && !j.Standalone && !slices.Contains(j.Slot.Copied, l.Name):
@@ -197,7 +200,7 @@ func planFiles(in Input, j *Job, slotMount string) error {
 	for _, p := range c.CopyToContainer {
 		// The bytes are behind a link, else in the payload, where they will have been moved by then,
 		// else in the slot.
-		cp := Copy{Root: first(j.Slot.Payload, in.Dir), Src: p.Src, Dst: inContainer(p)}
+		cp := Copy{Root: first(j.Slot.Payload, in.Dir), Src: p.Src, Dst: p.Dst}
 		if l, ok := byName[p.Src]; ok {
 			cp.Root, cp.Src = filepath.Dir(l.Target), filepath.Base(l.Target)
 		}
@@ -248,14 +251,6 @@ func asFiles(c *Config) bool {
 		return c.Links == "files"
 	}
 	return c.ProjectDirMount == ""
-}
-
-// inContainer is the container path of a file copied in: a dst that ends with "/" is a directory.
-func inContainer(p CopyPair) string {
-	if strings.HasSuffix(p.Dst, "/") {
-		return path.Join(p.Dst, path.Base(p.Src))
-	}
-	return p.Dst
 }
 
 func planImage(in Input, signed bool) (Image, error) {

@@ -101,6 +101,9 @@ func (p Policy) rules(c *Config, dataDir string) []rule {
 	if len(c.Ports) > 0 {
 		add("portmap", "a port of the host", true, "")
 	}
+	if n := c.Build.Network; n != "" && n != "default" && n != "none" {
+		add("build_args", "--network "+n, true, "")
+	}
 	if !c.Written("create_args") {
 		return rs
 	}

@@ -34,13 +34,13 @@ type mover struct {
 	notes []string
 }
 
-func newMover(s job.Slot, links []job.Link) (*mover, error) {
+func newMover(s job.Slot) (*mover, error) {
 	root, err := os.OpenRoot(s.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open slot: %w", err)
 	}
 	m := &mover{slot: s, root: root, links: map[string]job.Link{}, step: func() error { return nil }}
-	for _, l := range links {
+	for _, l := range s.Links {
 		m.links[l.Name] = l
 	}
 	return m, nil
@@ -52,8 +52,8 @@ func newMover(s job.Slot, links []job.Link) (*mover, error) {
 // for none.
 //
 // Done before, it does nothing but renew init_data.xml.
-func MoveIn(s job.Slot, links []job.Link, redacted []byte) error {
-	m, err := newMover(s, links)
+func MoveIn(s job.Slot, redacted []byte) error {
+	m, err := newMover(s)
 	if err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func (m *mover) write(name string, r io.Reader, mode fs.FileMode) error {
 // WriteInitData gives the container the redacted init_data.xml, which the client rewrites now and
 // then. nil removes it.
 func WriteInitData(s job.Slot, redacted []byte) error {
-	m, err := newMover(s, nil)
+	m, err := newMover(s)
 	if err != nil {
 		return err
 	}
@@ -242,8 +242,8 @@ func WriteInitData(s job.Slot, redacted []byte) error {
 // Left behind are files under names that are BOINC's or the wrapper's, and, because the client
 // follows them, links: those that are not below a directory which also holds what they point to.
 // They are listed in notes.
-func MoveOut(s job.Slot, links []job.Link) (notes []string, err error) {
-	m, err := newMover(s, links)
+func MoveOut(s job.Slot) (notes []string, err error) {
+	m, err := newMover(s)
 	if err != nil {
 		return nil, err
 	}
@@ -436,7 +436,10 @@ var untouched = time.Unix(0, 0)
 // MakeOutputs makes the output files that a job writes in a mounted project directory: they are
 // mounted one by one, and what is to be mounted must be there.
 func MakeOutputs(s job.Slot) error {
-	for _, l := range s.Outputs {
+	for _, l := range s.Links {
+		if !l.Output {
+			continue
+		}
 		f, err := os.OpenFile(l.Target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o664)
 		if errors.Is(err, fs.ErrExist) {
 			continue
@@ -453,9 +456,9 @@ func MakeOutputs(s job.Slot) error {
 // DropOutputs removes those that the job left alone, so that the client finds them missing and not
 // empty.
 func DropOutputs(s job.Slot) error {
-	for _, l := range s.Outputs {
+	for _, l := range s.Links {
 		fi, err := os.Lstat(l.Target)
-		if err != nil || fi.Size() != 0 || !fi.ModTime().Equal(untouched) {
+		if !l.Output || err != nil || fi.Size() != 0 || !fi.ModTime().Equal(untouched) {
 			continue
 		}
 		if err := os.Remove(l.Target); err != nil {

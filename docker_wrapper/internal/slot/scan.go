@@ -155,9 +155,9 @@ func ended(err error) bool { return err == io.EOF || errors.Is(err, io.ErrUnexpe
 // Files shows the slot as the job's author knows it: links are followed, files that were moved to
 // the payload are found there, and what is BOINC's isn't shown. What lies in the payload is the
 // job's and is opened without following links out of it.
-func Files(s job.Slot, links []job.Link) fs.FS {
+func Files(s job.Slot) fs.FS {
 	f := files{slot: s, links: map[string]string{}}
-	for _, l := range links {
+	for _, l := range s.Links {
 		f.links[l.Name] = l.Target
 	}
 	return f

@@ -1,0 +1,40 @@
+// Command docker_wrapper is the main program of BOINC apps that run in containers.
+//
+// The BOINC client starts it in a slot directory. It reads job.toml and init_data.xml, builds or
+// reuses an image, runs one container for the job, obeys the client (suspend, resume, quit, abort),
+// reports progress, CPU time and memory, and ends as BOINC expects. Started by hand in a directory
+// without init_data.xml it does the same without a client.
+//
+// # Flags
+//
+//	--config F       the job's file (default job.toml; a missing one means defaults)
+//	--dockerfile F   what its image is built from (default Dockerfile)
+//	--verbose        log every call
+//	--sporadic       keep the files by which BOINC's sporadic apps talk to the client
+//	--plan           print what would be done, as JSON, and touch nothing
+//	--check          check job.toml, unknown keys included, and touch nothing
+//	--version, --help
+//
+// Everything else is the job's: it reaches the container in the variable ARGS. --device N and
+// --nthreads N, which the client appends, are obeyed and handed on too.
+//
+// # Files
+//
+// Read in the slot: init_data.xml, job.toml, the Dockerfile and what it copies, link files. Read in
+// BOINC's data directory: docker_wrapper.toml, what this computer's owner allows.
+// Written in the slot: stderr.txt, boinc_finish_called or boinc_temporary_exit, boinc_lockfile,
+// outputs, and the directory .docker_wrapper, whose sub-directory payload is all that the container
+// sees of the slot.
+//
+// # Endings
+//
+//	the container ended           finish with its exit code; 205 when memory ran out
+//	job.toml, image or files wrong   finish with 206 and a sentence that says what
+//	an output is missing          finish with 195
+//	the time limit is over        finish with 197
+//	engine, network, disk, GPU    temporary exit: tried again later, nothing is lost
+//	quit, client lost, a signal   exit 0; the container is left paused (or stopped) for the next time
+//	abort                         the container is killed and removed; exit 194
+//
+// The numbers are BOINC's (lib/error_numbers.h). Standalone, the exit code is the container's.
+package main

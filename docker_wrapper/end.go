@@ -1,0 +1,291 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/job"
+	"boincdocker/docker_wrapper/internal/slot"
+	"boincdocker/docker_wrapper/internal/supervise"
+)
+
+// Delays of temporary exits, long enough for what they wait for, short enough that a machine that
+// was mended goes on soon. A hundred of them without a checkpoint end a job (client/app_control.cpp).
+const (
+	panicDelay   = 10 * time.Minute
+	lockDelay    = 10 * time.Minute // api/boinc_api.cpp
+	soonDelay    = 3 * time.Minute
+	engineDelay  = 5 * time.Minute
+	networkDelay = 10 * time.Minute
+	ownerDelay   = 30 * time.Minute // a person must do something
+	diskDelay    = time.Hour
+)
+
+// ended is an ending that was decided: code and message for the project, or none where the client
+// wants us gone.
+type ended struct {
+	code    int
+	message string
+	silent  bool // no finish file: the client asked for it
+}
+
+func (e *ended) Error() string { return e.message }
+
+// delays is what may mend, and when it is worth trying again. First match wins.
+var delays = []struct {
+	err   error
+	delay time.Duration
+}{
+	{boincapi.ErrLocked, lockDelay},
+	{boincapi.ErrNoSegment, soonDelay},
+	{errPolicy, ownerDelay},
+	{engine.ErrPermission, ownerDelay},
+	{engine.ErrUnreachable, engineDelay},
+	{engine.ErrDiskFull, diskDelay},
+	{syscall.ENOSPC, diskDelay},
+	{syscall.EDQUOT, diskDelay},
+	{engine.ErrHost, ownerDelay},
+	{engine.ErrNameTaken, ownerDelay},
+	{engine.ErrNetwork, networkDelay},
+	{job.ErrNoGPU, ownerDelay},
+}
+
+// soonMends reports whether it is worth waiting here for a short while.
+func soonMends(err error) bool {
+	return errors.Is(err, engine.ErrUnreachable) || errors.Is(err, engine.ErrNetwork)
+}
+
+// end is the only place that ends a job. err says what came of it; nil can't be.
+func (w *wrapper) end(err error) int {
+	var done *ended
+	if errors.As(err, &done) {
+		if done.silent {
+			return done.code
+		}
+		return w.finish(done.code, done.message)
+	}
+	for _, d := range delays {
+		if errors.Is(err, d.err) {
+			w.log.Error().Err(err).Msg("not now")
+			return w.temporaryExit(d.delay, firstLine(err.Error()))
+		}
+	}
+	if projectsFault(err) {
+		w.log.Error().Msg(err.Error())
+		return w.finish(boincapi.ExitInitFailure, firstLine(err.Error()))
+	}
+	w.log.Error().Err(err).Msg("not now")
+	return w.temporaryExit(soonDelay, firstLine(err.Error()))
+}
+
+// projectsFault reports an error that trying again can't mend.
+func projectsFault(err error) bool {
+	var config *job.ConfigError
+	var image *engine.ImageError
+	var program *engine.RunError
+	var file *engine.CopyError
+	return errors.As(err, &config) || errors.As(err, &image) || errors.As(err, &program) || errors.As(err, &file)
+}
+
+// settle deals with the container when the watch is over, and says how the job ends.
+func (w *wrapper) settle(ctx context.Context, out supervise.Outcome) error {
+	switch out.Reason {
+	case supervise.Left:
+		return w.leave(ctx)
+	case supervise.Aborted:
+		w.log.Info().Msg("aborted")
+		w.remove(ctx)
+		return &ended{code: boincapi.ExitAbortedByClient, silent: true}
+	case supervise.TimedOut:
+		w.drain(ctx)
+		return w.conclude(ctx, boincapi.ExitTimeLimitExceeded,
+			fmt.Sprintf("the job ran longer than its time_limit of %v", time.Duration(w.job.TimeLimit)))
+	case supervise.Failed:
+		return w.failed(ctx, out.Err)
+	default:
+		return w.exited(ctx, out.Exit)
+	}
+}
+
+// leave goes without ending the job. Standalone there is no next episode.
+func (w *wrapper) leave(ctx context.Context) error {
+	if w.logs != nil {
+		w.episode.LastLog = w.logs.Stop()
+	}
+	w.closeSinks()
+	if w.init == nil {
+		w.log.Info().Msg("interrupted")
+		w.remove(ctx)
+		return &ended{code: 130, silent: true} // as shells have it for SIGINT
+	}
+	w.episode.Stopped = w.container != nil && w.job.Stop.OnQuit == "stop"
+	if err := w.episode.Save(w.stateDir()); err != nil {
+		w.log.Warn().Err(err).Msg("the next episode knows less")
+	}
+	w.log.Info().Msg("leaving; the container waits for the next time")
+	return &ended{silent: true}
+}
+
+// failed cleans up after a preparation that came to nothing. What may mend keeps what there is.
+func (w *wrapper) failed(ctx context.Context, err error) error {
+	if !projectsFault(err) {
+		return err
+	}
+	for _, d := range delays {
+		if errors.Is(err, d.err) {
+			return err
+		}
+	}
+	w.remove(ctx)
+	w.moveOut()
+	return err
+}
+
+// exited is a container that has ended by itself.
+func (w *wrapper) exited(ctx context.Context, exit job.Exit) error {
+	switch {
+	case exit.Lost:
+		return fmt.Errorf("%w: %s", engine.ErrUnreachable, exit.Err)
+	case exit.Gone:
+		return errors.New("the container was removed by somebody else; the job starts again")
+	}
+	w.drain(ctx)
+	code, message := exitCode(exit, w.job.Container.Limits)
+	w.log.Info().Int("code", exit.Code).Bool("oom", exit.OOMKilled).Msg("the container has ended")
+	if exit.Code == 0 {
+		leftOut, err := w.container.CopyOut(ctx, w.job.CopyOut, w.job.Container.Limits.Disk)
+		for _, name := range leftOut {
+			w.log.Warn().Str("file", name).Msg("not copied: no file, or a link to elsewhere")
+		}
+		var missing *engine.CopyError
+		if errors.As(err, &missing) {
+			code, message = boincapi.ExitChildFailed, "copy_from_container: "+missing.Error()
+		} else if err != nil {
+			return err
+		}
+	}
+	return w.conclude(ctx, code, message)
+}
+
+// exitCode turns a container's end into BOINC's. Unix passes on the low eight bits of a code only:
+// nothing else must become 0.
+func exitCode(exit job.Exit, l job.Limits) (int, string) {
+	switch {
+	case exit.OOMKilled && exit.Code != 0:
+		return boincapi.ExitOutOfMemory, fmt.Sprintf("the job needed more memory than its limit of %d MB", l.Memory>>20)
+	case exit.Code < 0 || exit.Code > 255:
+		return boincapi.ExitChildFailed, fmt.Sprintf("the container ended with code %d", exit.Code)
+	case exit.Code > 128 && exit.Code <= 128+64:
+		return exit.Code, fmt.Sprintf("the job was ended by signal %d", exit.Code-128)
+	case exit.Code != 0:
+		return exit.Code, fmt.Sprintf("the job ended with code %d", exit.Code)
+	default:
+		return 0, ""
+	}
+}
+
+// conclude moves the job's files back, and removes the container when nothing needs it any more.
+func (w *wrapper) conclude(ctx context.Context, code int, message string) error {
+	if err := w.moveOut(); err != nil {
+		return err
+	}
+	w.episode.Done = &supervise.Done{Code: code, Message: message}
+	if w.init != nil {
+		if err := w.episode.Save(w.stateDir()); err != nil {
+			return err
+		}
+	}
+	w.remove(ctx)
+	return &ended{code: code, message: message}
+}
+
+// moveOut takes the job's files out of the payload.
+func (w *wrapper) moveOut() error {
+	if w.job.Slot.Move {
+		notes, err := slot.MoveOut(w.job.Slot)
+		for _, name := range notes {
+			w.log.Warn().Str("file", name).Msg("not taken: a reserved name, no file, or a link to elsewhere")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if w.job.Slot.MakeOutputs {
+		return slot.DropOutputs(w.job.Slot)
+	}
+	return nil
+}
+
+// drain writes the rest of the container's output.
+func (w *wrapper) drain(ctx context.Context) {
+	if w.logs != nil {
+		if err := w.logs.Drain(ctx); err != nil {
+			w.log.Warn().Err(err).Msg("the end of the job's output is missing")
+		}
+	}
+	w.closeSinks()
+}
+
+func (w *wrapper) closeSinks() {
+	for _, s := range w.sinks {
+		if err := s.Close(); err != nil {
+			w.log.Warn().Err(err).Msg("write the job's output")
+		}
+	}
+	w.sinks = nil
+}
+
+// remove removes the container, also one that was only half made.
+func (w *wrapper) remove(ctx context.Context) {
+	if w.engine == nil {
+		return
+	}
+	c := w.container
+	if c == nil {
+		found, err := w.engine.Find(ctx, w.job.Container)
+		if err != nil {
+			return // not there, or not ours
+		}
+		c = found
+	}
+	if err := c.Remove(ctx); err != nil {
+		w.log.Warn().Err(err).Msg("the container is left behind")
+	}
+}
+
+// finish writes boinc_finish_called.
+func (w *wrapper) finish(code int, message string) int {
+	if w.init == nil {
+		if message != "" {
+			w.log.Info().Int("code", code).Msg(message)
+		}
+		return code
+	}
+	w.log.Info().Int("code", code).Str("message", message).Msg("called boinc_finish")
+	if err := w.app.Finish(code, message); err != nil {
+		return w.temporaryExit(diskDelay, firstLine(err.Error()))
+	}
+	return code
+}
+
+// temporaryExit asks the client to try again later. Standalone nobody will.
+func (w *wrapper) temporaryExit(delay time.Duration, why string) int {
+	if w.app == nil || w.app.Standalone() && w.init == nil && !exists(boincapi.InitDataFile) {
+		return boincapi.ExitInitFailure
+	}
+	if err := w.app.TemporaryExit(delay, why, false); err != nil {
+		w.log.Error().Err(err).Msg("temporary exit")
+	}
+	return 0
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}

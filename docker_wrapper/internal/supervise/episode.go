@@ -1,0 +1,66 @@
+package supervise
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Episode is the little that must outlive the wrapper and that the engine can't tell. It lies in
+// the wrapper's directory of the slot, out of the container's reach.
+type Episode struct {
+	Container string        `json:"container,omitempty"` // ID of the one that CPUBase is for
+	CPUBase   time.Duration `json:"cpu_base,omitempty"`  // what earlier containers of this job have used
+	Ran       time.Duration `json:"ran,omitempty"`       // running time up to now
+	LastLog   time.Time     `json:"last_log,omitzero"`   // newest line of the container's output that was written
+	Stopped   bool          `json:"stopped,omitempty"`   // the container was stopped by us, to be started again
+	Done      *Done         `json:"done,omitempty"`      // the job has ended; only the finish file may be missing
+}
+
+// Done is how a job ended.
+type Done struct {
+	Code    int    `json:"code"`
+	Message string `json:"message,omitempty"`
+}
+
+const episodeFile = "episode.json"
+
+// LoadEpisode reads what an earlier episode left in dir. There is none, or it can't be read: the
+// zero value, which loses nothing but numbers.
+func LoadEpisode(dir string) (Episode, error) {
+	data, err := os.ReadFile(filepath.Join(dir, episodeFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Episode{}, nil
+	}
+	var e Episode
+	if err == nil {
+		err = json.Unmarshal(data, &e)
+	}
+	if err != nil {
+		return Episode{}, fmt.Errorf("read %s: %w", episodeFile, err)
+	}
+	return e, nil
+}
+
+// Save writes it whole.
+func (e Episode) Save(dir string) error {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", episodeFile, err)
+	}
+	if err := os.MkdirAll(dir, 0o771); err != nil {
+		return fmt.Errorf("write %s: %w", episodeFile, err)
+	}
+	name := filepath.Join(dir, episodeFile)
+	if err := os.WriteFile(name+".part", data, 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", episodeFile, err)
+	}
+	if err := os.Rename(name+".part", name); err != nil {
+		return fmt.Errorf("write %s: %w", episodeFile, err)
+	}
+	return nil
+}

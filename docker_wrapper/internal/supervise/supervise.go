@@ -1,0 +1,403 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// Client is what Run needs of the BOINC client; *boincapi.App satisfies it.
+type Client interface {
+	Status() <-chan boincapi.Status // a level, newest wins
+	Report(boincapi.Report)         // never blocks
+}
+
+// Container is what Run needs of a container. Asking twice, or asking of a container that has
+// ended, is no error. Each call has its own deadline.
+type Container interface {
+	Pause(context.Context) error
+	Unpause(context.Context) error
+	Stop(ctx context.Context, grace time.Duration) error
+	Kill(context.Context) error
+	Wait(context.Context) <-chan job.Exit // receives once
+	Usage(context.Context) (job.Usage, error)
+}
+
+// Prepared is a container that was started, now or in an earlier episode.
+type Prepared struct {
+	Container Container
+	Paused    bool
+	CPUBase   time.Duration // what earlier containers of this job have used
+}
+
+// Options are for Run. Client and Prepare must be set.
+type Options struct {
+	Client  Client
+	Prepare func(context.Context) (Prepared, error) // stops soon when its context ends
+	MayMend func(error) bool                        // whether Prepare may work later; nil means never
+
+	Fraction     func(context.Context) (float64, bool) // how far the job says it is; nil for unknown
+	Checkpointed func() (time.Time, bool)              // when the job last checkpointed; nil for never
+	Observe      func(Snapshot)                        // told once a second; nil for nobody
+
+	CPU       time.Duration // used in earlier episodes, up to the last checkpoint
+	Stop      job.Stop
+	TimeLimit time.Duration // of running time; 0 means none
+	Ran       time.Duration // running time of earlier episodes
+	Patience  time.Duration // how long Prepare is tried again; 0 means 2 min
+	Log       zerolog.Logger
+}
+
+// Snapshot is how the job stands.
+type Snapshot struct {
+	State    State
+	Ran      time.Duration // running time, suspended time not counted
+	CPU      time.Duration // over all episodes
+	Memory   int64         // bytes; 0 when unknown
+	Fraction float64       // 0 to 1
+}
+
+// Reason says why Run returned.
+type Reason int
+
+const (
+	Finished Reason = iota // the container ended: see Exit
+	Left                   // the client, or a signal, wants us gone; the container is parked
+	Aborted                // the job is cancelled; the container was killed
+	Failed                 // it could not be prepared: see Err
+	TimedOut               // it ran longer than its time limit; the container was killed
+)
+
+// Outcome is what came of an episode.
+type Outcome struct {
+	Reason Reason
+	Exit   job.Exit
+	Err    error
+	Last   Snapshot
+}
+
+const (
+	tickTime = time.Second
+
+	// Usage is asked for often while a job is young, because what it uses after the last question is
+	// never learned, and seldom later.
+	minSample, maxSample, sampleShare = time.Second, 10 * time.Second, 60
+
+	firstRetry, lastRetry = 5 * time.Second, time.Minute
+	defaultPatience       = 2 * time.Minute
+
+	// The client kills a process 60 s after it asked it to quit (client/client_state.h).
+	maxGrace = 40 * time.Second
+)
+
+// Run keeps the container as the client wishes until it ends, the client wants us gone, or it can't
+// be prepared. When ctx ends, that is a wish to leave.
+func Run(ctx context.Context, o Options) Outcome {
+	if o.Patience == 0 {
+		o.Patience = defaultPatience
+	}
+	r := &runner{o: o, log: o.Log, samples: make(chan sample, 1), ctx: context.WithoutCancel(ctx)}
+	r.snap.CPU, r.snap.Ran, r.checkpointCPU = o.CPU, o.Ran, o.CPU
+	ctxDone := ctx.Done()
+	tick := time.NewTicker(tickTime)
+	defer tick.Stop()
+	r.step()
+	for r.snap.State != Ended {
+		select {
+		case st := <-o.Client.Status():
+			r.wish(wishOf(st))
+		case <-ctxDone:
+			ctxDone, r.signalled = nil, true
+			r.wish(leave)
+		case p := <-r.prepared:
+			r.onPrepared(p)
+		case exit := <-r.exited:
+			r.onExit(exit)
+		case s := <-r.samples:
+			r.onSample(s)
+		case now := <-tick.C:
+			r.onTick(now)
+		}
+		r.step()
+	}
+	r.report()
+	if r.unwatch != nil {
+		r.unwatch()
+	}
+	r.outcome.Last = r.snap
+	return r.outcome
+}
+
+// runner is one Run. Only its goroutine touches it.
+type runner struct {
+	o   Options
+	ctx context.Context // never cancelled: engine calls aren't cut in half
+	log zerolog.Logger
+
+	snap      Snapshot
+	want      wish
+	signalled bool // a signal came: nothing but abort overrides leaving
+
+	container Container
+	prepared  chan preparation
+	cancel    context.CancelFunc // of the preparation
+	failing   time.Time          // since when preparations fail; zero when they don't
+	retryAt   time.Time
+	pause     time.Duration // before the next preparation
+
+	exited  <-chan job.Exit
+	unwatch context.CancelFunc
+
+	samples       chan sample
+	sampling      bool
+	sampledAt     time.Time
+	cpuBase       time.Duration
+	tickedAt      time.Time
+	checkpointCPU time.Duration
+	checkpointed  time.Time // the newest checkpoint that was reported, or was there at the start
+	lastError     string
+
+	outcome Outcome
+}
+
+type preparation struct {
+	Prepared
+	err error
+}
+
+func (r *runner) wish(w wish) {
+	if r.signalled && w != abort {
+		w = leave
+	}
+	if w != r.want {
+		r.log.Debug().Stringer("wish", w).Stringer("state", r.snap.State).Msg("client")
+	}
+	r.want = w
+}
+
+// step carries out what the table says, until it says nothing new.
+func (r *runner) step() {
+	for r.snap.State != Ended {
+		m := moves[r.snap.State][r.want]
+		if m.do == nothing && m.to == r.snap.State {
+			return
+		}
+		if m.do == prepare && time.Now().Before(r.retryAt) {
+			return
+		}
+		before := r.snap.State
+		if !r.do(m.do) {
+			return // asked again at the next event
+		}
+		if r.snap.State != before {
+			continue // the action itself came to another state
+		}
+		r.moveTo(m.to)
+	}
+}
+
+func (r *runner) moveTo(s State) {
+	if s == r.snap.State {
+		return
+	}
+	if s == Ended && r.outcome == (Outcome{}) {
+		r.outcome.Reason = Left
+		if r.want == abort {
+			r.outcome.Reason = Aborted
+		}
+	}
+	r.log.Debug().Stringer("from", r.snap.State).Stringer("to", s).Msg("state")
+	switch {
+	case s == Paused:
+		r.log.Info().Msg("suspended")
+	case s == Running && r.snap.State == Paused:
+		r.log.Info().Msg("resumed")
+	}
+	r.snap.State = s
+	r.tickedAt = time.Now()
+}
+
+// do carries out an action, and reports whether it succeeded.
+func (r *runner) do(a action) bool {
+	var err error
+	switch a {
+	case prepare:
+		r.prepare()
+	case cancel:
+		// The goroutine stops at once, or comes back with a container that is up all the same: then
+		// that is what we have, and the table is asked again.
+		r.cancel()
+		if p := <-r.prepared; p.err == nil {
+			r.onPrepared(p)
+		} else {
+			r.prepared = nil
+		}
+	case pause:
+		err = r.container.Pause(r.ctx)
+	case unpause:
+		err = r.container.Unpause(r.ctx)
+	case park:
+		r.park()
+	case kill:
+		if err := r.container.Kill(r.ctx); err != nil {
+			r.log.Warn().Err(err).Msg("the container could not be killed")
+		}
+	}
+	if err != nil {
+		if err.Error() != r.lastError { // said once, tried again each second
+			r.log.Warn().Err(err).Msg("tried again")
+		}
+		r.lastError = err.Error()
+		return false
+	}
+	r.lastError = ""
+	return true
+}
+
+// park leaves the container so that the next episode goes on. Whatever fails, we must be gone soon,
+// and a container that still runs is found again.
+func (r *runner) park() {
+	var err error
+	if r.o.Stop.OnQuit == "stop" {
+		err = r.container.Stop(r.ctx, min(time.Duration(r.o.Stop.Timeout), maxGrace))
+	} else if r.snap.State != Paused {
+		err = r.container.Pause(r.ctx)
+	}
+	if err != nil {
+		r.log.Warn().Err(err).Msg("the container could not be parked and goes on without us")
+	}
+}
+
+func (r *runner) prepare() {
+	ctx, cancel := context.WithCancel(r.ctx)
+	done := make(chan preparation, 1)
+	r.prepared, r.cancel = done, cancel
+	go func() {
+		p, err := r.o.Prepare(ctx)
+		done <- preparation{p, err}
+	}()
+}
+
+func (r *runner) onPrepared(p preparation) {
+	r.prepared = nil
+	r.cancel()
+	if p.err == nil {
+		r.failing, r.pause = time.Time{}, 0
+		r.container, r.cpuBase = p.Container, p.CPUBase
+		ctx, cancel := context.WithCancel(r.ctx)
+		r.unwatch = cancel
+		r.exited = p.Container.Wait(ctx)
+		if r.o.Checkpointed != nil {
+			r.checkpointed, _ = r.o.Checkpointed()
+		}
+		r.snap.State = Running
+		if p.Paused {
+			r.snap.State = Paused
+		}
+		r.tickedAt = time.Now()
+		r.log.Debug().Stringer("to", r.snap.State).Msg("state")
+		return
+	}
+	now := time.Now()
+	if r.failing.IsZero() {
+		r.failing, r.pause = now, firstRetry
+	}
+	if r.o.MayMend == nil || !r.o.MayMend(p.err) || now.Add(r.pause).Sub(r.failing) > r.o.Patience {
+		r.outcome = Outcome{Reason: Failed, Err: p.err}
+		r.moveTo(Ended)
+		return
+	}
+	r.log.Warn().Err(p.err).Stringer("again_in", r.pause).Msg("not ready")
+	r.retryAt = now.Add(r.pause)
+	r.pause = min(2*r.pause, lastRetry)
+	r.moveTo(Waiting)
+}
+
+func (r *runner) onExit(exit job.Exit) {
+	r.outcome = Outcome{Reason: Finished, Exit: exit}
+	r.moveTo(Ended)
+}
+
+func (r *runner) onTick(now time.Time) {
+	if r.snap.State == Running {
+		r.snap.Ran += now.Sub(r.tickedAt)
+	}
+	r.tickedAt = now
+	if r.o.TimeLimit > 0 && r.snap.Ran > r.o.TimeLimit && r.snap.State == Running {
+		r.log.Warn().Stringer("limit", r.o.TimeLimit).Msg("time limit exceeded")
+		r.do(kill)
+		r.outcome = Outcome{Reason: TimedOut}
+		r.moveTo(Ended)
+		return
+	}
+	r.sample(now)
+	r.report()
+	if r.o.Observe != nil {
+		r.o.Observe(r.snap)
+	}
+}
+
+// Errors of a sample are no news: the container may just be ending.
+var errNoSample = errors.New("no sample")
+
+// sample is what a container and its job say of themselves.
+type sample struct {
+	usage    job.Usage
+	err      error
+	fraction float64
+	known    bool
+	asked    State
+}
+
+// sample asks, in a goroutine of its own so that a slow engine doesn't stop the watch, and never
+// twice at a time.
+func (r *runner) sample(now time.Time) {
+	every := min(max(r.snap.Ran/sampleShare, minSample), maxSample)
+	if r.snap.State != Running || r.sampling || now.Sub(r.sampledAt) < every-tickTime/2 {
+		return
+	}
+	r.sampling, r.sampledAt = true, now
+	container, fraction, ctx, out := r.container, r.o.Fraction, r.ctx, r.samples
+	go func() {
+		s := sample{err: errNoSample}
+		s.usage, s.err = container.Usage(ctx)
+		if fraction != nil {
+			s.fraction, s.known = fraction(ctx)
+		}
+		out <- s
+	}()
+}
+
+// onSample takes up a sample. Reported time never goes back, and where there is no sample nothing is
+// invented.
+func (r *runner) onSample(s sample) {
+	r.sampling = false
+	if s.err == nil {
+		r.snap.CPU = max(r.snap.CPU, r.cpuBase+s.usage.CPU)
+		r.snap.Memory = s.usage.Memory
+	}
+	if s.known {
+		r.snap.Fraction = s.fraction
+	}
+	if r.o.Checkpointed == nil {
+		return
+	}
+	if at, ok := r.o.Checkpointed(); ok && !at.Equal(r.checkpointed) {
+		r.checkpointed, r.checkpointCPU = at, r.snap.CPU
+		r.log.Debug().Dur("cpu", r.snap.CPU).Msg("the job has checkpointed")
+	}
+}
+
+func (r *runner) report() {
+	r.o.Client.Report(boincapi.Report{
+		CPU:           r.snap.CPU.Seconds(),
+		CheckpointCPU: r.checkpointCPU.Seconds(),
+		Fraction:      r.snap.Fraction,
+		RSS:           float64(r.snap.Memory),
+	})
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/rs/zerolog"
+)
+
+// newLogger writes lines as BOINC's own programs do: "2006-01-02 15:04:05 (pid): text". Level is
+// job.toml's verbose: 0 errors, 1 changes of state, 2 every call.
+func newLogger(w io.Writer, verbose int) zerolog.Logger {
+	cw := zerolog.ConsoleWriter{
+		Out:                 w,
+		NoColor:             true,
+		TimeFormat:          "2006-01-02 15:04:05",
+		PartsOrder:          []string{zerolog.TimestampFieldName, zerolog.LevelFieldName, zerolog.MessageFieldName},
+		FormatLevel:         formatLevel,
+		FormatErrFieldValue: func(v any) string { return fmt.Sprint(v) },
+	}
+	level := [...]zerolog.Level{zerolog.ErrorLevel, zerolog.InfoLevel, zerolog.DebugLevel}[verbose]
+	return zerolog.New(cw).Level(level).With().Timestamp().Logger()
+}
+
+func formatLevel(v any) string {
+	prefix := fmt.Sprintf("(%d):", os.Getpid())
+	switch v {
+	case "error", "warn":
+		return prefix + " " + strings.ToUpper(v.(string)) + ":"
+	default:
+		return prefix
+	}
+}
+
+// bounded passes on the first head bytes at once and keeps the last tail bytes of the rest, which
+// come when it is closed: the client sends no more of stderr.txt than its last 63 KiB
+// (client/app_control.cpp), and a job must not fill the volunteer's disk.
+type bounded struct {
+	mu      sync.Mutex
+	w       io.Writer
+	head    int // bytes still to be passed on at once
+	tail    []byte
+	keep    int
+	dropped int64
+}
+
+const outputHead, outputTail = 16 << 10, 32 << 10 // bytes
+
+func newBounded(w io.Writer) *bounded { return &bounded{w: w, head: outputHead, keep: outputTail} }
+
+func (b *bounded) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := len(p)
+	if b.head > 0 {
+		now := p[:min(len(p), b.head)]
+		b.head -= len(now)
+		if _, err := b.w.Write(now); err != nil {
+			return 0, err
+		}
+		p = p[len(now):]
+	}
+	b.tail = append(b.tail, p...)
+	if over := len(b.tail) - b.keep; over > b.keep { // trimmed now and then, not at each write
+		b.dropped += int64(over)
+		b.tail = append(b.tail[:0], b.tail[over:]...)
+	}
+	return n, nil
+}
+
+// Close writes what was kept back.
+func (b *bounded) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if over := len(b.tail) - b.keep; over > 0 {
+		b.dropped += int64(over)
+		b.tail = b.tail[over:]
+	}
+	if b.dropped > 0 {
+		if i := bytes.IndexByte(b.tail, '\n'); i >= 0 { // begin with a whole line
+			b.dropped += int64(i + 1)
+			b.tail = b.tail[i+1:]
+		}
+		if _, err := fmt.Fprintf(b.w, "\n[%d bytes of the job's output left out]\n", b.dropped); err != nil {
+			return err
+		}
+	}
+	_, err := b.w.Write(b.tail)
+	b.tail, b.dropped = nil, 0
+	return err
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"boincdocker/boincapi"
+)
+
+// version is set by the release build.
+var version = "0.1.0-dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
+	code := Main(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// options are the command line.
+type options struct {
+	config, dockerfile                                string
+	verbose, sporadic, plan, check, showVersion, help bool
+	args                                              []string // the job's
+}
+
+// parseArgs reads BOINC's own wrapper's command line (samples/docker_wrapper in BOINC) and what was
+// added to it. What it doesn't know is the job's.
+func parseArgs(argv []string) (options, error) {
+	var o options
+	for i := 0; i < len(argv); i++ {
+		name, value, hasValue := strings.Cut(argv[i], "=")
+		str := map[string]*string{"--config": &o.config, "--dockerfile": &o.dockerfile}[name]
+		flag := map[string]*bool{"--verbose": &o.verbose, "--sporadic": &o.sporadic, "--plan": &o.plan, "--check": &o.check,
+			"--version": &o.showVersion, "--help": &o.help}[argv[i]]
+		switch {
+		case str != nil && hasValue:
+			*str = value
+		case str != nil:
+			if i++; i == len(argv) {
+				return o, fmt.Errorf("%s: want a file name after it", name)
+			}
+			*str = argv[i]
+		case flag != nil:
+			*flag = true
+		default:
+			o.args = append(o.args, argv[i])
+		}
+	}
+	return o, nil
+}
+
+const usage = `Usage: docker_wrapper [flags] [the job's arguments]
+
+Runs the job in the current directory in a container: as the main program of a BOINC app when
+init_data.xml is there, else by itself.
+
+  --config F       the job's file (default job.toml; a missing one means defaults)
+  --dockerfile F   what its image is built from (default Dockerfile)
+  --verbose        log every call
+  --sporadic       keep the files of BOINC's sporadic apps
+  --plan           print what would be done, as JSON, and touch nothing
+  --check          check job.toml, unknown keys included, and touch nothing
+  --version        print the version
+  --help           print this
+
+Everything else reaches the container in the variable ARGS.
+`
+
+// Main is the program. It returns the exit code.
+func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
+	o, err := parseArgs(argv)
+	dir, dirErr := os.Getwd()
+	switch {
+	case dirErr != nil:
+		fmt.Fprintln(stderr, "docker_wrapper: find the working directory:", dirErr)
+		return boincapi.ExitInitFailure
+	case o.help:
+		fmt.Fprint(stdout, usage)
+		return 0
+	case o.showVersion:
+		fmt.Fprintln(stdout, "docker_wrapper", version)
+		return 0
+	}
+	w := &wrapper{o: o, dir: dir, stdout: stdout, stderr: stderr, argErr: err}
+	if o.plan || o.check {
+		return w.show()
+	}
+	return w.guarded(ctx)
+}
+
+// guarded runs the job. A bug of ours must not cost the project a result: a bare panic exits with 2,
+// which the client takes for the job's failure.
+func (w *wrapper) guarded(ctx context.Context) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			fmt.Fprintf(w.stderr, "docker_wrapper: bug: %v\n%s", r, debug.Stack())
+			code = w.temporaryExit(panicDelay, "the wrapper failed; it is tried again")
+		}
+	}()
+	return w.run(ctx)
+}

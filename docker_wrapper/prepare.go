@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/slot"
+	"boincdocker/docker_wrapper/internal/supervise"
+)
+
+// prepare finds this job's container or makes it. A container that runs is taken over, never
+// killed; one that has ended while nobody watched is harvested, not run again.
+func (w *wrapper) prepare(ctx context.Context) (supervise.Prepared, error) {
+	if w.engine == nil {
+		e, err := engine.Open(ctx, engine.Options{Log: w.log})
+		if err != nil {
+			return supervise.Prepared{}, err
+		}
+		w.engine = e
+		w.log.Info().Str("kind", e.Info.Kind).Str("version", e.Info.Version).Str("host", e.Info.Host).Msg("engine")
+	}
+	found, err := w.engine.Find(ctx, w.job.Container)
+	switch {
+	case errors.Is(err, engine.ErrNotFound):
+		return w.fresh(ctx)
+	case err != nil:
+		return supervise.Prepared{}, err
+	case found.State == engine.StateCreated: // broken off before it was started: nobody knows what is in it
+		if err := found.Remove(ctx); err != nil {
+			return supervise.Prepared{}, err
+		}
+		return w.fresh(ctx)
+	}
+	w.container = found
+	base := w.episode.CPUBase
+	if w.episode.Container != found.ID {
+		base = 0 // never more than it was; what was reported before doesn't go back
+	}
+	w.log.Info().Str("container", found.Name).Str("state", found.State).Msg("found this job's container")
+	if w.init != nil {
+		if err := w.renewInitData(); err != nil {
+			return supervise.Prepared{}, err
+		}
+	}
+	if found.State == engine.StateExited && w.episode.Stopped {
+		base = w.wuCPU()
+		if err := w.start(ctx, base); err != nil {
+			return supervise.Prepared{}, err
+		}
+		return supervise.Prepared{Container: found, CPUBase: base}, nil
+	}
+	if err := w.follow(ctx, w.episode.LastLog, found.State != engine.StateExited); err != nil {
+		return supervise.Prepared{}, err
+	}
+	w.tellGraphics(ctx)
+	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, CPUBase: base}, nil
+}
+
+// fresh makes a new container and starts it.
+func (w *wrapper) fresh(ctx context.Context) (supervise.Prepared, error) {
+	image, err := w.engine.Ensure(ctx, w.job.Image, slot.Files(w.job.Slot))
+	if err != nil {
+		return supervise.Prepared{}, err
+	}
+	if err := w.openPayload(); err != nil {
+		return supervise.Prepared{}, err
+	}
+	c, err := w.engine.Create(ctx, w.job, image)
+	if errors.Is(err, engine.ErrNotFound) { // the image was removed in between
+		if image, err = w.engine.Ensure(ctx, w.job.Image, slot.Files(w.job.Slot)); err == nil {
+			c, err = w.engine.Create(ctx, w.job, image)
+		}
+	}
+	if err != nil {
+		return supervise.Prepared{}, err
+	}
+	w.container = c
+	base := w.wuCPU()
+	err = ctx.Err()
+	if err == nil {
+		err = c.CopyIn(ctx, w.job.CopyIn)
+	}
+	if err == nil {
+		err = w.start(ctx, base)
+	}
+	if err != nil {
+		w.container = nil
+		return supervise.Prepared{}, errors.Join(err, c.Remove(ctx))
+	}
+	return supervise.Prepared{Container: c, CPUBase: base}, nil
+}
+
+// start starts w.container and notes what the next episode must know of it.
+func (w *wrapper) start(ctx context.Context, base time.Duration) error {
+	w.episode = supervise.Episode{Container: w.container.ID, CPUBase: base, Ran: w.episode.Ran}
+	if err := w.episode.Save(w.stateDir()); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := w.container.Start(ctx); err != nil {
+		return err
+	}
+	w.log.Info().Str("container", w.container.Name).Dur("ms", time.Since(began)).Msg("started")
+	if err := w.follow(ctx, time.Time{}, true); err != nil {
+		return err
+	}
+	w.tellGraphics(ctx)
+	return nil
+}
+
+// wuCPU is what earlier episodes have used, up to the last checkpoint.
+func (w *wrapper) wuCPU() time.Duration {
+	if w.init == nil {
+		return 0
+	}
+	return time.Duration(w.init.WUCPUTime * float64(time.Second))
+}
+
+// openPayload makes the container's side of the slot.
+func (w *wrapper) openPayload() error {
+	if w.job.Slot.Move {
+		redacted, err := w.redactedInitData()
+		if err != nil {
+			return err
+		}
+		if err := slot.MoveIn(w.job.Slot, redacted); err != nil {
+			return err
+		}
+	}
+	if w.job.Slot.MakeOutputs {
+		return slot.MakeOutputs(w.job.Slot)
+	}
+	return nil
+}
+
+func (w *wrapper) renewInitData() error {
+	if !w.job.Slot.Move {
+		return nil
+	}
+	redacted, err := w.redactedInitData()
+	if err != nil {
+		return err
+	}
+	return slot.WriteInitData(w.job.Slot, redacted)
+}
+
+func (w *wrapper) redactedInitData() ([]byte, error) {
+	raw, err := os.ReadFile(boincapi.InitDataFile)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", boincapi.InitDataFile, err)
+	}
+	return boincapi.Redact(raw), nil
+}
+
+// follow streams the container's output: to the files that job.toml names, else to stderr.txt, head
+// and tail kept; to the terminal when a person is there.
+func (w *wrapper) follow(ctx context.Context, since time.Time, live bool) error {
+	out, errs := io.Writer(w.stdout), io.Writer(w.stderr)
+	switch {
+	case w.screen != nil:
+		out, errs = w.screen.over(w.stdout), w.screen
+	case w.init != nil:
+		b := newBounded(w.stderr)
+		w.sinks = append(w.sinks, b)
+		out, errs = b, b
+	}
+	for _, f := range []struct {
+		name string
+		to   *io.Writer
+	}{{w.job.Logs.Stdout, &out}, {w.job.Logs.Stderr, &errs}} {
+		if f.name == "" {
+			continue
+		}
+		mode := os.O_WRONLY | os.O_CREATE | os.O_APPEND
+		if since.IsZero() {
+			mode |= os.O_TRUNC
+		}
+		file, err := os.OpenFile(f.name, mode, 0o664)
+		if err != nil {
+			return fmt.Errorf("open the file for the job's output: %w", err)
+		}
+		w.sinks = append(w.sinks, file)
+		*f.to = file
+	}
+	w.logs = w.container.Logs(ctx, since, out, errs)
+	return nil
+}
+
+// tellGraphics tells the client where the job's web page is.
+func (w *wrapper) tellGraphics(ctx context.Context) {
+	if w.job.Container.WebPort == 0 {
+		return
+	}
+	port, err := w.container.HostPort(ctx, w.job.Container.WebPort)
+	if err != nil || port == 0 {
+		w.log.Warn().Err(err).Int("guest_port", w.job.Container.WebPort).Msg("no host port for the web graphics")
+		return
+	}
+	url := fmt.Sprintf("http://localhost:%d", port)
+	w.log.Info().Str("url", url).Msg("web graphics")
+	w.app.SetWebGraphicsURL(url)
+}

@@ -1,0 +1,327 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/gpu"
+	"boincdocker/docker_wrapper/internal/job"
+	"boincdocker/docker_wrapper/internal/slot"
+	"boincdocker/docker_wrapper/internal/supervise"
+)
+
+const (
+	defaultConfig     = "job.toml"
+	defaultDockerfile = "Dockerfile"
+	projectSubdir     = "project" // stands for the project directory when there is no client
+)
+
+// wrapper is one run of the program.
+type wrapper struct {
+	o              options
+	argErr         error
+	dir            string // the slot
+	stdout, stderr io.Writer
+	log            zerolog.Logger
+
+	app     *boincapi.App
+	init    *boincapi.InitData // nil when standalone
+	job     *job.Job
+	episode supervise.Episode
+
+	engine    *engine.Engine
+	container *engine.Container
+	logs      *engine.Logs
+	sinks     []io.Closer
+	screen    *screen // nil unless a person is watching
+}
+
+// run is the story: read, plan, open the engine, supervise, end.
+func (w *wrapper) run(ctx context.Context) int {
+	w.log = newLogger(w.stderr, 1)
+	standalone := !exists(filepath.Join(w.dir, boincapi.InitDataFile))
+	if !standalone {
+		if err := boincapi.RedirectStderr(w.dir); err != nil {
+			w.log.Error().Err(err).Msg("stderr.txt")
+		}
+		if code, message, found := boincapi.FinishFile(w.dir); found {
+			w.log.Info().Int("code", code).Str("message", message).Msg("this job has finished already")
+			return code
+		}
+	} else {
+		w.screen = newScreen(w.stderr)
+	}
+	w.log.Info().Str("version", version).Msg("docker_wrapper")
+	var err error
+	if w.app, err = boincapi.Start(ctx, boincapi.Options{Dir: w.dir, Sporadic: w.o.sporadic}); err != nil {
+		return w.end(err)
+	}
+	defer w.app.Close()
+	if !w.app.Standalone() {
+		d := w.app.InitData()
+		w.init = &d
+	}
+	w.reportEarly()
+	if w.argErr != nil {
+		return w.end(&job.ConfigError{File: "command line", Problem: w.argErr.Error()})
+	}
+	if w.episode, err = supervise.LoadEpisode(w.stateDir()); err != nil {
+		w.log.Warn().Err(err).Msg("earlier episodes are forgotten")
+	}
+	if d := w.episode.Done; d != nil {
+		return w.finish(d.Code, d.Message)
+	}
+	if w.job, err = w.plan(); err != nil {
+		return w.end(err)
+	}
+	if len(w.job.Later) > 0 {
+		return w.end(w.job.Later[0].Err)
+	}
+	for _, text := range w.job.Warnings {
+		w.log.Warn().Msg(text)
+	}
+	return w.end(w.supervise(ctx))
+}
+
+// reportEarly tells the client what earlier episodes have used: a status without CPU time would
+// set it to zero.
+func (w *wrapper) reportEarly() {
+	if w.init != nil {
+		w.app.Report(boincapi.Report{CPU: w.init.WUCPUTime, CheckpointCPU: w.init.WUCPUTime})
+	}
+}
+
+// plan reads everything and decides everything. It touches nothing.
+func (w *wrapper) plan() (*job.Job, error) {
+	in := job.Input{Init: w.init, Dir: w.dir, Args: w.o.args, Dockerfile: w.o.dockerfile}
+	if in.Dockerfile == "" {
+		in.Dockerfile = defaultDockerfile
+	}
+	in.ProjectDir = filepath.Join(w.dir, projectSubdir)
+	if w.init != nil {
+		// The slot's links are relative to the slot, whatever the client calls its directories.
+		in.ProjectDir = realPath(w.init.ProjectDir)
+		in.Dir = realPath(w.dir)
+	}
+	scope := in.ProjectDir
+	if w.init == nil {
+		scope = ""
+		in.LockDir = filepath.Join(os.TempDir(), fmt.Sprintf("docker_wrapper_%d", os.Getuid()))
+	}
+	var err error
+	if in.Links, err = slot.Links(in.Dir, scope); err != nil {
+		return nil, err
+	}
+	files := slot.Files(job.Slot{Dir: in.Dir, Links: in.Links})
+	config := w.o.config
+	if config == "" {
+		config = defaultConfig
+	}
+	data, err := fs.ReadFile(files, filepath.ToSlash(config))
+	if errors.Is(err, fs.ErrNotExist) && w.o.config == "" {
+		data, err = nil, nil
+	} else if err != nil {
+		return nil, &job.ConfigError{File: config, Problem: reason(err), Hint: "it is named by --config"}
+	}
+	c, err := job.ParseConfig(config, data)
+	if err != nil {
+		return nil, err
+	}
+	in.Config = c
+	_, statErr := fs.Stat(files, in.Dockerfile)
+	in.HasDockerfile = statErr == nil
+	w.setVerbosity(c.Verbose)
+	if w.init != nil {
+		in.Signed = w.signed(in, config, data != nil)
+		in.Policy, err = readPolicy(w.init.BoincDir)
+		if err != nil {
+			return nil, err
+		}
+	}
+	in.Host = host()
+	if c.UseGPU {
+		if in.Host.GPUs, err = gpu.List(); err != nil && !errors.Is(err, gpu.ErrNoDriver) {
+			w.log.Warn().Err(err).Msg("GPUs can't be listed")
+		}
+	}
+	return job.Plan(in)
+}
+
+func (w *wrapper) setVerbosity(verbose int) {
+	if w.o.verbose {
+		verbose = 2
+	}
+	out := io.Writer(w.stderr)
+	if w.screen != nil {
+		out = w.screen
+	}
+	w.log = newLogger(out, verbose)
+}
+
+// signed reports whether all that decides what the container may do comes with the app version.
+func (w *wrapper) signed(in job.Input, config string, hasConfig bool) bool {
+	if !hasConfig && !in.HasDockerfile {
+		return false
+	}
+	ok := func(name string) bool { return slot.Signed(in.Dir, in.ProjectDir, name, w.init.AppFiles) }
+	return (!hasConfig || ok(config)) && (!in.HasDockerfile || ok(in.Dockerfile))
+}
+
+// errPolicy: the volunteer's file can't be understood, so nothing is run until it can.
+var errPolicy = errors.New("the policy file of this computer")
+
+func readPolicy(dataDir string) (job.Policy, error) {
+	name := filepath.Join(dataDir, job.PolicyFile)
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return job.Policy{}, nil
+	}
+	var p job.Policy
+	if err == nil {
+		p, err = job.ParsePolicy(name, data)
+	}
+	if err != nil {
+		return job.Policy{}, fmt.Errorf("%w: %w", errPolicy, err)
+	}
+	return p, nil
+}
+
+func host() job.Host { return job.Host{UID: os.Getuid(), GID: os.Getgid(), CPUs: runtime.NumCPU()} }
+
+// show prints the plan, or what is wrong with job.toml.
+func (w *wrapper) show() int {
+	fail := func(err error) int {
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintln(w.stderr, strings.TrimRight(line, "\n"))
+		}
+		return boincapi.ExitInitFailure
+	}
+	if w.argErr != nil {
+		return fail(w.argErr)
+	}
+	if f, err := os.Open(filepath.Join(w.dir, boincapi.InitDataFile)); err == nil {
+		d, err := boincapi.ParseInitData(f)
+		f.Close()
+		if err != nil {
+			return fail(fmt.Errorf("read %s: %w", boincapi.InitDataFile, err))
+		}
+		w.init = &d
+	}
+	w.log = newLogger(w.stderr, 0)
+	j, err := w.plan()
+	if err != nil {
+		return fail(err)
+	}
+	if w.o.check {
+		for _, l := range j.Later {
+			fmt.Fprintln(w.stderr, l.Why)
+		}
+		for _, text := range j.Warnings {
+			fmt.Fprintln(w.stderr, text)
+		}
+		if len(j.Later)+len(j.Warnings) > 0 {
+			return boincapi.ExitInitFailure
+		}
+	}
+	if w.o.plan {
+		enc := json.NewEncoder(w.stdout)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(j); err != nil {
+			return fail(err)
+		}
+	}
+	return 0
+}
+
+// supervise runs the job and returns what came of it; an *ended error says how the job ended.
+func (w *wrapper) supervise(ctx context.Context) error {
+	o := supervise.Options{
+		Client:    w.app,
+		Prepare:   w.prepare,
+		MayMend:   soonMends,
+		Fraction:  w.fraction(),
+		Stop:      w.job.Stop,
+		TimeLimit: time.Duration(w.job.TimeLimit),
+		Ran:       w.episode.Ran,
+		Log:       w.log,
+	}
+	if w.init != nil {
+		o.CPU = time.Duration(w.init.WUCPUTime * float64(time.Second))
+	}
+	if f := w.job.Checkpoint.File; w.job.Checkpoint.Method == "app" {
+		payload := slot.Payload{Dir: w.job.Slot.Payload}
+		o.Checkpointed = func() (time.Time, bool) {
+			at, err := payload.ModTime(f)
+			return at, err == nil
+		}
+	}
+	if w.screen != nil {
+		o.Observe = w.screen.show
+	}
+	out := supervise.Run(ctx, o)
+	w.episode.Ran = out.Last.Ran
+	if w.screen != nil {
+		w.screen.clear()
+	}
+	return w.settle(context.WithoutCancel(ctx), out)
+}
+
+// fraction reads how far the job says it is.
+func (w *wrapper) fraction() func(context.Context) (float64, bool) {
+	const limit = 64 // bytes; a number is shorter
+	parse := func(data []byte, err error) (float64, bool) {
+		if err != nil {
+			return 0, false
+		}
+		f, err := slot.ParseFraction(data)
+		return f, err == nil
+	}
+	switch p := w.job.Progress; {
+	case p.File != "":
+		payload := slot.Payload{Dir: w.job.Slot.Payload}
+		return func(context.Context) (float64, bool) { return parse(payload.Read(p.File, limit)) }
+	case p.ContainerFile != "":
+		return func(ctx context.Context) (float64, bool) {
+			return parse(w.container.ReadFile(ctx, p.ContainerFile, limit))
+		}
+	default:
+		return nil
+	}
+}
+
+func (w *wrapper) stateDir() string { return filepath.Join(w.dir, job.WrapperDir) }
+
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
+}
+
+// realPath follows the symlinks of a path that is there.
+func realPath(name string) string {
+	if real, err := filepath.EvalSymlinks(name); err == nil {
+		return real
+	}
+	return filepath.Clean(name)
+}
+
+// reason is an error without the operation and path that the os package adds.
+func reason(err error) string {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}
