@@ -119,7 +119,7 @@ func FinishFile(dir string) (code int, message string, found bool) {
 
 // writeWhole leaves a file that has all of text, or none. The client may run as another user, so
 // the file is readable to all.
-func writeWhole(path, text string) (err error) {
+func writeWhole(path, text string) error {
 	part := path + ".part"
 	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -128,7 +128,12 @@ func writeWhole(path, text string) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(text)
+	return complete(f, part, path, text)
+}
+
+// complete writes text to part, which is open as f, and renames it to path. If it cannot, neither is left.
+func complete(f *os.File, part, path, text string) error {
+	_, err := f.WriteString(text)
 	if err == nil {
 		err = f.Sync()
 	}
