@@ -77,7 +77,9 @@ func (w *wrapper) end(err error) int {
 		}
 	}
 	if projectsFault(err) {
-		w.log.Error().Msg(err.Error())
+		if err.Error() != firstLine(err.Error()) {
+			w.log.Error().Msg(err.Error())
+		}
 		return w.finish(boincapi.ExitInitFailure, firstLine(err.Error()))
 	}
 	w.log.Error().Err(err).Msg("not now")
@@ -125,7 +127,7 @@ func (w *wrapper) leave(ctx context.Context) error {
 		return &ended{code: 130, silent: true} // as shells have it for SIGINT
 	}
 	w.episode.Stopped = w.container != nil && w.job.Stop.OnQuit == "stop"
-	if err := w.episode.Save(w.stateDir()); err != nil {
+	if err := w.saveEpisode(); err != nil {
 		w.log.Warn().Err(err).Msg("the next episode knows less")
 	}
 	w.log.Info().Msg("leaving; the container waits for the next time")
@@ -196,10 +198,8 @@ func (w *wrapper) conclude(ctx context.Context, code int, message string) error 
 		return err
 	}
 	w.episode.Done = &supervise.Done{Code: code, Message: message}
-	if w.init != nil {
-		if err := w.episode.Save(w.stateDir()); err != nil {
-			return err
-		}
+	if err := w.saveEpisode(); err != nil {
+		return err
 	}
 	w.remove(ctx)
 	return &ended{code: code, message: message}
@@ -261,13 +261,13 @@ func (w *wrapper) remove(ctx context.Context) {
 
 // finish writes boinc_finish_called.
 func (w *wrapper) finish(code int, message string) int {
+	if message != "" {
+		w.log.Error().Int("code", code).Msg(message)
+	}
 	if w.init == nil {
-		if message != "" {
-			w.log.Info().Int("code", code).Msg(message)
-		}
 		return code
 	}
-	w.log.Info().Int("code", code).Str("message", message).Msg("called boinc_finish")
+	w.log.Info().Msgf("called boinc_finish(%d)", code)
 	if err := w.app.Finish(code, message); err != nil {
 		return w.temporaryExit(diskDelay, firstLine(err.Error()))
 	}

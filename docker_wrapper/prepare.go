@@ -99,14 +99,14 @@ func (w *wrapper) fresh(ctx context.Context) (supervise.Prepared, error) {
 // start starts w.container and notes what the next episode must know of it.
 func (w *wrapper) start(ctx context.Context, base time.Duration) error {
 	w.episode = supervise.Episode{Container: w.container.ID, CPUBase: base, Ran: w.episode.Ran}
-	if err := w.episode.Save(w.stateDir()); err != nil {
+	if err := w.saveEpisode(); err != nil {
 		return err
 	}
 	began := time.Now()
 	if err := w.container.Start(ctx); err != nil {
 		return err
 	}
-	w.log.Info().Str("container", w.container.Name).Dur("ms", time.Since(began)).Msg("started")
+	w.log.Info().Str("container", w.container.Name).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("started")
 	if err := w.follow(ctx, time.Time{}, true); err != nil {
 		return err
 	}

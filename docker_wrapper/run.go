@@ -78,8 +78,10 @@ func (w *wrapper) run(ctx context.Context) int {
 	if w.argErr != nil {
 		return w.end(&job.ConfigError{File: "command line", Problem: w.argErr.Error()})
 	}
-	if w.episode, err = supervise.LoadEpisode(w.stateDir()); err != nil {
-		w.log.Warn().Err(err).Msg("earlier episodes are forgotten")
+	if w.init != nil {
+		if w.episode, err = supervise.LoadEpisode(w.stateDir()); err != nil {
+			w.log.Warn().Err(err).Msg("earlier episodes are forgotten")
+		}
 	}
 	if d := w.episode.Done; d != nil {
 		return w.finish(d.Code, d.Message)
@@ -300,6 +302,14 @@ func (w *wrapper) fraction() func(context.Context) (float64, bool) {
 	default:
 		return nil
 	}
+}
+
+// saveEpisode notes what the next episode must know. Standalone there is none.
+func (w *wrapper) saveEpisode() error {
+	if w.init == nil {
+		return nil
+	}
+	return w.episode.Save(w.stateDir())
 }
 
 func (w *wrapper) stateDir() string { return filepath.Join(w.dir, job.WrapperDir) }

@@ -197,7 +197,7 @@ func (c *Container) do(ctx context.Context, verb, already string, f func(context
 	defer cancel()
 	start := time.Now()
 	err := f(ctx, c.ID)
-	c.e.log.Debug().Str("call", verb).Dur("ms", time.Since(start)).Err(err).Msg("engine")
+	c.e.log.Debug().Str("call", verb).Stringer("took", time.Since(start).Round(time.Millisecond)).Err(err).Msg("engine")
 	if err == nil || already != "" && strings.Contains(err.Error(), already) || ended(wrap(err)) {
 		return nil
 	}

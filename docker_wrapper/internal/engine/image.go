@@ -167,7 +167,7 @@ func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buil
 	if err := e.fits(s, in); err != nil {
 		return "", err
 	}
-	e.log.Info().Str("image", s.Name).Dur("s", time.Since(began)).Msg(verb + ": done")
+	e.log.Info().Str("image", s.Name).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg(verb + ": done")
 	return in.ID, nil
 }
 

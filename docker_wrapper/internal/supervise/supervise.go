@@ -389,7 +389,7 @@ func (r *runner) onSample(s sample) {
 	}
 	if at, ok := r.o.Checkpointed(); ok && !at.Equal(r.checkpointed) {
 		r.checkpointed, r.checkpointCPU = at, r.snap.CPU
-		r.log.Debug().Dur("cpu", r.snap.CPU).Msg("the job has checkpointed")
+		r.log.Debug().Stringer("cpu", r.snap.CPU.Round(time.Millisecond)).Msg("the job has checkpointed")
 	}
 }
 
