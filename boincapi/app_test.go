@@ -835,15 +835,6 @@ func TestReserved(t *testing.T) {
 	}
 }
 
-func TestExitName(t *testing.T) {
-	for code, want := range map[int]string{0: "0", 191: "191", 192: "EXIT_STATEFILE_WRITE", ExitOutOfMemory: "EXIT_OUT_OF_MEMORY",
-		ExitInitFailure: "EXIT_INIT_FAILURE", 209: "EXIT_OVERDUE_EXCEEDED", 210: "210", -1: "-1"} {
-		if got := ExitName(code); got != want {
-			t.Errorf("%d: got %s, want %s", code, got, want)
-		}
-	}
-}
-
 func TestRedirectStderrCatchesACrash(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, StderrFile), "before\n")

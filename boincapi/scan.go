@@ -304,10 +304,11 @@ next:
 				continue next
 			}
 		}
-		if digits, rest, found := strings.Cut(s, ";"); found && strings.HasPrefix(digits, "&#") {
-			if n, err := strconv.ParseUint(digits[2:], 10, 8); err == nil {
+		if digits, isNumber := strings.CutPrefix(s[:min(len(s), len("&#255;"))], "&#"); isNumber {
+			digits, _, ended := strings.Cut(digits, ";")
+			if n, err := strconv.ParseUint(digits, 10, 8); ended && err == nil {
 				b.WriteByte(byte(n))
-				s = rest
+				s = s[len("&#;")+len(digits):]
 				continue
 			}
 		}

@@ -185,11 +185,6 @@ func (x *xmlWriter) host(h boincapi.HostInfo) {
 		x.optional("product_name", escaped(h.ProductName))
 		x.optional("mac_address", h.MACAddress)
 		x.optional("virtualbox_version", escaped(h.VirtualboxVersion))
-		x.put("coproc_cuda", h.Coprocs)
-		x.put("coproc_ati", h.Coprocs)
-		x.put("coproc_intel_gpu", h.Coprocs)
-		x.put("coproc_apple_gpu", h.Coprocs)
-		x.put("coproc", h.Coprocs)
 		x.block("coprocs", "    ", func() {
 			for _, c := range h.Coprocs {
 				x.coproc(c)
