@@ -95,13 +95,14 @@ const (
 	readGrace = 2 * time.Millisecond
 )
 
-// Start makes this process the app of a slot: it takes the slot's lock, reads init_data.xml, attaches the
-// shared segment, and begins to listen to the client. Without init_data.xml the app is standalone. ctx bounds the
-// waiting in Start only.
+// Start makes this process the app of a slot: it takes the slot's lock, reads init_data.xml, attaches
+// the shared segment, and begins to listen to the client. Without init_data.xml the app is standalone.
+// ctx bounds the waiting in Start only.
 //
-// Errors: ErrLocked (another instance holds the slot), *InitDataError (init_data.xml is there but can't be used, even
-// after a second, since the client rewrites it in place), ErrNoSegment (the segment can't be attached). The App that is
-// returned with an error never hears the client, but can TemporaryExit and must be closed.
+// Errors: ErrLocked (another instance holds the slot), *InitDataError (init_data.xml is there but
+// can't be used, even after a second, since the client rewrites it in place), ErrNoSegment (the
+// segment can't be attached). The App that is returned with an error never hears the client, but can
+// TemporaryExit and must be closed.
 func Start(ctx context.Context, o Options) (*App, error) {
 	a := &App{
 		dir:     o.Dir,
@@ -119,8 +120,7 @@ func Start(ctx context.Context, o Options) (*App, error) {
 		return a, err
 	}
 	var err error
-	a.initData, err = readInitData(ctx, a.dir)
-	a.standalone = errors.Is(err, fs.ErrNotExist)
+	a.initData, a.standalone, err = readInitData(ctx, a.dir, false)
 	if err != nil && !a.standalone {
 		return a, err
 	}
@@ -163,23 +163,25 @@ func (a *App) takeLock(ctx context.Context, retry time.Duration) (err error) {
 }
 
 // readInitData tries for a second to get a whole file: the client rewrites it by removing it and writing a
-// new one. If it stays away for a tenth of that, there is none; the error then is fs.ErrNotExist.
-func readInitData(ctx context.Context, dir string) (d InitData, err error) {
+// new one. Unless the file is expected or was seen, it is taken for missing after a tenth of that.
+func readInitData(ctx context.Context, dir string, expected bool) (d InitData, missing bool, err error) {
 	path := filepath.Join(dir, InitDataFile)
-	for try, missing := 0, 0; try < 10; try++ {
+	for try := range 10 {
 		if d, err = parseInitFile(path); err == nil {
-			return d, nil
+			return d, false, nil
 		}
-		if errors.Is(err, fs.ErrNotExist) {
-			if missing++; missing == 2 {
-				return InitData{}, err
-			}
+		if !errors.Is(err, fs.ErrNotExist) {
+			expected = true
+		}
+		if try == 1 && !expected {
+			return InitData{}, true, err
 		}
 		if !sleep(ctx, tick) {
+			err = errors.Join(err, ctx.Err())
 			break
 		}
 	}
-	return InitData{}, &InitDataError{Path: path, Err: err}
+	return InitData{}, false, &InitDataError{Path: path, Err: err}
 }
 
 func parseInitFile(path string) (InitData, error) {
@@ -208,11 +210,12 @@ func (a *App) Standalone() bool { return a.standalone }
 // InitData is init_data.xml as it was at Start; the zero value in standalone mode.
 func (a *App) InitData() InitData { return a.initData }
 
-// RereadInitData reads init_data.xml again, as the client asks for by Status.Reread. It takes up to a second
-// if the client is just writing it. WUCPUTime stays that of Start: the new file counts the CPU time of this
-// episode's checkpoints, too, and would make it count twice. With an error comes the InitData of Start.
+// RereadInitData reads init_data.xml again, as the client asks for by Status.Reread. It takes up to a
+// second if the client is just writing it. WUCPUTime stays that of Start: the new file counts the CPU
+// time of this episode's checkpoints, too, and would make it count twice. With an error comes the
+// InitData of Start.
 func (a *App) RereadInitData() (InitData, error) {
-	d, err := readInitData(context.Background(), a.dir)
+	d, _, err := readInitData(context.Background(), a.dir, true)
 	if err != nil {
 		return a.initData, err
 	}
@@ -226,8 +229,8 @@ func (a *App) RereadInitData() (InitData, error) {
 // value is replaced by a newer one. The channel is never closed.
 func (a *App) Status() <-chan Status { return a.status }
 
-// Report says how far the job is. The newest report is sent when the client has read the one before, at most
-// once a second. Report never blocks.
+// Report says how far the job is. The newest report is sent when the client has read the one before,
+// at most once a second. Report never blocks.
 //
 // CPU times never go back and are never less than WUCPUTime in what is sent.
 func (a *App) Report(r Report) {
@@ -243,9 +246,9 @@ func (a *App) changeReport(change func(*Report)) {
 	a.unsent = true
 }
 
-// Flush puts the newest report in the channel now, in place of an older one that the client has not read:
-// the client reads once more after the app has exited, and should see the last numbers then. If ctx is done
-// it does nothing.
+// Flush puts the newest report in the channel now, in place of an older one that the client has not
+// read: the client reads once more after the app has exited, and should see the last numbers then. If
+// ctx is done it does nothing.
 func (a *App) Flush(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
@@ -257,11 +260,12 @@ func (a *App) Flush(ctx context.Context) {
 	if a.segment == nil || !a.unsent {
 		return
 	}
-	// Only the receiver clears a channel's flag, but we can take back what we put in: if the first word
-	// still is what we stored, the client has not read the message, and swapping in an empty flag takes it
-	// out of its sight. A client that has seen the flag just before is copying the old text, less than 1 KiB, and
-	// then clears the flag that is already clear; we give it time, so that it neither reads a mixture nor
-	// clears the flag of the new message. If the swap fails it has read the message, and there is room.
+	// Only the receiver clears a channel's flag, but we can take back what we put in: if the first
+	// word still is what we stored, the client has not read the message, and swapping in an empty flag
+	// takes it out of its sight. A client that has seen the flag just before is copying the old text,
+	// less than 1 KiB, and then clears the flag that is already clear; we give it time, so that it
+	// neither reads a mixture nor clears the flag of the new message. If the swap fails it has read
+	// the message, and there is room.
 	if a.sentWord != 0 && channelOf(a.segment, statusChannel).recall(a.sentWord) {
 		a.recalling = true
 		a.mu.Unlock()
@@ -303,8 +307,8 @@ func (a *App) tellGraphics(tag, value string) {
 	}
 }
 
-// listen is the goroutine that hears the client. It does no I/O but to the shared segment, so that no slow disk
-// keeps it: a client whose messages are not read for 180 s kills the app.
+// listen is the goroutine that hears the client. It does no I/O but to the shared segment, so that no
+// slow disk keeps it: a client whose messages are not read for 180 s kills the app.
 func (a *App) listen() {
 	t := time.NewTicker(tick)
 	defer t.Stop()
@@ -430,8 +434,8 @@ func (a *App) detachSegment() error {
 	return a.detach()
 }
 
-// Close stops listening, detaches the segment and gives up the slot's lock. It may be called more than once. To the
-// client, an app that exits with code 0 after Close alone is to be started again.
+// Close stops listening, detaches the segment and gives up the slot's lock. It may be called more than
+// once. To the client, an app that exits with code 0 after Close alone is to be started again.
 func (a *App) Close() error {
 	a.mu.Lock()
 	if a.closed {

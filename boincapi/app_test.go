@@ -43,7 +43,7 @@ func testAs(t *testing.T, role, dir string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "BOINCAPI_TEST_AS="+role)
+	cmd.Env = append(os.Environ(), "BOINCAPI_TEST_AS="+role, "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 
@@ -191,6 +191,29 @@ func TestStartErrors(t *testing.T) {
 			}
 			app.Close()
 		})
+	})
+	t.Run("init_data.xml goes away while it is broken", func(t *testing.T) {
+		dir := slotWith(t, "")
+		path := filepath.Join(dir, InitDataFile)
+		writeFile(t, path, "<app_init_data>")
+		synctest.Test(t, func(t *testing.T) {
+			time.AfterFunc(150*time.Millisecond, func() { os.Remove(path) })
+			app, err := Start(t.Context(), Options{Dir: dir})
+			var broken *InitDataError
+			if !errors.As(err, &broken) || app.Standalone() {
+				t.Errorf("got %v, standalone %v, want an *InitDataError: there is a client", err, app.Standalone())
+			}
+			app.Close()
+		})
+	})
+	t.Run("interrupted before init_data.xml was looked for twice", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		app, err := Start(ctx, Options{Dir: t.TempDir()})
+		if !errors.Is(err, context.Canceled) || app.Standalone() {
+			t.Errorf("got %v, standalone %v, want context.Canceled", err, app.Standalone())
+		}
+		app.Close()
 	})
 	for _, c := range []struct{ name, size string }{{"no segment", ""}, {"segment too small", "short"}} {
 		t.Run(c.name, func(t *testing.T) {

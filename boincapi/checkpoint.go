@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// defaultCheckpointPeriod stands for a period of 0. Source: DEFAULT_CHECKPOINT_PERIOD in BOINC's lib/app_ipc.h.
+// defaultCheckpointPeriod stands for a period of 0. Source: DEFAULT_CHECKPOINT_PERIOD in BOINC's
+// lib/app_ipc.h.
 const defaultCheckpointPeriod = 300 * time.Second
 
 // A checkpointTimer runs from checkpoint to checkpoint, also while the job is suspended.
@@ -49,7 +50,8 @@ func (t *checkpointTimer) period() time.Duration {
 }
 
 // TimeToCheckpoint reports whether the checkpoint period is over, until CheckpointCompleted begins the
-// next one. The period is the volunteer's preference, 300 s if that is 0, unless the two setters say otherwise.
+// next one. The period is the volunteer's preference, 300 s if that is 0, unless the two setters say
+// otherwise.
 //
 // Rule: boinc_time_to_checkpoint in BOINC's api/boinc_api.cpp.
 func (a *App) TimeToCheckpoint() bool {
@@ -63,8 +65,8 @@ func (a *App) TimeToCheckpoint() bool {
 // Report.CheckpointCPU.
 func (a *App) CheckpointCompleted() { a.checkpoint.arm() }
 
-// SetMinCheckpointPeriod keeps periods from being shorter than d; the one that runs is prolonged to end d from
-// now at the earliest.
+// SetMinCheckpointPeriod keeps periods from being shorter than d; the one that runs is prolonged to
+// end d from now at the earliest.
 func (a *App) SetMinCheckpointPeriod(d time.Duration) {
 	t := &a.checkpoint
 	t.mu.Lock()
@@ -75,8 +77,8 @@ func (a *App) SetMinCheckpointPeriod(d time.Duration) {
 	}
 }
 
-// SetCheckpointPeriod puts d in place of the volunteer's preference, from the beginning of the period that runs; 0
-// takes it back.
+// SetCheckpointPeriod puts d in place of the volunteer's preference, from the beginning of the period
+// that runs; 0 takes it back.
 func (a *App) SetCheckpointPeriod(d time.Duration) {
 	t := &a.checkpoint
 	t.mu.Lock()

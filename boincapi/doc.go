@@ -4,18 +4,19 @@
 //
 // # Life of an app
 //
-// The client starts the app with the slot directory as the current one, after it has written init_data.xml there
-// and made a segment of shared memory. The app calls [Start], which takes the slot's lock and attaches the segment. From then
-// on, [App.Status] says whether the client wants it to compute, to be suspended, to quit (and be started again later) or to abort,
-// and [App.Report] tells the client how far it is. The app ends in one of four ways:
+// The client starts the app with the slot directory as the current one, after it has written
+// init_data.xml there and made a segment of shared memory. The app calls [Start], which takes the
+// slot's lock and attaches the segment. From then on, [App.Status] says whether the client wants it to
+// compute, to be suspended, to quit (and be started again later) or to abort, and [App.Report] tells
+// the client how far it is. The app ends in one of four ways:
 //
 //   - [App.Finish]: the job is done, or has failed for good. Exit code 0 without it is not success.
 //   - [App.TemporaryExit]: it can't go on now; the client starts it again after a delay.
 //   - [App.Close] and exit code 0, after Status.Quit or Status.ClientLost.
 //   - after Status.Abort, any exit will do.
 //
-// An exit code other than 0 without Finish fails the job, and so does a panic. Without init_data.xml the app is standalone:
-// the same calls do nothing but to leave the finish file.
+// An exit code other than 0 without Finish fails the job, and so does a panic. Without init_data.xml
+// the app is standalone: the same calls do nothing but to leave the finish file.
 //
 //	if code, _, found := boincapi.FinishFile("."); found {
 //		os.Exit(code) // ended just before it could exit

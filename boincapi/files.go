@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// SendTrickleUp sends a message to the project with the next scheduler request. The text must be fit to stand in
-// an XML element. ErrBusy while the client has not taken the previous one, usually for a second. Nothing
-// happens in standalone mode.
+// SendTrickleUp sends a message to the project with the next scheduler request. The text must be fit
+// to stand in an XML element. ErrBusy while the client has not taken the previous one, usually for a
+// second. Nothing happens in standalone mode.
 //
 // Format: boinc_send_trickle_up in BOINC's api/boinc_api.cpp.
 func (a *App) SendTrickleUp(variety, text string) error {
@@ -42,8 +42,8 @@ func (a *App) SendTrickleUp(variety, text string) error {
 	return nil
 }
 
-// ReceiveTrickleDown returns the oldest message of the project that lies in the slot, which the caller removes when
-// done. There may be one at the start, before any Status.TrickleDown.
+// ReceiveTrickleDown returns the oldest message of the project that lies in the slot, which the caller
+// removes when done. There may be one at the start, before any Status.TrickleDown.
 func (a *App) ReceiveTrickleDown() (path string, ok bool, err error) {
 	entries, err := os.ReadDir(a.dir)
 	if err != nil {
@@ -57,8 +57,8 @@ func (a *App) ReceiveTrickleDown() (path string, ok bool, err error) {
 	return "", false, nil
 }
 
-// UploadFile asks the client to upload the output file with this logical name now, while the job goes on. Nothing
-// happens in standalone mode.
+// UploadFile asks the client to upload the output file with this logical name now, while the job goes
+// on. Nothing happens in standalone mode.
 //
 // Format: boinc_upload_file in BOINC's api/boinc_api.cpp.
 func (a *App) UploadFile(logical string) error {
@@ -75,8 +75,8 @@ func (a *App) UploadFile(logical string) error {
 	return nil
 }
 
-// UploadStatus says how the upload of UploadFile ended: 1 well, negative with one of BOINC's error numbers. Known
-// is false while it has not ended.
+// UploadStatus says how the upload of UploadFile ended: 1 well, negative with one of BOINC's error
+// numbers. Known is false while it has not ended.
 func (a *App) UploadStatus(logical string) (status int, known bool, err error) {
 	path, err := a.companion(UploadStatPrefix, logical)
 	if err != nil {
@@ -106,8 +106,8 @@ func (a *App) companion(prefix, logical string) (string, error) {
 	return filepath.Join(a.dir, prefix+logical), nil
 }
 
-// Sporadic apps talk to the outside through two files: "ac" has what the app wants, written by others, "ca" has what
-// the client grants, written by us. A line with a number each.
+// Sporadic apps talk to the outside through two files: "ac" has what the app wants, written by others,
+// "ca" has what the client grants, written by us. A line with a number each.
 //
 // Format: boinc_sporadic_dir in BOINC's api/boinc_api.cpp.
 type sporadicFiles struct{ ac, ca *os.File }

@@ -25,7 +25,8 @@ const noticeGrace = 2 * time.Second
 
 // Finish ends the job with exit code 0 to 255 and a message for the client's log ("" for none): it
 // delivers the last status with fraction 1, leaves boinc_finish_called and closes the app. The caller
-// exits with the same code. It waits for the client only if a trickle or upload notice has no room, up to 2 s.
+// exits with the same code. It waits for the client only if a trickle or upload notice has no room, up
+// to 2 s.
 //
 // Called twice, or after TemporaryExit, it returns ErrFinished. If the disk is full the error wraps
 // syscall.ENOSPC, the file is absent, not half written, and the app still open.
@@ -52,9 +53,10 @@ func (a *App) finish(code int, message string, notice bool) error {
 }
 
 // TemporaryExit asks the client to start the app again after delay, which is rounded up to seconds and
-// cut to one day. The reason, one line of up to 253 bytes, is shown in the task's status; with notice it
-// becomes a notice too. Without a reason the client would ignore the delay: ErrNoReason. The app is closed;
-// the caller exits with code 0. The client gives up a job after 100 of these without a checkpoint.
+// cut to one day. The reason, one line of up to 253 bytes, is shown in the task's status; with notice
+// it becomes a notice too. Without a reason the client would ignore the delay: ErrNoReason. The app is
+// closed; the caller exits with code 0. The client gives up a job after 100 of these without a
+// checkpoint.
 //
 // An app that could not get the slot's lock may end this way, too.
 //

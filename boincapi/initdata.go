@@ -259,7 +259,8 @@ type DayPrefs struct {
 const maxInitData = 16 << 20
 
 // ParseInitData reads an init_data.xml. It takes what BOINC's own reader takes, bare ampersands and
-// unknown elements included, and also the app_file list, which that one skips. A file that ends early is an error.
+// unknown elements included, and also the app_file list, which that one skips. A file that ends early
+// is an error.
 func ParseInitData(r io.Reader) (InitData, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxInitData))
 	if err != nil {

@@ -16,7 +16,7 @@ const (
 	TemporaryExitFile = "boinc_temporary_exit" // app → client: start me again in N seconds
 	TrickleUpFile     = "trickle_up.xml"       // app → client → project
 	StderrFile        = "stderr.txt"           // its end is shown on the project's web site
-	StdoutFile        = "stdout.txt"           //
+	StdoutFile        = "stdout.txt"           // BOINC leaves it to the app
 	SetupCompleteFile = "boinc_setup_complete" // the client has put all links and copies in place
 	TaskStateFile     = "boinc_task_state.xml" // the client's note of the last checkpoint
 	GraphicsAppName   = "graphics_app"         // logical name of a graphics program
@@ -24,8 +24,8 @@ const (
 	SporadicCAFile    = "ca"                   // sporadic apps: what the client grants
 	TrickleDownPrefix = "trickle_down_"        // client → app, one file per message
 	UploadReqPrefix   = "boinc_ufr_"           // app → client: upload this output file now
+	SoftLinkTag       = "<soft_link>"          // begins a link file; the target and </soft_link> follow
 	UploadStatPrefix  = "boinc_ufs_"           // client → app: how that went
-	SoftLinkTag       = "<soft_link>"          // begins a link file
 )
 
 // Reserved reports whether name (one path element, in any case) belongs to the client or to the

@@ -13,14 +13,16 @@ const minSecret = 8
 // maxRedactPasses bounds the work on files that were made to show new secrets where old ones are cut out.
 const maxRedactPasses = 16
 
-// secretTag finds start and end tags of elements that are nobody's business, however they are spaced: 1 is
-// the slash of an end tag, 2 the name, 3 the slash of an empty element. The tag may be cut off by the end of the file.
+// secretTag finds start and end tags of elements that are nobody's business, however they are spaced:
+// 1 is the slash of an end tag, 2 the name, 3 the slash of an empty element. The tag may be cut off by
+// the end of the file.
 var secretTag = regexp.MustCompile(`(?is)<\s*(/?)\s*(authenticator|user_name|team_name|http_user_name|http_user_passwd|` +
 	`socks5_user_name|socks5_user_passwd)(?:\s[^>]*?)?\s*(/?)\s*(?:>|$)`)
 
-// Redact returns an init_data.xml that may be shown to a job: the elements with the account key, the user's and
-// team's names, and the proxies' user names and passwords are empty. Where the key or a password of 8 or more bytes occurs
-// elsewhere, such as in project preferences, it is cut out. All else is as it was, byte for byte.
+// Redact returns an init_data.xml that may be shown to a job: the elements with the account key, the
+// user's and team's names, and the proxies' user names and passwords are empty. Where the key or a
+// password of 8 or more bytes occurs elsewhere, such as in project preferences, it is cut out. All
+// else is as it was, byte for byte.
 //
 // From an element that does not end, nothing is kept to the end of the file.
 func Redact(raw []byte) []byte {

@@ -13,7 +13,8 @@ import (
 
 // attachSegment maps the segment that init_data.xml names, for reading and writing.
 //
-// Source: boinc_get_app_shmem in BOINC's api/boinc_api.cpp; attach_shmem and attach_shmem_mmap in lib/shmem.cpp.
+// Source: boinc_get_app_shmem in BOINC's api/boinc_api.cpp; attach_shmem and attach_shmem_mmap in
+// lib/shmem.cpp.
 func attachSegment(dir string, d InitData) (segment []byte, detach func() error, err error) {
 	if d.ShmKey != -1 {
 		return attachSysV(d.ShmKey)

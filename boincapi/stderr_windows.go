@@ -8,9 +8,10 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// RedirectStderr appends all that this process, a crashing Go runtime included, writes to standard error
-// to stderr.txt in dir. It also sets os.Stderr, which has no valid handle under the client. Child processes
-// don't inherit the file: the client waits up to 5 s for whoever keeps it open at the end of the job.
+// RedirectStderr appends all that this process, a crashing Go runtime included, writes to standard
+// error to stderr.txt in dir. It also sets os.Stderr, which has no valid handle under the client.
+// Child processes don't inherit the file: the client waits up to 5 s for whoever keeps it open at the
+// end of the job.
 func RedirectStderr(dir string) error {
 	f, err := os.OpenFile(filepath.Join(dir, StderrFile), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o664)
 	if err != nil {

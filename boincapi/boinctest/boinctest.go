@@ -255,8 +255,8 @@ func (c *Client) AddOutput(n int, logical string, copy bool) (physicalPath strin
 	return physicalPath, c.present(physical, logical, false)
 }
 
-// CopyOutputs moves "copy" outputs from the slot to the project directory, as the client does after the last
-// exit. One that is missing is passed over.
+// CopyOutputs moves "copy" outputs from the slot to the project directory, as the client does after
+// the last exit. One that is missing is passed over.
 func (c *Client) CopyOutputs() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -331,9 +331,9 @@ func (c *Client) Run(ctx context.Context, program string, args ...string) (Resul
 	return p.Wait(), nil
 }
 
-// Start begins an episode: it removes a left-over boinc_temporary_exit, writes init_data.xml, clears the segment and
-// the queues, starts the program in the slot directory, and polls until it has ended. When ctx is done the program
-// is killed.
+// Start begins an episode: it removes a left-over boinc_temporary_exit, writes init_data.xml, clears
+// the segment and the queues, starts the program in the slot directory, and polls until it has ended.
+// When ctx is done the program is killed.
 //
 // Source: ACTIVE_TASK::start in BOINC's client/app_start.cpp.
 func (c *Client) Start(ctx context.Context, program string, args ...string) (*Process, error) {
@@ -522,8 +522,8 @@ func (s AppStatus) next(text string) AppStatus {
 	return s
 }
 
-// post sends a control message, or queues it while there is no room. One that is not delivered yet and would be
-// undone by it is dropped instead.
+// post sends a control message, or queues it while there is no room. One that is not delivered yet and
+// would be undone by it is dropped instead.
 //
 // Source: ACTIVE_TASK::suspend and unsuspend in BOINC's client/app_control.cpp.
 func (c *Client) post(text, undoes string) {

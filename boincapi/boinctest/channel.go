@@ -8,8 +8,8 @@ import (
 	"unsafe"
 )
 
-// Offsets of the channels in the segment. The code here is the client's side, written independently of the app's:
-// a flag byte, then text and a NUL in at most 1023 bytes.
+// Offsets of the channels in the segment. The code here is the client's side, written independently of
+// the app's: a flag byte, then text and a NUL in at most 1023 bytes.
 const (
 	control       = 0
 	graphicsReply = 3072
@@ -22,8 +22,9 @@ const (
 	maxText     = 1022
 )
 
-// head is the word that has the flag in its lowest byte, on the little-endian machines that BOINC runs on. It is
-// changed as a whole, so that the race detector and processors that reorder stores see what the app sees.
+// head is the word that has the flag in its lowest byte, on the little-endian machines that BOINC runs
+// on. It is changed as a whole, so that the race detector and processors that reorder stores see what
+// the app sees.
 func head(segment []byte, at int) *atomic.Uint32 {
 	return (*atomic.Uint32)(unsafe.Pointer(&segment[at]))
 }
