@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -292,19 +294,25 @@ func (a *App) sendStatus() {
 	}
 }
 
-// SetWebGraphicsURL tells the client where a browser sees the app's graphics. The URL has up to 255 bytes
-// and no "<". The client forgets nothing, but a new client knows nothing: call it at each start.
+// SetWebGraphicsURL tells the client where a browser sees the app's graphics. The URL has up to 255
+// bytes, the rest is cut off, and no "<". It is tried until the client has room for it. A restarted
+// client doesn't remember: call it at each start.
 func (a *App) SetWebGraphicsURL(url string) { a.tellGraphics("web_graphics_url", url) }
 
 // SetRemoteDesktopAddr tells the client HOST:PORT of the app's remote desktop, up to 255 bytes.
 func (a *App) SetRemoteDesktopAddr(addr string) { a.tellGraphics("remote_desktop_addr", addr) }
 
+// tellGraphics replaces what has not been sent yet.
 func (a *App) tellGraphics(tag, value string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.segment != nil {
-		a.graphics = append(a.graphics, graphicsMessage(tag, value))
+	if a.segment == nil {
+		return
 	}
+	a.graphics = slices.DeleteFunc(a.graphics, func(message string) bool {
+		return strings.HasPrefix(message, "<"+tag+">")
+	})
+	a.graphics = append(a.graphics, graphicsMessage(tag, value))
 }
 
 // listen is the goroutine that hears the client. It does no I/O but to the shared segment, so that no

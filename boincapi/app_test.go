@@ -788,6 +788,44 @@ func TestFinishSendsTheLastNumbers(t *testing.T) {
 	})
 }
 
+func TestFinishWithoutAReportKeepsEarlierEpisodes(t *testing.T) {
+	app, segment := startIn(t, slotWith(t, alive()+"<wu_cpu_time>70</wu_cpu_time>\n"), Options{})
+	if err := app.Finish(1, ""); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := channelOf(segment, statusChannel).peek()
+	if want := (Report{CPU: 70, CheckpointCPU: 70, Fraction: 1}).message(); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestGraphicsNewestWins(t *testing.T) {
+	dir := slotWith(t, alive())
+	synctest.Test(t, func(t *testing.T) {
+		app, segment := startIn(t, dir, Options{})
+		defer app.Close()
+		c := channelOf(segment, graphicsChannel)
+		c.send("unread")
+		for range 3 {
+			app.SetWebGraphicsURL("old")
+		}
+		app.SetWebGraphicsURL(strings.Repeat("x", 300))
+		time.Sleep(time.Second)
+		c.take()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got, _ := c.peek(); got != "<web_graphics_url>"+strings.Repeat("x", 255)+"</web_graphics_url>" {
+			t.Errorf("got %q, want the newest, cut to 255 bytes", got)
+		}
+		c.take()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got, ok := c.peek(); ok {
+			t.Errorf("got %q, want no more", got)
+		}
+	})
+}
+
 func TestFinishWaitsForNoticesUpTo2s(t *testing.T) {
 	dir := slotWith(t, alive())
 	synctest.Test(t, func(t *testing.T) {

@@ -161,7 +161,9 @@ func atLeast(x, floor float64) float64 {
 	return x
 }
 
+// graphicsMessage keeps the value within the client's buffer of 256 bytes.
 func graphicsMessage(tag, value string) string {
+	value = oneLine(value, 255)
 	return "<" + tag + ">" + value + "</" + tag + ">"
 }
 
