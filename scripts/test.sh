@@ -1,0 +1,31 @@
+#!/bin/sh
+# test.sh: every test, with the race detector and a real engine. What it starts it stops.
+# A part that is missing and can't be provided is a failure, never a skip.
+set -eu
+cd "$(dirname "$0")/.."
+
+need() { # PROGRAM PACKAGE...
+	program=$1
+	shift
+	command -v "$program" >/dev/null && return
+	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+		echo "test.sh: $program is not there, and installing it (apt-get install $*) needs root on Debian" >&2
+		exit 1
+	fi
+	echo "test.sh: installing $*" >&2
+	mkdir -p .test
+	{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@"; } \
+		>.test/apt.log 2>&1 </dev/null || {
+		echo "test.sh: $* can't be installed:" >&2
+		tail -n 5 .test/apt.log >&2
+		exit 1
+	}
+}
+
+need gcc gcc libc6-dev # the race detector
+need busybox busybox-static
+trap 'scripts/engine.sh release' EXIT
+trap 'exit 1' HUP INT TERM
+scripts/engine.sh ensure
+scripts/base-image.sh
+TEST_BUSYBOX=required go test -race -tags integration -timeout 20m ./...
