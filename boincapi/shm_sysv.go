@@ -21,7 +21,7 @@ func attachSysV(key int) (segment []byte, detach func() error, err error) {
 	}
 	if len(m) < segmentSize {
 		unix.SysvShmDetach(m)
-		return nil, nil, fmt.Errorf("System V segment %#x has %d bytes, want %d", uint32(key), len(m), segmentSize)
+		return nil, nil, fmt.Errorf("segment of System V key %#x has %d bytes, want %d", uint32(key), len(m), segmentSize)
 	}
 	return m, func() error { return unix.SysvShmDetach(m) }, nil
 }

@@ -78,7 +78,6 @@ type AppStatus struct {
 // Client plays the client for one slot. All methods are safe for concurrent use.
 type Client struct {
 	options Options
-	project string
 
 	mu       sync.Mutex
 	init     boincapi.InitData
@@ -320,6 +319,7 @@ type Process struct {
 	client *Client
 	done   chan struct{}
 	result Result
+	cpu    time.Duration
 }
 
 // Run is Start and Wait.
@@ -387,6 +387,12 @@ func (p *Process) Wait() Result {
 	return p.result
 }
 
+// CPU is the user and system time that the app used, its own children included, once it has ended.
+func (p *Process) CPU() time.Duration {
+	<-p.done
+	return p.cpu
+}
+
 func (p *Process) watch(cmd *exec.Cmd, exited <-chan struct{}) {
 	defer close(p.done)
 	t := time.NewTicker(p.client.options.Poll)
@@ -397,6 +403,7 @@ func (p *Process) watch(cmd *exec.Cmd, exited <-chan struct{}) {
 		case <-t.C:
 			p.client.Poll()
 		case <-exited:
+			p.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 			p.result = p.client.judge(cmd.ProcessState)
 			return
 		}

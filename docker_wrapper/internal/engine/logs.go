@@ -29,7 +29,7 @@ type Logs struct {
 // and including the instant since (zero for none). The writers are used by one goroutine at a
 // time. Drain must be called.
 func (c *Container) Logs(ctx context.Context, since time.Time, stdout, stderr io.Writer) *Logs {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // it outlives what began it
 	var mu sync.Mutex
 	l := &Logs{c: c, since: since, cancel: cancel, done: make(chan struct{})}
 	l.out = [2]*stripper{{w: stdout, mu: &mu, last: since}, {w: stderr, mu: &mu, last: since}}

@@ -351,7 +351,6 @@ type sample struct {
 	err      error
 	fraction float64
 	known    bool
-	asked    State
 }
 
 // sample asks, in a goroutine of its own so that a slow engine doesn't stop the watch, and never

@@ -1,0 +1,437 @@
+//go:build integration
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"boincdocker/boincapi"
+	"boincdocker/boincapi/boinctest"
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/job"
+	"boincdocker/samples"
+)
+
+// These tests run the release binary between a client and a real engine. A missing engine is a
+// failure: scripts/test.sh provides one.
+
+var binaries = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "docker_wrapper_test")
+	if err != nil {
+		return "", err
+	}
+	for _, pkg := range []string{"boincdocker/docker_wrapper", "boincdocker/docker_wrapper/testdata/worker"} {
+		cmd := exec.Command("go", "build", "-trimpath", "-o", dir+"/", pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%w\n%s", err, out)
+		}
+	}
+	return dir, os.Chmod(dir, 0o755)
+})
+
+func binary(t *testing.T, name string) string {
+	t.Helper()
+	dir, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, name)
+}
+
+// newJob makes a client with one job whose image is FROM scratch and the worker of testdata.
+func newJob(t *testing.T, result, config string, change func(*boincapi.InitData)) *boinctest.Client {
+	t.Helper()
+	c := newClient(t, result, change)
+	worker, err := os.ReadFile(binary(t, "worker"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, c, "Dockerfile", []byte("FROM scratch\nCOPY worker /worker\nENTRYPOINT [\"/worker\"]\n"))
+	add(t, c, "worker", worker)
+	add(t, c, "job.toml", []byte(config))
+	return c
+}
+
+func newClient(t *testing.T, result string, change func(*boincapi.InitData)) *boinctest.Client {
+	t.Helper()
+	dir := t.TempDir()
+	c, err := boinctest.New(boinctest.Options{Dir: dir, Init: func(d *boincapi.InitData) {
+		d.AppName, d.PlanClass, d.WUName, d.ResultName = "test", "docker", result, result+"_0"
+		d.RscDiskBound, d.NCPUs = 4<<30, 1
+		d.HostInfo.DockerVersion, d.HostInfo.DockerType = "20.10", boincapi.Docker
+		if change != nil {
+			change(d)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Close()
+		removeImages(t, dir)
+	})
+	return c
+}
+
+func add(t *testing.T, c *boinctest.Client, logical string, data []byte) {
+	t.Helper()
+	if err := c.AddAppFile(logical+"_1", logical, data, boinctest.FileOptions{Copy: true, Executable: logical == "worker"}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// docker asks the engine what is there, by docker's own command line: not by the code under test.
+func docker(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("docker", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func removeImages(t *testing.T, dataDir string) {
+	ids := strings.Fields(docker(t, "images", "-q", "--filter", "label="+job.LabelDataDir+"="+dataDir))
+	if slices.Sort(ids); len(ids) > 0 {
+		docker(t, append([]string{"rmi", "-f"}, slices.Compact(ids)...)...)
+	}
+}
+
+func containers(t *testing.T, c *boinctest.Client) string {
+	t.Helper()
+	return docker(t, "ps", "-aq", "--filter", "label="+job.LabelDataDir+"="+c.DataDir())
+}
+
+func stderrOf(t *testing.T, c *boinctest.Client) string {
+	t.Helper()
+	return read(t, filepath.Join(c.Slot(), boincapi.StderrFile))
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// runJob runs the wrapper to its end and wants success.
+func runJob(t *testing.T, c *boinctest.Client, args ...string) {
+	t.Helper()
+	r, err := c.Run(t.Context(), binary(t, "docker_wrapper"), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Outcome != boinctest.Success {
+		t.Fatalf("got %+v, want success\n%s", r, stderrOf(t, c))
+	}
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatal("waited in vain: " + what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// cleanAfterwards asserts what must hold after every job: no container, nothing of the wrapper's but
+// its notes, and all files the wrapper's user's.
+func cleanAfterwards(t *testing.T, c *boinctest.Client, uid int) {
+	t.Helper()
+	if got := containers(t, c); got != "" {
+		t.Errorf("containers left: %s", got)
+	}
+	err := filepath.WalkDir(c.Slot(), func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if got := int(fi.Sys().(*syscall.Stat_t).Uid); got != uid {
+			t.Errorf("%s is owned by user %d, want %d", name, got, uid)
+		}
+		if rel, _ := filepath.Rel(c.Slot(), name); strings.HasPrefix(rel, job.WrapperDir+"/") && rel != job.WrapperDir+"/episode.json" {
+			t.Errorf("%s is left", rel)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEngineAnswers(t *testing.T) {
+	e, err := engine.Open(t.Context(), engine.Options{})
+	if err != nil {
+		t.Fatalf("the integration tests need a container engine: %v", err)
+	}
+	t.Logf("%+v", e.Info)
+	e.Close()
+}
+
+func TestSamples(t *testing.T) {
+	for _, name := range []string{"hello", "universal", "docking", "render"} {
+		t.Run(name, func(t *testing.T) {
+			s, err := samples.Load(filepath.Join("..", "samples", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			c, err := s.Client(dir, "sample_"+name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			defer removeImages(t, dir)
+			runJob(t, c, s.Args()...)
+			if err := c.CopyOutputs(); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Check(c); err != nil {
+				t.Error(err)
+			}
+			cleanAfterwards(t, c, os.Getuid())
+			if last := c.Last(); last.CPU <= 0 || last.Fraction != 1 {
+				t.Errorf("last status: got %+v, want CPU time and fraction 1", last)
+			}
+			if name == "docking" || name == "render" {
+				if n := distinctFractions(c.Statuses()); n < 3 {
+					t.Errorf("progress: got %d different fractions, want at least 3", n)
+				}
+			}
+		})
+	}
+}
+
+func distinctFractions(statuses []boinctest.AppStatus) int {
+	seen := map[float64]bool{}
+	for _, s := range statuses {
+		seen[s.Fraction] = true
+	}
+	return len(seen)
+}
+
+// With an image in place, 5.0 s of work take at most 5.6 s from the wrapper's start to the finish file,
+// and at most 60 ms of the wrapper's CPU time.
+func TestOverhead(t *testing.T) {
+	var walls, cpus []time.Duration
+	for i := range 4 { // the first builds the image
+		c := newJob(t, fmt.Sprintf("overhead_%d", i), "", nil)
+		begin := time.Now()
+		p, err := c.Start(t.Context(), binary(t, "docker_wrapper"), "sleep=5s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		finish := filepath.Join(c.Slot(), boincapi.FinishFileName)
+		eventually(t, "the finish file", func() bool { _, err := os.Stat(finish); return err == nil })
+		wall := time.Since(begin)
+		if r := p.Wait(); r.Outcome != boinctest.Success {
+			t.Fatalf("got %+v\n%s", r, stderrOf(t, c))
+		}
+		if i > 0 {
+			walls = append(walls, wall)
+			cpus = append(cpus, p.CPU())
+		}
+	}
+	slices.Sort(walls)
+	slices.Sort(cpus)
+	t.Logf("start to finish file of 5.0 s of work: %v; CPU of the wrapper: %v", walls, cpus)
+	if got := walls[1]; got > 5600*time.Millisecond {
+		t.Errorf("median: got %v, want at most 5.6 s", got)
+	}
+	if got := cpus[1]; got > 60*time.Millisecond {
+		t.Errorf("median of the wrapper's CPU time: got %v, want at most 60 ms", got)
+	}
+}
+
+// Twenty wrappers that are started in the same second with the same Dockerfile build once.
+func TestOneBuild(t *testing.T) {
+	const n = 20
+	dir := t.TempDir()
+	worker := []byte(read(t, binary(t, "worker")))
+	var clients []*boinctest.Client
+	for i := range n {
+		c, err := boinctest.New(boinctest.Options{Dir: dir, Slot: i, Init: func(d *boincapi.InitData) {
+			d.AppName, d.PlanClass, d.WUName, d.ResultName = "test", "docker", fmt.Sprint("one_build_", i), fmt.Sprintf("one_build_%d_0", i)
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		// What makes this image differ from that of any earlier run.
+		add(t, c, "Dockerfile", fmt.Appendf(nil, "FROM scratch\nCOPY worker /worker\nLABEL run=%d\nENTRYPOINT [\"/worker\"]\n", time.Now().Unix()/3600*3600+int64(os.Getpid())))
+		add(t, c, "worker", worker)
+		clients = append(clients, c)
+	}
+	defer removeImages(t, dir)
+	var wg sync.WaitGroup
+	for _, c := range clients {
+		wg.Go(func() {
+			if r, err := c.Run(context.WithoutCancel(t.Context()), binary(t, "docker_wrapper"), "sleep=100ms"); err != nil || r.Outcome != boinctest.Success {
+				t.Errorf("%s: got %+v, %v\n%s", c.InitData().ResultName, r, err, stderrOf(t, c))
+			}
+		})
+	}
+	wg.Wait()
+	builds := 0
+	for _, c := range clients {
+		builds += strings.Count(stderrOf(t, c), "build: done")
+	}
+	if builds != 1 {
+		t.Errorf("got %d builds, want 1", builds)
+	}
+}
+
+// A job that prints every file it can see never shows the account key, neither at once nor after the
+// client has rewritten init_data.xml.
+func TestAccountKeyStaysHidden(t *testing.T) {
+	const key = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+	c := newJob(t, "spy", "stdout_file = \"seen\"\nproject_dir_mount = \"/project\"\n", func(d *boincapi.InitData) {
+		d.Authenticator, d.UserName, d.TeamName = key, "Jane Volunteer", "Team Volunteers"
+		d.ProxyInfo.UseHTTPProxy, d.ProxyInfo.HTTPServerName, d.ProxyInfo.HTTPUserPasswd = true, "proxy.example", "proxypassword"
+	})
+	p, err := c.Start(t.Context(), binary(t, "docker_wrapper"), "dump", "wait=go_on", "dump")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := filepath.Join(c.Slot(), "seen")
+	payload := filepath.Join(c.Slot(), job.WrapperDir, "payload")
+	eventually(t, "the job waits", func() bool { return bytes.Contains(mayRead(seen), []byte("waiting for go_on")) })
+	if err := c.WriteInitData(); err != nil {
+		t.Fatal(err)
+	}
+	c.RereadAppInfo()
+	if err := os.WriteFile(filepath.Join(payload, "go_on"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := p.Wait(); r.Outcome != boinctest.Success {
+		t.Fatalf("got %+v\n%s", r, stderrOf(t, c))
+	}
+	got := read(t, seen)
+	if n := strings.Count(got, "<wu_name>spy</wu_name>"); n < 2 {
+		t.Errorf("the redacted init_data.xml was seen %d times, want at least 2", n)
+	}
+	for _, secret := range []string{key, "Jane Volunteer", "Team Volunteers", "proxypassword"} {
+		if i := strings.Index(got, secret); i >= 0 {
+			t.Errorf("the job saw %q: ...%q", secret, got[max(0, i-200):min(len(got), i+100)])
+		}
+	}
+	if !strings.Contains(read(t, filepath.Join(c.Slot(), boincapi.InitDataFile)), key) {
+		t.Error("the client's own init_data.xml was changed")
+	}
+	cleanAfterwards(t, c, os.Getuid())
+}
+
+func mayRead(name string) []byte {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+// A wrapper whose user is only in the engine's group gets its own files back.
+func TestServiceUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Fatal("this test changes its user, which only root can")
+	}
+	const uid = 64321
+	c := newJob(t, "service_user", "", nil)
+	var group uint32
+	if fi, err := os.Stat("/var/run/docker.sock"); err != nil {
+		t.Fatal(err)
+	} else {
+		group = fi.Sys().(*syscall.Stat_t).Gid
+	}
+	err := filepath.WalkDir(c.DataDir(), func(name string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(name, uid, uid)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir := c.DataDir(); dir != "/"; dir = filepath.Dir(dir) { // let the user in
+		fi, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(dir, fi.Mode().Perm()|0o011); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setpriv, err := exec.LookPath("setpriv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Run(t.Context(), setpriv, fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", uid), fmt.Sprintf("--groups=%d", group),
+		binary(t, "docker_wrapper"), "write=out", "mkdir=dir/sub", "write=dir/sub/file")
+	if err != nil || r.Outcome != boinctest.Success {
+		t.Fatalf("got %+v, %v\n%s", r, err, stderrOf(t, c))
+	}
+	for _, name := range []string{"out", "dir/sub/file", "stderr.txt", "boinc_finish_called"} {
+		fi, err := os.Stat(filepath.Join(c.Slot(), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fi.Sys().(*syscall.Stat_t).Uid; got != uid && name != "stderr.txt" { // the client's, here root's
+			t.Errorf("%s is owned by user %d, want %d", name, got, uid)
+		}
+	}
+	if got := containers(t, c); got != "" {
+		t.Errorf("containers left: %s", got)
+	}
+}
+
+// The client quits and comes back: the container is taken over and the payload began once.
+func TestQuitAndComeBack(t *testing.T) {
+	c := newJob(t, "quit", "", nil)
+	p, err := c.Start(t.Context(), binary(t, "docker_wrapper"), "append=began", "wait=go_on", "exit=3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload := filepath.Join(c.Slot(), job.WrapperDir, "payload")
+	eventually(t, "the job began", func() bool { return len(mayRead(filepath.Join(payload, "began"))) > 0 })
+	c.Quit()
+	if r := p.Wait(); r.ExitCode != 0 || r.FinishCode != -1 {
+		t.Fatalf("quit: got %+v, want exit code 0 and no finish file\n%s", r, stderrOf(t, c))
+	}
+	if got := docker(t, "ps", "-a", "--format", "{{.State}}", "--filter", "label="+job.LabelDataDir+"="+c.DataDir()); got != "paused" {
+		t.Errorf("after quit the container is %q, want paused", got)
+	}
+	if p, err = c.Start(t.Context(), binary(t, "docker_wrapper"), "append=began", "wait=go_on", "exit=3"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(payload, "go_on"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := p.Wait(); r.ExitCode != 3 || r.FinishCode != 3 {
+		t.Fatalf("got %+v, want exit and finish code 3\n%s", r, stderrOf(t, c))
+	}
+	if got := read(t, filepath.Join(c.Slot(), "began")); got != "began\n" {
+		t.Errorf("the payload began %d times, want once", strings.Count(got, "\n"))
+	}
+	cleanAfterwards(t, c, os.Getuid())
+}
