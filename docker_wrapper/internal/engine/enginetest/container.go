@@ -1,0 +1,463 @@
+package enginetest
+
+import (
+	"archive/tar"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// request is what is understood of a create request.
+type request struct {
+	config
+	Image      string
+	HostConfig struct {
+		Mounts         []bind
+		Binds          []string
+		AutoRemove     bool
+		Memory         int64
+		DeviceRequests []any
+		PortBindings   map[string][]struct{ HostIp, HostPort string }
+	}
+}
+
+type bind struct {
+	Source, Target string
+	ReadOnly       bool
+}
+
+type container struct {
+	id, name string
+	number   int // in the order of being made
+	request  request
+	mounts   []bind
+	dir      string // its own files
+	status   string // created, running, paused or exited
+	runs     int
+	exit     int
+	oom      bool
+	message  string // of a start that failed
+	started  time.Time
+	finished time.Time
+	ran      time.Duration
+	logs     []logLine
+	owners   map[string]string // UID:GID of what was copied in, by absolute path
+}
+
+type logLine struct {
+	stream byte
+	at     time.Time
+	text   string
+}
+
+func (c *container) up() bool { return c.status == "running" || c.status == "paused" }
+
+// File reads a file of the newest container, mounts included, and says who owns it where it was
+// copied in.
+func (e *Engine) File(name string) (data, owner string, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var newest *container
+	for _, c := range e.containers {
+		if newest == nil || c.number > newest.number {
+			newest = c
+		}
+	}
+	if newest == nil {
+		return "", "", fs.ErrNotExist
+	}
+	host, _ := newest.resolve(name)
+	b, err := os.ReadFile(host)
+	return string(b), newest.owners[path.Clean(name)], err
+}
+
+func (e *Engine) create(w http.ResponseWriter, r *http.Request) error {
+	var req request
+	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+		return refuse(http.StatusBadRequest, "%v", err)
+	}
+	name := r.URL.Query().Get("name")
+	id := e.newID()
+	c := &container{id: id, name: name, request: req, status: "created", dir: filepath.Join(e.dir, id[:12]), owners: map[string]string{}}
+	if m := req.HostConfig.Memory; m != 0 && m < 6<<20 {
+		return refuse(http.StatusBadRequest, "Minimum memory limit allowed is 6MB")
+	}
+	c.mounts = slices.Clone(req.HostConfig.Mounts)
+	for _, b := range c.mounts {
+		if _, err := os.Stat(b.Source); err != nil {
+			return refuse(http.StatusBadRequest, `invalid mount config for type "bind": bind source path does not exist: %s`, b.Source)
+		}
+	}
+	for _, b := range req.HostConfig.Binds {
+		f := append(strings.Split(b, ":"), "")
+		c.mounts = append(c.mounts, bind{f[0], f[1], f[2] == "ro"})
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, other := range e.containers {
+		if other.name == name {
+			status := http.StatusConflict
+			if e.o.Podman {
+				status = http.StatusInternalServerError
+			}
+			return refuse(status, `Conflict. The container name "/%s" is already in use by container "%s". You have to remove (or rename) that container to be able to reuse that name.`, name, other.id)
+		}
+	}
+	im := e.find(req.Image)
+	if im == nil {
+		return refuse(http.StatusNotFound, "No such image: %s", req.Image)
+	}
+	if c.request.Entrypoint == nil {
+		c.request.Entrypoint = im.config.Entrypoint
+		if c.request.Cmd == nil {
+			c.request.Cmd = im.config.Cmd
+		}
+	}
+	c.request.Env = slices.Concat(c.request.Env, im.config.Env)
+	if err := os.CopyFS(c.dir, os.DirFS(im.dir)); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.dir, 0o755); err != nil {
+		return err
+	}
+	for _, m := range c.mounts {
+		host := filepath.Join(c.dir, m.Target)
+		if fi, err := os.Stat(m.Source); err == nil && fi.IsDir() {
+			os.MkdirAll(host, 0o755) // a mount point is only to be seen by ls
+		}
+	}
+	c.number = e.ids
+	e.containers[id] = c
+	e.tell()
+	writeJSON(w, http.StatusCreated, map[string]any{"Id": id, "Warnings": []string{}})
+	return nil
+}
+
+func (e *Engine) ofContainer(w http.ResponseWriter, r *http.Request, call, target string) error {
+	e.mu.Lock()
+	var c *container
+	for _, have := range e.containers {
+		if have.id == target || have.name == target {
+			c = have
+		}
+	}
+	if c == nil {
+		e.mu.Unlock()
+		return refuse(http.StatusNotFound, "No such container: %s", target)
+	}
+	switch call {
+	case "wait", "logs":
+		e.mu.Unlock()
+		if call == "wait" {
+			return e.waitFor(w, r, c)
+		}
+		return e.follow(w, r, c)
+	}
+	defer e.mu.Unlock()
+	switch call {
+	case "inspect":
+		writeJSON(w, http.StatusOK, c.inspect())
+		return nil
+	case "stats":
+		writeJSON(w, http.StatusOK, c.stats())
+		return nil
+	case "stat", "copy-out", "copy-in":
+		return c.archive(w, r, call)
+	}
+	if err := e.change(r, call, c); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// change carries out a call that changes a container's state. e.mu is held.
+func (e *Engine) change(r *http.Request, call string, c *container) error {
+	conflict := http.StatusConflict
+	if e.o.Podman {
+		conflict = http.StatusInternalServerError
+	}
+	switch call {
+	case "start":
+		if c.up() {
+			return refuse(http.StatusNotModified, "")
+		}
+		return e.startOf(c)
+	case "pause":
+		if !c.up() {
+			return refuse(conflict, "Container %s is not running", c.id)
+		} else if c.status == "paused" {
+			return refuse(conflict, "Container %s is already paused", c.id)
+		}
+		c.status = "paused"
+		c.ran += time.Since(c.started)
+	case "unpause":
+		if c.status != "paused" {
+			return refuse(http.StatusInternalServerError, "Container %s is not paused", c.id)
+		}
+		c.status, c.started = "running", time.Now()
+	case "stop":
+		if !c.up() {
+			return refuse(http.StatusNotModified, "")
+		} else if c.status == "paused" && e.o.Podman {
+			return refuse(http.StatusInternalServerError, "can only stop created or running containers. %s is in state paused: container state improper", c.id)
+		}
+		e.endLocked(c, 143, false)
+	case "kill":
+		if !c.up() {
+			return refuse(conflict, "Cannot kill container: %s: Container %s is not running", c.id, c.id)
+		}
+		e.endLocked(c, 137, false)
+	case "remove":
+		if c.up() && r.URL.Query().Get("force") != "1" {
+			return refuse(http.StatusConflict, "You cannot remove a running container %s. Stop the container before attempting removal or force remove", c.id)
+		}
+		c.status = "removed"
+		delete(e.containers, c.id)
+	}
+	e.tell()
+	return nil
+}
+
+func (e *Engine) startOf(c *container) error {
+	if len(c.request.HostConfig.DeviceRequests) > 0 && !e.o.GPU && !e.o.Podman {
+		c.exit = 128
+		return refuse(http.StatusInternalServerError, `could not select device driver "nvidia" with capabilities: [[gpu]]`)
+	}
+	steps := slices.Concat(c.request.Entrypoint, c.request.Cmd)
+	if word, ok := known(steps); !ok {
+		c.exit, c.message = 127, fmt.Sprintf(`OCI runtime create failed: container_linux.go:380: starting container process caused: exec: %q: executable file not found in $PATH: unknown`, word)
+		if e.o.Podman {
+			return refuse(http.StatusInternalServerError, "crun: executable file `%s` not found in $PATH: No such file or directory: OCI runtime attempted to invoke a command that was not found", word)
+		}
+		return refuse(http.StatusBadRequest, "failed to create shim: %s", c.message)
+	}
+	e.start(c)
+	e.tell()
+	return nil
+}
+
+func (c *container) inspect() any {
+	stamp := func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+	ports := map[string]any{}
+	for port := range c.request.HostConfig.PortBindings {
+		ports[port] = []any{map[string]string{"HostIp": "127.0.0.1", "HostPort": "49153"}}
+	}
+	return map[string]any{"Id": c.id, "Name": "/" + c.name, "Image": c.request.Image, "Config": c.request.config,
+		"State": map[string]any{"Status": c.status, "Running": c.up(), "Paused": c.status == "paused", "ExitCode": c.exit,
+			"OOMKilled": c.oom, "Error": c.message, "StartedAt": stamp(c.started), "FinishedAt": stamp(c.finished)},
+		"NetworkSettings": map[string]any{"Ports": ports}}
+}
+
+// stats are zeros for a container that doesn't run, as Docker has it.
+func (c *container) stats() any {
+	if !c.up() {
+		return map[string]any{"read": time.Time{}}
+	}
+	ran := c.ran
+	if c.status == "running" {
+		ran += time.Since(c.started)
+	}
+	return map[string]any{"read": time.Now(),
+		"cpu_stats":    map[string]any{"cpu_usage": map[string]any{"total_usage": ran.Nanoseconds()}},
+		"memory_stats": map[string]any{"usage": 60 << 20, "stats": map[string]any{"inactive_file": 10 << 20}}}
+}
+
+func (e *Engine) waitFor(w http.ResponseWriter, r *http.Request, c *container) error {
+	// The header goes out at once, as the real one's does.
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusOK)
+	http.NewResponseController(w).Flush() // the caller may be gone
+	if err := e.await(r.Context(), func() bool { return !c.up() }); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	code := c.exit
+	if c.status == "created" && e.o.Podman {
+		code = -1
+	}
+	json.NewEncoder(w).Encode(map[string]any{"StatusCode": code}) // the caller may be gone
+	return nil
+}
+
+// follow sends the output, in frames of stdcopy: stream, three zeros, length, big end first.
+func (e *Engine) follow(w http.ResponseWriter, r *http.Request, c *container) error {
+	q := r.URL.Query()
+	var since time.Time
+	if s := q.Get("since"); s != "" {
+		var sec, nano int64
+		fmt.Sscanf(s, "%d.%d", &sec, &nano) // what doesn't fit stays 0
+		since = time.Unix(sec, nano)
+	}
+	w.Header().Set("Content-Type", "application/vnd.docker.raw-stream")
+	w.WriteHeader(http.StatusOK)
+	rc := http.NewResponseController(w)
+	rc.Flush() // the caller may be gone
+	for sent := 0; ; {
+		e.mu.Lock()
+		lines, over := c.logs[sent:], !c.up()
+		e.mu.Unlock()
+		for _, l := range lines {
+			if l.at.Before(since) {
+				continue
+			}
+			text := l.text
+			if q.Get("timestamps") == "1" {
+				text = l.at.UTC().Format("2006-01-02T15:04:05.000000000Z07:00") + " " + text
+			}
+			head := []byte{l.stream, 0, 0, 0, 0, 0, 0, 0}
+			binary.BigEndian.PutUint32(head[4:], uint32(len(text)))
+			if _, err := w.Write(append(head, text...)); err != nil {
+				return nil
+			}
+		}
+		sent += len(lines)
+		rc.Flush() // likewise
+		if q.Get("follow") != "1" || over {
+			return nil
+		}
+		if e.await(r.Context(), func() bool { return len(c.logs) > sent || !c.up() }) != nil {
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
+
+func (c *container) archive(w http.ResponseWriter, r *http.Request, call string) error {
+	name := path.Clean("/" + r.URL.Query().Get("path"))
+	host, _ := c.resolve(name)
+	fi, err := os.Lstat(host)
+	if err != nil {
+		return refuse(http.StatusNotFound, "Could not find the file %s in container %s", name, c.id)
+	}
+	if call == "copy-in" {
+		if fi.Mode()&fs.ModeSymlink != 0 {
+			fi, err = os.Stat(host)
+		}
+		if err != nil || !fi.IsDir() {
+			return refuse(http.StatusBadRequest, "extraction point is not a directory")
+		}
+		err := untar(r.Body, host, func(inside string, h *tar.Header) {
+			c.owners[path.Join(name, inside)] = fmt.Sprintf("%d:%d", h.Uid, h.Gid)
+		})
+		if err == nil {
+			w.WriteHeader(http.StatusOK)
+		}
+		return err
+	}
+	st := map[string]any{"name": path.Base(name), "size": fi.Size(), "mode": uint32(fi.Mode()), "mtime": fi.ModTime()}
+	if fi.Mode()&fs.ModeSymlink != 0 {
+		target, err := os.Readlink(host)
+		if err != nil {
+			return err
+		}
+		if !path.IsAbs(target) {
+			target = path.Join(path.Dir(name), target)
+		}
+		st["linkTarget"] = target
+	}
+	data, err := json.Marshal(st)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("X-Docker-Container-Path-Stat", base64.StdEncoding.EncodeToString(data))
+	w.Header().Set("Content-Type", "application/x-tar")
+	w.WriteHeader(http.StatusOK)
+	if call == "stat" {
+		return nil
+	}
+	if err := pack(w, host, path.Base(name)); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+func pack(w io.Writer, host, base string) error {
+	tw := tar.NewWriter(w)
+	err := filepath.WalkDir(host, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		link := ""
+		if fi.Mode()&fs.ModeSymlink != 0 {
+			if link, err = os.Readlink(name); err != nil {
+				return err
+			}
+		}
+		h, err := tar.FileInfoHeader(fi, link)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(host, name)
+		if err != nil {
+			return err
+		}
+		if h.Name = path.Join(base, rel); fi.IsDir() {
+			h.Name += "/"
+		}
+		if err := tw.WriteHeader(h); err != nil {
+			return err
+		}
+		if !fi.Mode().IsRegular() {
+			return nil
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(tw, f)
+		return err
+	})
+	return errors.Join(err, tw.Close())
+}
+
+// untar unpacks a plain archive. What leaves dir is refused.
+func untar(r io.Reader, dir string, note func(name string, h *tar.Header)) error {
+	tr := tar.NewReader(r)
+	for {
+		h, err := tr.Next()
+		if err == io.EOF {
+			_, err := io.Copy(io.Discard, r) // what pads the archive
+			return err
+		} else if err != nil {
+			return refuse(http.StatusInternalServerError, "Error processing tar file(exit status 1): %v", err)
+		}
+		if !filepath.IsLocal(h.Name) {
+			return refuse(http.StatusInternalServerError, "Error processing tar file(exit status 1): invalid path %q", h.Name)
+		}
+		host := filepath.Join(dir, h.Name)
+		switch h.Typeflag {
+		case tar.TypeDir:
+			err = os.MkdirAll(host, 0o755)
+		case tar.TypeSymlink:
+			err = os.Symlink(h.Linkname, host)
+		default:
+			var data []byte
+			if data, err = io.ReadAll(tr); err == nil {
+				err = errors.Join(os.MkdirAll(filepath.Dir(host), 0o755), os.WriteFile(host, data, fs.FileMode(h.Mode)&0o777))
+			}
+		}
+		if err != nil {
+			return refuse(http.StatusInternalServerError, "Error processing tar file(exit status 1): %v", err)
+		}
+		if note != nil {
+			note(h.Name, h)
+		}
+	}
+}

@@ -1,0 +1,405 @@
+// Package enginetest plays a container engine: Docker's Engine API 1.41 on a unix socket, as Docker
+// 20.10 answers it, or Podman where they differ. It takes notes of every call, and faults can be
+// injected into each.
+//
+// A container's program is its entrypoint and command, each element one step of a tiny language
+// (see program.go), so that a Dockerfile's CMD says what the job does.
+package enginetest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Options says what engine is played; the zero value is Docker 20.10 on a PC without a GPU.
+type Options struct {
+	Podman   bool
+	Machine  string // as uname -m says it; "" means "x86_64"
+	CPUs     int    // 0 means 4
+	Rootless bool
+	SELinux  bool
+	BuildKit bool // what the classic builder refuses is built after all
+	GPU      bool // requests for GPUs are accepted
+}
+
+// Call is a note of one call.
+type Call struct {
+	Name   string // such as "create", "start", "copy-in"; see route
+	Target string // container or image, as the call names it
+	Query  string
+	Body   []byte // of a create request, as it came
+}
+
+// Fault is what goes wrong with a call.
+type Fault struct {
+	Call    string // name; "" means any
+	Times   int    // how often; 0 means until Mend
+	Status  int    // of an error answer; 0 with Stream
+	Message string
+	Output  []string // lines of the builder before the message of a stream
+	Stream  bool     // answer 200 and say Message inside the stream
+	Hang    bool     // don't answer until Mend, or until the caller gives up
+	Cut     bool     // close the connection in place of an answer
+	After   bool     // carry the call out, and lose the answer
+}
+
+// Engine is a fake engine. All methods are safe for concurrent use.
+type Engine struct {
+	o    Options
+	dir  string
+	stop context.CancelFunc
+	ctx  context.Context
+	runs sync.WaitGroup // programs
+
+	mu         sync.Mutex // guards what follows
+	changed    chan struct{}
+	server     *http.Server
+	calls      []Call
+	faults     []*Fault
+	containers map[string]*container // by ID
+	images     map[string]*image     // by ID
+	registry   map[string]*image     // by reference
+	ids        int
+	released   bool
+	lastLog    time.Time
+}
+
+// New starts an engine. Close must be called.
+func New(o Options) (*Engine, error) {
+	if o.Machine == "" {
+		o.Machine = "x86_64"
+	}
+	if o.CPUs == 0 {
+		o.CPUs = 4
+	}
+	// A short path: a socket's name has 107 bytes at most (unix(7)).
+	dir, err := os.MkdirTemp("", "engine")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	e := &Engine{o: o, dir: dir, changed: make(chan struct{}), containers: map[string]*container{},
+		images: map[string]*image{}, registry: map[string]*image{}}
+	e.ctx, e.stop = context.WithCancel(context.Background())
+	if err := e.Up(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return e, nil
+}
+
+// Close ends all programs and removes what the engine has written.
+func (e *Engine) Close() error {
+	e.stop()
+	e.Down()
+	e.runs.Wait()
+	return os.RemoveAll(e.dir)
+}
+
+// Socket is the path of its socket.
+func (e *Engine) Socket() string { return filepath.Join(e.dir, "docker.sock") }
+
+// Host is the engine as DOCKER_HOST names it.
+func (e *Engine) Host() string { return "unix://" + e.Socket() }
+
+// Up listens; a new engine does.
+func (e *Engine) Up() error {
+	l, err := net.Listen("unix", e.Socket())
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: e}
+	e.mu.Lock()
+	e.server = server
+	e.mu.Unlock()
+	go server.Serve(l) // ends with ErrServerClosed
+	return nil
+}
+
+// Down makes the engine unreachable, cutting all connections. Containers go on.
+func (e *Engine) Down() {
+	e.mu.Lock()
+	server := e.server
+	e.server = nil
+	e.mu.Unlock()
+	if server != nil {
+		server.Close() // its error is that of the socket file, which is gone
+	}
+}
+
+// Crash is Down, and every container that was started ends with the code, as when the computer is
+// switched off. Come back with Up.
+func (e *Engine) Crash(code int) {
+	e.Down()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range e.containers {
+		if c.up() {
+			e.endLocked(c, code, false)
+		}
+	}
+}
+
+// Release lets every program go on that holds, now or later.
+func (e *Engine) Release() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.released = true
+	e.tell()
+}
+
+// Inject makes calls fail. The first fault that fits counts.
+func (e *Engine) Inject(f Fault) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if f.Times == 0 {
+		f.Times = -1
+	}
+	e.faults = append(e.faults, &f)
+}
+
+// Mend takes all faults back.
+func (e *Engine) Mend() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.faults = nil
+	e.tell()
+}
+
+// Calls are the notes, oldest first.
+func (e *Engine) Calls() []Call {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.calls)
+}
+
+// Count is how many calls of this name came.
+func (e *Engine) Count(name string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.count(name)
+}
+
+func (e *Engine) count(name string) int {
+	n := 0
+	for _, c := range e.calls {
+		if c.Name == name {
+			n++
+		}
+	}
+	return n
+}
+
+// Await waits until n calls of this name came.
+func (e *Engine) Await(ctx context.Context, name string, n int) error {
+	if err := e.await(ctx, func() bool { return e.count(name) >= n }); err != nil {
+		return fmt.Errorf("wait for call %d of %s: %w", n, name, err)
+	}
+	return nil
+}
+
+// State is the state of the container with this name; "" for none. With an empty name it is that of
+// the only container, or of the newest.
+func (e *Engine) State(name string) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.state(name)
+}
+
+func (e *Engine) state(name string) string {
+	var newest *container
+	for _, c := range e.containers {
+		if (name == "" || c.name == name) && (newest == nil || c.number > newest.number) {
+			newest = c
+		}
+	}
+	if newest == nil {
+		return ""
+	}
+	return newest.status
+}
+
+// AwaitState waits until State is the wanted one.
+func (e *Engine) AwaitState(ctx context.Context, name, want string) error {
+	if err := e.await(ctx, func() bool { return e.state(name) == want }); err != nil {
+		return fmt.Errorf("wait for container to be %q, it is %q: %w", want, e.State(name), err)
+	}
+	return nil
+}
+
+// Containers are the names of all, sorted.
+func (e *Engine) Containers() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var names []string
+	for _, c := range e.containers {
+		names = append(names, c.name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Images are the tags of all, sorted.
+func (e *Engine) Images() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var tags []string
+	for _, im := range e.images {
+		tags = append(tags, im.tags...)
+	}
+	slices.Sort(tags)
+	return tags
+}
+
+// Image is a picture of an image that a test puts into the engine or into its registry.
+type Image struct {
+	Command      []string
+	Entrypoint   []string
+	User         string
+	Architecture string // as images name it; "" is the engine's own
+	Labels       map[string]string
+	Files        map[string]string // absolute path to contents
+}
+
+// AddImage puts an image into the engine.
+func (e *Engine) AddImage(name string, i Image) error {
+	im, err := e.newImage(i)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	im.tags = []string{tagged(name)}
+	e.images[im.id] = im
+	return nil
+}
+
+// Publish makes an image available to pull.
+func (e *Engine) Publish(name string, i Image) error {
+	im, err := e.newImage(i)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.registry[tagged(name)] = im
+	return nil
+}
+
+// RemoveImage removes an image, as its owner might at any time.
+func (e *Engine) RemoveImage(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	maps.DeleteFunc(e.images, func(_ string, im *image) bool { return slices.Contains(im.tags, tagged(name)) })
+}
+
+func (e *Engine) newImage(i Image) (*image, error) {
+	id := e.newID()
+	im := &image{id: "sha256:" + id, arch: i.Architecture, dir: filepath.Join(e.dir, "i"+id[:12])}
+	im.config = config{Cmd: i.Command, Entrypoint: i.Entrypoint, User: i.User, Labels: maps.Clone(i.Labels)}
+	if im.arch == "" {
+		im.arch = e.arch()
+	}
+	if err := os.MkdirAll(im.dir, 0o755); err != nil {
+		return nil, err
+	}
+	for name, text := range i.Files {
+		name = filepath.Join(im.dir, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	return im, nil
+}
+
+func (e *Engine) arch() string {
+	return map[string]string{"x86_64": "amd64", "aarch64": "arm64"}[e.o.Machine]
+}
+
+func (e *Engine) newID() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ids++
+	sum := sha256.Sum256([]byte(fmt.Sprint(e.dir, e.ids)))
+	return hex.EncodeToString(sum[:])
+}
+
+// tell wakes all who wait for something. e.mu is held.
+func (e *Engine) tell() {
+	close(e.changed)
+	e.changed = make(chan struct{})
+}
+
+// await waits until done, which is called with e.mu held.
+func (e *Engine) await(ctx context.Context, done func() bool) error {
+	for {
+		e.mu.Lock()
+		ok, changed := done(), e.changed
+		e.mu.Unlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-e.ctx.Done():
+			return e.ctx.Err()
+		}
+	}
+}
+
+func tagged(name string) string {
+	if strings.Contains(filepath.Base(name), ":") || strings.Contains(name, "@") {
+		return name
+	}
+	return name + ":latest"
+}
+
+// answerError is an error as the API says it.
+type answerError struct {
+	status  int
+	message string
+}
+
+func (a *answerError) Error() string { return a.message }
+
+func refuse(status int, format string, args ...any) error {
+	return &answerError{status, fmt.Sprintf(format, args...)}
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	var a *answerError
+	if errors.As(err, &a) {
+		status = a.status
+	}
+	if status == http.StatusNotModified {
+		w.WriteHeader(status)
+		return
+	}
+	writeJSON(w, status, map[string]string{"message": err.Error()})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v) // the caller may be gone
+}

@@ -1,0 +1,206 @@
+package enginetest
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+)
+
+var versionPrefix = regexp.MustCompile(`^/v1\.[0-9]+`)
+
+// routes names the calls: method, first path element, last path element.
+var routes = map[[3]string]string{
+	{"GET", "_ping", ""}: "ping", {"HEAD", "_ping", ""}: "ping",
+	{"GET", "version", ""}: "version", {"GET", "info", ""}: "info",
+	{"POST", "build", ""}:            "build",
+	{"GET", "images", "json"}:        "images", // "inspect-image" when it names one
+	{"POST", "images", "tag"}:        "tag",
+	{"POST", "images", "create"}:     "pull",
+	{"POST", "images", "load"}:       "load",
+	{"POST", "containers", "create"}: "create", {"GET", "containers", "json"}: "inspect",
+	{"POST", "containers", "start"}: "start", {"POST", "containers", "pause"}: "pause",
+	{"POST", "containers", "unpause"}: "unpause", {"POST", "containers", "stop"}: "stop",
+	{"POST", "containers", "kill"}: "kill", {"POST", "containers", "wait"}: "wait",
+	{"GET", "containers", "stats"}: "stats", {"GET", "containers", "logs"}: "logs",
+	{"HEAD", "containers", "archive"}: "stat", {"GET", "containers", "archive"}: "copy-out",
+	{"PUT", "containers", "archive"}: "copy-in",
+}
+
+// route names a call and what it is about.
+func route(r *http.Request) (name, target string) {
+	path := strings.Trim(versionPrefix.ReplaceAllString(r.URL.Path, ""), "/")
+	first, rest, _ := strings.Cut(path, "/")
+	last := ""
+	if i := strings.LastIndex(rest, "/"); i >= 0 {
+		target, last = rest[:i], rest[i+1:]
+	} else {
+		last = rest
+	}
+	if r.Method == http.MethodDelete && first == "containers" {
+		return "remove", rest
+	}
+	name = routes[[3]string{r.Method, first, last}]
+	if name == "images" && target != "" {
+		name = "inspect-image"
+	}
+	switch name {
+	case "create":
+		target = r.URL.Query().Get("name")
+	case "build":
+		target = r.URL.Query().Get("t")
+	case "pull":
+		target = r.URL.Query().Get("fromImage")
+		if tag := r.URL.Query().Get("tag"); strings.HasPrefix(tag, "sha256:") {
+			target += "@" + tag
+		} else if tag != "" {
+			target += ":" + tag
+		}
+	}
+	return name, target
+}
+
+// ServeHTTP answers one call.
+func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name, target := route(r)
+	if name == "" {
+		writeError(w, refuse(http.StatusNotFound, "page not found"))
+		return
+	}
+	call := Call{Name: name, Target: target, Query: r.URL.RawQuery}
+	if name == "create" {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		call.Body, r.Body = body, io.NopCloser(bytes.NewReader(body))
+	}
+	e.mu.Lock()
+	e.calls = append(e.calls, call)
+	fault := e.faultOf(name)
+	e.tell()
+	e.mu.Unlock()
+	if fault != nil && e.fail(w, r, name, target, fault) {
+		return
+	}
+	e.carryOut(w, r, name, target)
+}
+
+// faultOf takes the fault for a call. e.mu is held.
+func (e *Engine) faultOf(name string) *Fault {
+	for _, f := range e.faults {
+		if f.Times != 0 && (f.Call == "" || f.Call == name) {
+			f.Times--
+			return f
+		}
+	}
+	return nil
+}
+
+// fail reports whether the call is over with that.
+func (e *Engine) fail(w http.ResponseWriter, r *http.Request, name, target string, f *Fault) bool {
+	switch {
+	case f.After:
+		e.carryOut(&unheard{header: http.Header{}}, r, name, target)
+		panic(http.ErrAbortHandler) // closes the connection
+	case f.Cut:
+		panic(http.ErrAbortHandler)
+	case f.Hang:
+		mended := func() bool {
+			for _, g := range e.faults {
+				if g == f {
+					return false
+				}
+			}
+			return true
+		}
+		return e.await(r.Context(), mended) != nil
+	case f.Stream:
+		io.Copy(io.Discard, r.Body) // as an engine does, else the caller can't send
+		s := newStream(w)
+		for _, line := range f.Output {
+			s.say(line + "\n")
+		}
+		s.fail(f.Message)
+		return true
+	}
+	io.Copy(io.Discard, r.Body)
+	writeError(w, refuse(f.Status, "%s", f.Message))
+	return true
+}
+
+// unheard is an answer that gets lost.
+type unheard struct{ header http.Header }
+
+func (u *unheard) Header() http.Header         { return u.header }
+func (u *unheard) Write(p []byte) (int, error) { return len(p), nil }
+func (u *unheard) WriteHeader(int)             {}
+
+func (e *Engine) carryOut(w http.ResponseWriter, r *http.Request, name, target string) {
+	var err error
+	switch name {
+	case "ping":
+		e.ping(w)
+	case "version":
+		writeJSON(w, http.StatusOK, e.version())
+	case "info":
+		writeJSON(w, http.StatusOK, e.info())
+	case "build":
+		err = e.build(w, r)
+	case "pull":
+		err = e.pull(w, target)
+	case "load":
+		err = e.load(w, r.Body)
+	case "images":
+		err = e.listImages(w, r)
+	case "inspect-image":
+		err = e.inspectImage(w, target)
+	case "tag":
+		err = e.tag(w, r, target)
+	case "create":
+		err = e.create(w, r)
+	default:
+		err = e.ofContainer(w, r, name, target)
+	}
+	if err != nil {
+		writeError(w, err)
+	}
+}
+
+func (e *Engine) ping(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Api-Version", "1.41")
+	h.Set("Docker-Experimental", "false")
+	if !e.o.Podman {
+		h.Set("Ostype", "linux")
+	}
+	if e.o.BuildKit {
+		h.Set("Builder-Version", "2")
+	}
+	w.WriteHeader(http.StatusOK)
+	io.WriteString(w, "OK") // the caller may be gone
+}
+
+func (e *Engine) version() any {
+	component, version := "Engine", "20.10.24"
+	if e.o.Podman {
+		component, version = "Podman Engine", "4.3.1"
+	}
+	return map[string]any{"Version": version, "ApiVersion": "1.41", "MinAPIVersion": "1.12", "Os": "linux", "Arch": e.arch(),
+		"Components": []any{map[string]any{"Name": component, "Version": version}}}
+}
+
+func (e *Engine) info() any {
+	security := []string{"name=seccomp,profile=default"}
+	if e.o.Rootless {
+		security = append(security, "name=rootless")
+	}
+	if e.o.SELinux {
+		security = append(security, "name=selinux")
+	}
+	return map[string]any{"ID": "FAKE", "Architecture": e.o.Machine, "OSType": "linux", "NCPU": e.o.CPUs, "MemTotal": 16 << 30,
+		"CPUCfsQuota": true, "MemoryLimit": true, "PidsLimit": true, "SecurityOptions": security,
+		"SystemTime": time.Now().Format(time.RFC3339Nano)}
+}
