@@ -38,8 +38,7 @@ release: ## dist/: static binaries for all platforms, and one with NVML for this
 
 container-test: ## all tests in a container, for a machine that has only Docker
 	docker build -f Dockerfile.test -t docker_wrapper_test .
-	docker run --rm -v /var/run/docker.sock:/var/run/docker.sock -v "$(CURDIR)":"$(CURDIR)" -w "$(CURDIR)" \
-		--pid=host -v /tmp:/tmp docker_wrapper_test
+	docker run --rm --network host -v /var/run/docker.sock:/var/run/docker.sock -v /tmp:/tmp docker_wrapper_test
 
 clean: ## remove what was built and what the demo left
 	rm -rf bin dist .demo .test
