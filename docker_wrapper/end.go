@@ -156,6 +156,13 @@ func (w *wrapper) exited(ctx context.Context, exit job.Exit) error {
 		return fmt.Errorf("%w: %s", engine.ErrUnreachable, exit.Err)
 	case exit.Gone:
 		return errors.New("the container was removed by somebody else; the job starts again")
+	case exit.Away && exit.Code != 0: // an engine that is stopped ends its containers: no verdict on the job
+		w.drain(ctx)
+		w.episode.Stopped = true
+		if err := w.saveEpisode(); err != nil {
+			w.log.Warn().Err(err).Msg("the next episode knows less")
+		}
+		return fmt.Errorf("the container engine was stopped or restarted and ended the job with code %d; it goes on later", exit.Code)
 	}
 	w.drain(ctx)
 	code, message := exitCode(exit, w.job.Container.Limits)

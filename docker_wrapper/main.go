@@ -9,12 +9,16 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"boincdocker/boincapi"
 )
 
 // version is set by the release build.
 var version = "0.1.0-dev"
+
+// Waits that tests cut short; 0 means the other rooms' own.
+var patience, lockRetry time.Duration
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)

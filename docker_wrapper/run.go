@@ -66,7 +66,7 @@ func (w *wrapper) run(ctx context.Context) int {
 	}
 	w.log.Info().Str("version", version).Msg("docker_wrapper")
 	var err error
-	if w.app, err = boincapi.Start(ctx, boincapi.Options{Dir: w.dir, Sporadic: w.o.sporadic}); err != nil {
+	if w.app, err = boincapi.Start(ctx, boincapi.Options{Dir: w.dir, LockRetry: lockRetry, Sporadic: w.o.sporadic}); err != nil {
 		return w.end(err)
 	}
 	defer w.app.Close()
@@ -258,6 +258,7 @@ func (w *wrapper) supervise(ctx context.Context) error {
 		Stop:      w.job.Stop,
 		TimeLimit: time.Duration(w.job.TimeLimit),
 		Ran:       w.episode.Ran,
+		Patience:  patience,
 		Log:       w.log,
 	}
 	if w.init != nil {
@@ -273,12 +274,24 @@ func (w *wrapper) supervise(ctx context.Context) error {
 	if w.screen != nil {
 		o.Observe = w.screen.show
 	}
+	o.Reread = w.reread
 	out := supervise.Run(ctx, o)
 	w.episode.Ran = out.Last.Ran
 	if w.screen != nil {
 		w.screen.clear()
 	}
 	return w.settle(context.WithoutCancel(ctx), out)
+}
+
+// reread gives the container what the client has written anew.
+func (w *wrapper) reread() {
+	_, err := w.app.RereadInitData() // waits until it is whole
+	if err == nil {
+		err = w.renewInitData()
+	}
+	if err != nil {
+		w.log.Warn().Err(err).Msg("the newer init_data.xml is not taken over")
+	}
 }
 
 // fraction reads how far the job says it is.

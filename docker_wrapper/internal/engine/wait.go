@@ -23,12 +23,13 @@ const (
 func (c *Container) Wait(ctx context.Context) <-chan job.Exit {
 	exited := make(chan job.Exit, 1)
 	go func() {
-		lostSince, pause := time.Time{}, firstRetry
+		lostSince, pause, away := time.Time{}, firstRetry, false
 		for {
 			err := c.waitOnce(ctx)
 			if err == nil {
 				var exit job.Exit
 				if exit, err = c.Exit(ctx); err == nil {
+					exit.Away = away
 					exited <- exit
 					return
 				}
@@ -41,6 +42,7 @@ func (c *Container) Wait(ctx context.Context) <-chan job.Exit {
 				return
 			}
 			c.e.log.Debug().Err(err).Msg("wait broke off")
+			away = away || errors.Is(err, ErrUnreachable)
 			if lostSince.IsZero() {
 				lostSince = time.Now()
 			}

@@ -44,6 +44,7 @@ type Options struct {
 	Fraction     func(context.Context) (float64, bool) // how far the job says it is; nil for unknown
 	Checkpointed func() (time.Time, bool)              // when the job last checkpointed; nil for never
 	Observe      func(Snapshot)                        // told once a second; nil for nobody
+	Reread       func()                                // the client has rewritten init_data.xml; nil for nobody
 
 	CPU       time.Duration // used in earlier episodes, up to the last checkpoint
 	Stop      job.Stop
@@ -110,7 +111,7 @@ func Run(ctx context.Context, o Options) Outcome {
 	for r.snap.State != Ended {
 		select {
 		case st := <-o.Client.Status():
-			r.wish(wishOf(st))
+			r.onStatus(st)
 		case <-ctxDone:
 			ctxDone, r.signalled = nil, true
 			r.wish(leave)
@@ -124,6 +125,10 @@ func Run(ctx context.Context, o Options) Outcome {
 			r.onTick(now)
 		}
 		r.step()
+		if up := r.snap.State == Running || r.snap.State == Paused; up && r.stale && o.Reread != nil {
+			r.stale = false
+			o.Reread()
+		}
 	}
 	r.report()
 	if r.unwatch != nil {
@@ -142,6 +147,8 @@ type runner struct {
 	snap      Snapshot
 	want      wish
 	signalled bool // a signal came: nothing but abort overrides leaving
+	reread    int  // how often the client said that it has rewritten init_data.xml
+	stale     bool // the container has not got that yet
 
 	container Container
 	prepared  chan preparation
@@ -168,6 +175,13 @@ type runner struct {
 type preparation struct {
 	Prepared
 	err error
+}
+
+func (r *runner) onStatus(st boincapi.Status) {
+	if st.Reread > r.reread {
+		r.reread, r.stale = st.Reread, true
+	}
+	r.wish(wishOf(st))
 }
 
 func (r *runner) wish(w wish) {
