@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -117,21 +118,26 @@ func (w *wrapper) settle(ctx context.Context, out supervise.Outcome) error {
 
 // leave goes without ending the job. Standalone there is no next episode.
 func (w *wrapper) leave(ctx context.Context) error {
-	if w.logs != nil {
-		w.episode.LastLog = w.logs.Stop()
-	}
-	w.closeSinks()
+	w.park()
 	if w.init == nil {
 		w.log.Info().Msg("interrupted")
 		w.remove(ctx)
 		return &ended{code: 130, silent: true} // as shells have it for SIGINT
 	}
-	w.episode.Stopped = w.container != nil && w.job.Stop.OnQuit == "stop"
+	w.log.Info().Msg("leaving; the container waits for the next time")
+	return &ended{silent: true}
+}
+
+// park notes what the next episode needs to go on with the container.
+func (w *wrapper) park() {
+	if w.logs != nil {
+		w.episode.LastLog = w.logs.Stop()
+	}
+	w.closeSinks()
+	w.episode.Stopped = w.container != nil
 	if err := w.saveEpisode(); err != nil {
 		w.log.Warn().Err(err).Msg("the next episode knows less")
 	}
-	w.log.Info().Msg("leaving; the container waits for the next time")
-	return &ended{silent: true}
 }
 
 // failed cleans up after a preparation that came to nothing. What may mend keeps what there is.
@@ -153,15 +159,12 @@ func (w *wrapper) failed(ctx context.Context, err error) error {
 func (w *wrapper) exited(ctx context.Context, exit job.Exit) error {
 	switch {
 	case exit.Lost:
+		w.park()
 		return fmt.Errorf("%w: %s", engine.ErrUnreachable, exit.Err)
 	case exit.Gone:
 		return errors.New("the container was removed by somebody else; the job starts again")
 	case exit.Away && exit.Code != 0: // an engine that is stopped ends its containers: no verdict on the job
-		w.drain(ctx)
-		w.episode.Stopped = true
-		if err := w.saveEpisode(); err != nil {
-			w.log.Warn().Err(err).Msg("the next episode knows less")
-		}
+		w.park()
 		return fmt.Errorf("the container engine was stopped or restarted and ended the job with code %d; it goes on later", exit.Code)
 	}
 	w.drain(ctx)
@@ -201,6 +204,7 @@ func exitCode(exit job.Exit, l job.Limits) (int, string) {
 
 // conclude moves the job's files back, and removes the container when nothing needs it any more.
 func (w *wrapper) conclude(ctx context.Context, code int, message string) error {
+	w.own(ctx)
 	if err := w.moveOut(); err != nil {
 		return err
 	}
@@ -210,6 +214,24 @@ func (w *wrapper) conclude(ctx context.Context, code int, message string) error 
 	}
 	w.remove(ctx)
 	return &ended{code: code, message: message}
+}
+
+// own makes the job's files BOINC's, where the container ran as another user. What stays another's can
+// still be moved, as far as its directories allow.
+func (w *wrapper) own(ctx context.Context) {
+	u, dir := w.job.Container.User, w.job.Slot.Payload
+	if dir == "" || u.Mode == "auto" || !slot.Foreign(dir, os.Getuid()) {
+		return
+	}
+	err := errors.New("not root")
+	if os.Getuid() == 0 {
+		err = slot.Own(dir, 0, os.Getgid())
+	} else if self, exeErr := os.Executable(); exeErr == nil && w.container != nil {
+		err = w.container.RunAsRoot(ctx, self, dir, ownFlag, fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid()))
+	}
+	if err != nil {
+		w.log.Warn().Err(err).Msg("some of the job's files stay another user's")
+	}
 }
 
 // moveOut takes the job's files out of the payload.

@@ -10,6 +10,7 @@ import (
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/job"
 	"boincdocker/docker_wrapper/internal/slot"
 	"boincdocker/docker_wrapper/internal/supervise"
 )
@@ -48,9 +49,11 @@ func (w *wrapper) prepare(ctx context.Context) (supervise.Prepared, error) {
 			return supervise.Prepared{}, err
 		}
 	}
-	if found.State == engine.StateExited && w.episode.Stopped {
+	if again, err := w.cutOff(ctx, found); err != nil {
+		return supervise.Prepared{}, err
+	} else if again {
 		base = w.wuCPU()
-		if err := w.start(ctx, base); err != nil {
+		if err := w.start(ctx, base, w.episode.LastLog); err != nil {
 			return supervise.Prepared{}, err
 		}
 		return supervise.Prepared{Container: found, CPUBase: base}, nil
@@ -60,6 +63,29 @@ func (w *wrapper) prepare(ctx context.Context) (supervise.Prepared, error) {
 	}
 	w.tellGraphics(ctx)
 	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, CPUBase: base}, nil
+}
+
+// cutOff reports whether a container ended by no doing of its own: it was parked, and what is paused
+// or stopped doesn't end by itself, or it was up when the computer went down.
+func (w *wrapper) cutOff(ctx context.Context, found *engine.Container) (bool, error) {
+	if found.State != engine.StateExited {
+		return false, nil
+	}
+	parked := w.episode.Stopped && w.episode.Container == found.ID
+	if parked && w.job.Stop.OnQuit == "stop" {
+		return true, nil
+	}
+	exit, err := found.Exit(ctx)
+	if err != nil || exit.Code == 0 || exit.OOMKilled {
+		return false, err
+	}
+	return parked || diedWithComputer(exit, bootTime()), nil
+}
+
+// diedWithComputer reports an end that the engine noticed only after the computer was up again.
+// boot is zero where it isn't known.
+func diedWithComputer(exit job.Exit, boot time.Time) bool {
+	return !boot.IsZero() && exit.StartedAt.Before(boot) && exit.FinishedAt.After(boot)
 }
 
 // fresh makes a new container and starts it.
@@ -87,7 +113,7 @@ func (w *wrapper) fresh(ctx context.Context) (supervise.Prepared, error) {
 		err = c.CopyIn(ctx, w.job.CopyIn)
 	}
 	if err == nil {
-		err = w.start(ctx, base)
+		err = w.start(ctx, base, time.Time{})
 	}
 	if err != nil {
 		w.container = nil
@@ -96,9 +122,10 @@ func (w *wrapper) fresh(ctx context.Context) (supervise.Prepared, error) {
 	return supervise.Prepared{Container: c, CPUBase: base}, nil
 }
 
-// start starts w.container and notes what the next episode must know of it.
-func (w *wrapper) start(ctx context.Context, base time.Duration) error {
-	w.episode = supervise.Episode{Container: w.container.ID, CPUBase: base, Ran: w.episode.Ran}
+// start starts w.container and notes what the next episode must know of it. Its output up to since
+// was written when it ran before.
+func (w *wrapper) start(ctx context.Context, base time.Duration, since time.Time) error {
+	w.episode = supervise.Episode{Container: w.container.ID, CPUBase: base, Ran: w.episode.Ran, LastLog: since}
 	if err := w.saveEpisode(); err != nil {
 		return err
 	}
@@ -107,7 +134,7 @@ func (w *wrapper) start(ctx context.Context, base time.Duration) error {
 		return err
 	}
 	w.log.Info().Str("container", w.container.Name).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("started")
-	if err := w.follow(ctx, time.Time{}, true); err != nil {
+	if err := w.follow(ctx, since, true); err != nil {
 		return err
 	}
 	w.tellGraphics(ctx)
@@ -134,7 +161,12 @@ func (w *wrapper) openPayload() error {
 		}
 	}
 	if w.job.Slot.MakeOutputs {
-		return slot.MakeOutputs(w.job.Slot)
+		if err := slot.MakeOutputs(w.job.Slot); err != nil {
+			return err
+		}
+	}
+	if w.job.Slot.Payload != "" && w.job.Container.User.Mode != "auto" {
+		return slot.Open(w.job.Slot) // its user is not BOINC's
 	}
 	return nil
 }
@@ -188,7 +220,7 @@ func (w *wrapper) follow(ctx context.Context, since time.Time, live bool) error 
 		w.sinks = append(w.sinks, file)
 		*f.to = file
 	}
-	w.logs = w.container.Logs(ctx, since, out, errs)
+	w.logs = w.container.Logs(context.WithoutCancel(ctx), since, out, errs) // ctx is that of the preparation
 	return nil
 }
 

@@ -18,7 +18,7 @@ func endpoints(env func(string) string) []string {
 	if runtime == "" {
 		runtime = filepath.Join("/run/user", uid) // a service user has no session
 	}
-	list := []string{env("DOCKER_HOST"), "unix:///var/run/docker.sock", "unix://" + filepath.Join(runtime, "docker.sock")}
+	list := []string{"unix:///var/run/docker.sock", "unix://" + filepath.Join(runtime, "docker.sock")}
 	if home != "" {
 		list = append(list, "unix://"+filepath.Join(home, ".docker/run/docker.sock"), "unix://"+filepath.Join(home, ".docker/desktop/docker.sock"))
 	}

@@ -2,7 +2,7 @@ package engine
 
 // endpoints lists where an engine may listen, most explicit first.
 func endpoints(env func(string) string) []string {
-	return []string{env("DOCKER_HOST"), "npipe:////./pipe/docker_engine", "npipe:////./pipe/dockerDesktopLinuxEngine",
+	return []string{"npipe:////./pipe/docker_engine", "npipe:////./pipe/dockerDesktopLinuxEngine",
 		env("CONTAINER_HOST"), "npipe:////./pipe/podman-machine-default"}
 }
 

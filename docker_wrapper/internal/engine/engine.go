@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,8 +74,9 @@ func quirksOf(kind string, i infoFacts) quirks {
 
 type infoFacts struct{ cpuQuota, memoryLimit, pidsLimit bool }
 
-// Open finds an engine: Options.Host and nothing else when it is given, else the first that
-// answers of DOCKER_HOST, docker's context, and the sockets of Docker and Podman.
+// Open finds an engine: Options.Host and nothing else when it is given, else DOCKER_HOST and nothing
+// else when it is set, since another engine doesn't know the job's container. Else it is the first
+// that answers of docker's context and the sockets of Docker and Podman.
 //
 // The error wraps ErrPermission when a socket is there that may not be used, else ErrUnreachable;
 // its text says what was tried and which command mends it.
@@ -85,12 +87,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if o.Getenv == nil {
 		o.Getenv = os.Getenv
 	}
-	hosts := []string{o.Host}
-	if o.Host == "" {
+	hosts := []string{cmp.Or(o.Host, o.Getenv("DOCKER_HOST"))}
+	if hosts[0] == "" {
 		hosts = append([]string{contextHost(o.Getenv)}, endpoints(o.Getenv)...)
-		if o.Getenv("DOCKER_HOST") != "" {
-			hosts[0] = "" // docker lets the variable win over the context
-		}
 	}
 	var tried []string
 	var denied string

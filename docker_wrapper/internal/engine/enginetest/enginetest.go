@@ -73,7 +73,7 @@ type Engine struct {
 	images     map[string]*image     // by ID
 	registry   map[string]*image     // by reference
 	ids        int
-	released   bool
+	released   map[string]bool // names of holds
 	lastLog    time.Time
 }
 
@@ -94,7 +94,7 @@ func New(o Options) (*Engine, error) {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	e := &Engine{o: o, dir: dir, changed: make(chan struct{}), containers: map[string]*container{},
-		images: map[string]*image{}, registry: map[string]*image{}}
+		images: map[string]*image{}, registry: map[string]*image{}, released: map[string]bool{}}
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	if err := e.Up(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
@@ -154,11 +154,11 @@ func (e *Engine) Crash(code int) {
 	}
 }
 
-// Release lets every program go on that holds, now or later.
-func (e *Engine) Release() {
+// Release lets every program go on that holds under this name, now or later.
+func (e *Engine) Release(name string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.released = true
+	e.released[name] = true
 	e.tell()
 }
 

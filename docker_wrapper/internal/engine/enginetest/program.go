@@ -22,7 +22,7 @@ import (
 //	write PATH TEXT    make a file that holds a line (append: add a line)
 //	cp SRC DST, mkdir DIR, ln TARGET PATH, rm PATH
 //	sleep D            run for so long, paused time not counted
-//	hold               run until Release
+//	hold [NAME]        run until Release
 //	exit N             end with this code
 //	oom                be killed for memory
 //
@@ -50,7 +50,7 @@ type machine struct {
 	say     func(stream byte, text string)
 	pass    func() error                 // returns when the program may go on; an error ends it
 	until   func(done func() bool) error // likewise, and done, which is called with the engine's lock
-	freed   func() bool
+	freed   func(name string) bool
 }
 
 // exited ends a program.
@@ -175,7 +175,7 @@ func (m *machine) step(word, rest string) error {
 			}
 		}
 	case "hold":
-		return m.until(m.freed)
+		return m.until(func() bool { return m.freed(rest) })
 	case "exit":
 		code, err := strconv.Atoi(rest)
 		if err != nil {
@@ -200,7 +200,7 @@ func (e *Engine) start(c *container) {
 			defer e.mu.Unlock()
 			e.logLocked(c, stream, text)
 		},
-		freed: func() bool { return e.released },
+		freed: func(name string) bool { return e.released[name] },
 	}
 	m.until = func(done func() bool) error {
 		if err := e.await(e.ctx, func() bool { return !alive() || c.status == "running" && done() }); err != nil {
@@ -265,7 +265,7 @@ func (c *container) resolve(name string) (host string, readOnly bool) {
 func (e *Engine) runStep(ctx context.Context, dir string, env []string, step string, say func(string)) exited {
 	m := &machine{env: env, say: func(_ byte, text string) { say(text) },
 		resolve: func(name string) (string, bool) { return filepath.Join(dir, path.Clean("/"+name)), false },
-		freed:   func() bool { return e.released },
+		freed:   func(name string) bool { return e.released[name] },
 		until: func(done func() bool) error {
 			if e.await(ctx, done) != nil {
 				return exited{code: 137}

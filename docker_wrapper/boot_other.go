@@ -1,0 +1,7 @@
+//go:build !linux
+
+package main
+
+import "time"
+
+func bootTime() time.Time { return time.Time{} } // not known
