@@ -351,20 +351,52 @@ func mayRead(name string) []byte {
 	return data
 }
 
-// A wrapper whose user is only in the engine's group gets its own files back.
+// A wrapper whose user is only in the engine's group gets its own files back, whoever the container
+// runs as.
 func TestServiceUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Fatal("this test changes its user, which only root can")
 	}
 	const uid = 64321
-	c := newJob(t, "service_user", "", nil)
 	var group uint32
 	if fi, err := os.Stat("/var/run/docker.sock"); err != nil {
 		t.Fatal(err)
 	} else {
 		group = fi.Sys().(*syscall.Stat_t).Gid
 	}
-	err := filepath.WalkDir(c.DataDir(), func(name string, _ fs.DirEntry, err error) error {
+	setpriv, err := exec.LookPath("setpriv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []string{"auto", "image", "1234:1234"} {
+		t.Run(user, func(t *testing.T) {
+			c := newJob(t, "service_user", fmt.Sprintf("user = %q\n", user), nil)
+			giveTo(t, c.DataDir(), uid)
+			r, err := c.Run(t.Context(), setpriv, fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", uid), fmt.Sprintf("--groups=%d", group),
+				binary(t, "docker_wrapper"), "write=out", "mkdir=dir/sub", "write=dir/sub/file")
+			if err != nil || r.Outcome != boinctest.Success {
+				t.Fatalf("got %+v, %v\n%s", r, err, stderrOf(t, c))
+			}
+			for _, name := range []string{"out", "dir", "dir/sub", "dir/sub/file", "boinc_finish_called"} {
+				fi, err := os.Stat(filepath.Join(c.Slot(), name))
+				if err != nil {
+					t.Fatalf("%v\n%s", err, stderrOf(t, c))
+				}
+				if got := fi.Sys().(*syscall.Stat_t).Uid; got != uid {
+					t.Errorf("%s is owned by user %d, want %d", name, got, uid)
+				}
+			}
+			if got := containers(t, c); got != "" {
+				t.Errorf("containers left: %s", got)
+			}
+		})
+	}
+}
+
+// giveTo gives a data directory to a user and lets it in.
+func giveTo(t *testing.T, dir string, uid int) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -373,35 +405,14 @@ func TestServiceUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for dir := c.DataDir(); dir != "/"; dir = filepath.Dir(dir) { // let the user in
+	for ; dir != "/"; dir = filepath.Dir(dir) {
 		fi, err := os.Stat(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chmod(dir, fi.Mode().Perm()|0o011); err != nil {
+		if err := os.Chmod(dir, fi.Mode()|0o011); err != nil {
 			t.Fatal(err)
 		}
-	}
-	setpriv, err := exec.LookPath("setpriv")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := c.Run(t.Context(), setpriv, fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", uid), fmt.Sprintf("--groups=%d", group),
-		binary(t, "docker_wrapper"), "write=out", "mkdir=dir/sub", "write=dir/sub/file")
-	if err != nil || r.Outcome != boinctest.Success {
-		t.Fatalf("got %+v, %v\n%s", r, err, stderrOf(t, c))
-	}
-	for _, name := range []string{"out", "dir/sub/file", "stderr.txt", "boinc_finish_called"} {
-		fi, err := os.Stat(filepath.Join(c.Slot(), name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := fi.Sys().(*syscall.Stat_t).Uid; got != uid && name != "stderr.txt" { // the client's, here root's
-			t.Errorf("%s is owned by user %d, want %d", name, got, uid)
-		}
-	}
-	if got := containers(t, c); got != "" {
-		t.Errorf("containers left: %s", got)
 	}
 }
 

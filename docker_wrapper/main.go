@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/slot"
 )
 
 // version is set by the release build.
@@ -92,11 +93,31 @@ func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "docker_wrapper", version)
 		return 0
 	}
+	if len(argv) == 3 && argv[0] == ownFlag {
+		return own(argv[1], argv[2], stderr)
+	}
 	w := &wrapper{o: o, dir: dir, stdout: stdout, stderr: stderr, argErr: err}
 	if o.plan || o.check {
 		return w.show()
 	}
 	return w.guarded(ctx)
+}
+
+// ownFlag makes the wrapper a helper of itself: it runs as root in a container and gives the files of a
+// directory to a user, UID:GID.
+const ownFlag = "--own-files"
+
+func own(user, dir string, stderr io.Writer) int {
+	var uid, gid int
+	_, err := fmt.Sscanf(user, "%d:%d", &uid, &gid)
+	if err == nil {
+		err = slot.Own(dir, uid, gid)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "docker_wrapper:", err)
+		return 1
+	}
+	return 0
 }
 
 // guarded runs the job. A bug of ours must not cost the project a result: a bare panic exits with 2,

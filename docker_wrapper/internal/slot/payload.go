@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"boincdocker/docker_wrapper/internal/job"
 )
 
 // Payload reads what the job writes while it runs. Nothing there is trusted: no link is followed
@@ -56,10 +58,39 @@ func (p Payload) open(name string) (*os.File, fs.FileInfo, error) {
 	return f, fi, nil
 }
 
+// Open lets any user of a container write into the payload and to the outputs that are mounted one by
+// one. On the host, the slot above it keeps others out as far as the client wants that.
+func Open(s job.Slot) error {
+	names := []string{s.Payload}
+	for _, l := range s.Links {
+		if l.Output && s.MakeOutputs {
+			names = append(names, l.Target)
+		}
+	}
+	for _, name := range names {
+		fi, err := os.Stat(name)
+		if err == nil {
+			mode := fs.FileMode(0o666)
+			if fi.IsDir() {
+				mode = 0o777
+			}
+			err = os.Chmod(name, mode)
+		}
+		if err != nil {
+			return fmt.Errorf("let the container's user write: %w", err)
+		}
+	}
+	return nil
+}
+
 // ParseFraction reads a fraction_done file: one number 0 to 1, and whatever follows it.
 func ParseFraction(data []byte) (float64, error) {
-	word, _, _ := strings.Cut(strings.TrimSpace(string(data)), "\n")
-	f, err := strconv.ParseFloat(strings.TrimSpace(word), 64)
+	words := strings.Fields(string(data))
+	if len(words) == 0 {
+		return 0, errors.New("no number from 0 to 1")
+	}
+	word := words[0]
+	f, err := strconv.ParseFloat(word, 64)
 	if err != nil || !(f >= 0 && f <= 1) {
 		return 0, fmt.Errorf("%q is no number from 0 to 1", word)
 	}
