@@ -22,6 +22,8 @@ const (
 	populated = job.WrapperDir + "/populated"
 
 	tempName = job.WrapperDir + "/temp"
+
+	softLinkEnd = "</soft_link>"
 )
 
 // mover is one move, into the payload or out of it. step is called before each change to the file
@@ -30,6 +32,7 @@ type mover struct {
 	slot  job.Slot
 	root  *os.Root // the slot
 	links map[string]job.Link
+	link  func(oldname, newname string) error // makes a hard link, where the file system has them
 	step  func() error
 	notes []string
 }
@@ -39,7 +42,7 @@ func newMover(s job.Slot) (*mover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open slot: %w", err)
 	}
-	m := &mover{slot: s, root: root, links: map[string]job.Link{}, step: func() error { return nil }}
+	m := &mover{slot: s, root: root, links: map[string]job.Link{}, link: root.Link, step: func() error { return nil }}
 	for _, l := range s.Links {
 		m.links[l.Name] = l
 	}
@@ -77,6 +80,9 @@ func (m *mover) moveIn() error {
 	if err := m.step(); err != nil {
 		return err
 	}
+	if err := m.root.RemoveAll(tempName); err != nil {
+		return err
+	}
 	return m.root.WriteFile(populated, nil, 0o644)
 }
 
@@ -105,7 +111,13 @@ func (m *mover) in(name string, e fs.DirEntry) error {
 		if err := m.step(); err != nil {
 			return err
 		}
+		if fi, err := m.root.Lstat(inside); err == nil && !fi.IsDir() {
+			return nil // the job has put something else there, in an attempt that is begun again
+		}
 		if err := m.root.MkdirAll(inside, 0o771); err != nil {
+			return err
+		}
+		if err := m.enter(inside); err != nil {
 			return err
 		}
 		return m.eachIn(name)
@@ -120,8 +132,8 @@ func (m *mover) in(name string, e fs.DirEntry) error {
 	if err != nil {
 		return err
 	}
-	if _, err := m.root.Lstat(inside); err == nil {
-		if fi.Size() == 0 {
+	if moved, err := m.root.Lstat(inside); err == nil {
+		if fi.Size() == 0 && !os.SameFile(fi, moved) {
 			return nil // moved before
 		}
 		return m.placeholder(name) // broken off between the two steps
@@ -130,7 +142,7 @@ func (m *mover) in(name string, e fs.DirEntry) error {
 	if err := m.step(); err != nil {
 		return err
 	}
-	if err := m.root.Link(name, inside); err == nil {
+	if err := m.link(name, inside); err == nil {
 		return m.placeholder(name)
 	}
 	if err := m.root.Rename(name, inside); err != nil { // a file system without hard links
@@ -142,6 +154,9 @@ func (m *mover) in(name string, e fs.DirEntry) error {
 // placeholder leaves an empty file under the name, at once.
 func (m *mover) placeholder(name string) error {
 	if err := m.step(); err != nil {
+		return err
+	}
+	if err := m.root.RemoveAll(tempName); err != nil {
 		return err
 	}
 	if err := m.root.WriteFile(tempName, nil, 0o644); err != nil {
@@ -170,7 +185,7 @@ func (m *mover) copyLink(name, inside string) error {
 	if err != nil {
 		return err
 	}
-	return m.write(inside, strings.NewReader(boincapi.SoftLinkTag+escape(filepath.ToSlash(target))+"</soft_link>\n"), 0o644)
+	return m.write(inside, strings.NewReader(boincapi.SoftLinkTag+escape(filepath.ToSlash(target))+softLinkEnd+"\n"), 0o644)
 }
 
 // escape is for the text of a link file.
@@ -199,7 +214,11 @@ func (m *mover) write(name string, r io.Reader, mode fs.FileMode) error {
 	if err := m.step(); err != nil {
 		return err
 	}
-	f, err := m.root.OpenFile(tempName, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	// One that is left from a move that was broken off may be read-only.
+	if err := m.root.RemoveAll(tempName); err != nil {
+		return err
+	}
+	f, err := m.root.OpenFile(tempName, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
@@ -214,7 +233,7 @@ func (m *mover) write(name string, r io.Reader, mode fs.FileMode) error {
 }
 
 // WriteInitData gives the container the redacted init_data.xml, which the client rewrites now and
-// then. nil removes it.
+// then. nil removes it. When the job's files are back in the slot already, it does nothing.
 func WriteInitData(s job.Slot, redacted []byte) error {
 	m, err := newMover(s)
 	if err != nil {
@@ -222,8 +241,13 @@ func WriteInitData(s job.Slot, redacted []byte) error {
 	}
 	defer m.root.Close()
 	name := path.Join(payloadName, boincapi.InitDataFile)
+	if err := m.enter(payloadName); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("write the container's %s: %w", boincapi.InitDataFile, err)
+	}
 	// The job may have put anything under this name.
-	if err := m.root.RemoveAll(name); err != nil {
+	if err := m.remove(name); err != nil {
 		return fmt.Errorf("remove the container's %s: %w", boincapi.InitDataFile, err)
 	}
 	if redacted == nil {
@@ -264,6 +288,9 @@ func (m *mover) moveOut() error {
 	if err := m.root.RemoveAll(populated); err != nil {
 		return err
 	}
+	if err := m.enter(payloadName); err != nil {
+		return err
+	}
 	if err := m.eachOut("."); err != nil {
 		return err
 	}
@@ -280,7 +307,7 @@ func (m *mover) eachOut(dir string) error {
 	}
 	for _, e := range entries {
 		name := path.Join(dir, e.Name())
-		if dir == "." && (hidden(e.Name()) || slices.Contains(m.slot.Kept, name)) || slices.Contains(m.slot.Copied, name) {
+		if dir == "." && hidden(e.Name()) || slices.Contains(m.slot.Kept, name) || slices.Contains(m.slot.Copied, name) {
 			if err := m.leave(name, e); err != nil {
 				return err
 			}
@@ -301,7 +328,48 @@ func (m *mover) leave(name string, e fs.DirEntry) error {
 	if name != boincapi.InitDataFile && !slices.Contains(m.slot.Copied, name) {
 		m.notes = append(m.notes, name)
 	}
-	return m.root.RemoveAll(path.Join(payloadName, name))
+	return m.remove(path.Join(payloadName, name))
+}
+
+// enter makes a directory of the payload one that can be read and changed, whatever the job made of
+// its permissions.
+func (m *mover) enter(dir string) error {
+	fi, err := m.root.Lstat(dir)
+	if err != nil || !fi.IsDir() || fi.Mode().Perm()&0o700 == 0o700 {
+		return err
+	}
+	return m.root.Chmod(dir, fi.Mode().Perm()|0o700)
+}
+
+// remove removes a file of the payload, or a directory with all that is in it.
+func (m *mover) remove(name string) error {
+	err := m.root.RemoveAll(name)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	if err := m.enterAll(name); err != nil {
+		return err
+	}
+	return m.root.RemoveAll(name)
+}
+
+func (m *mover) enterAll(name string) error {
+	if fi, err := m.root.Lstat(name); err != nil || !fi.IsDir() {
+		return err
+	}
+	if err := m.enter(name); err != nil {
+		return err
+	}
+	entries, err := m.readDir(name)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := m.enterAll(path.Join(name, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (m *mover) out(name string, e fs.DirEntry) error {
@@ -327,6 +395,12 @@ func (m *mover) out(name string, e fs.DirEntry) error {
 		return m.leave(name, e)
 	}
 	if fi, err := m.root.Lstat(name); err == nil && fi.IsDir() {
+		if m.holdsOurs(name) {
+			return m.leave(name, e)
+		}
+		if err := m.step(); err != nil {
+			return err
+		}
 		if err := m.root.RemoveAll(name); err != nil {
 			return err
 		}
@@ -337,6 +411,14 @@ func (m *mover) out(name string, e fs.DirEntry) error {
 	return m.root.Rename(inside, name)
 }
 
+// holdsOurs reports whether a directory of the slot has something in it that is not the job's to
+// replace.
+func (m *mover) holdsOurs(dir string) bool {
+	below := func(name string) bool { return strings.HasPrefix(name, dir+"/") }
+	return slices.ContainsFunc(m.slot.Copied, below) || slices.ContainsFunc(m.slot.Kept, below) ||
+		slices.ContainsFunc(m.slot.Links, func(l job.Link) bool { return below(l.Name) })
+}
+
 // makeDir makes a directory of the payload in the slot too, and one that can be entered and emptied.
 func (m *mover) makeDir(name string, e fs.DirEntry) error {
 	inside := path.Join(payloadName, name)
@@ -344,10 +426,8 @@ func (m *mover) makeDir(name string, e fs.DirEntry) error {
 	if err != nil {
 		return err
 	}
-	if fi.Mode().Perm()&0o700 != 0o700 {
-		if err := m.root.Chmod(inside, fi.Mode().Perm()|0o700); err != nil {
-			return err
-		}
+	if err := m.enter(inside); err != nil {
+		return err
 	}
 	if old, err := m.root.Lstat(name); err == nil && !old.IsDir() {
 		if err := m.root.RemoveAll(name); err != nil {
@@ -357,52 +437,83 @@ func (m *mover) makeDir(name string, e fs.DirEntry) error {
 	return m.root.MkdirAll(name, fi.Mode().Perm()|0o700)
 }
 
-// staysBelow reports whether a symlink's target is below the same top directory of the payload.
+// staysBelow reports whether a symlink's target is below the same top directory of the payload. It
+// may climb only at its beginning: after the name of another symlink ".." leads anywhere.
 func (m *mover) staysBelow(name string) bool {
 	target, err := m.root.Readlink(path.Join(payloadName, name))
 	if err != nil || filepath.IsAbs(target) {
 		return false
 	}
-	top, rest, ok := strings.Cut(name, "/")
-	return ok && top != "" && filepath.IsLocal(path.Join(path.Dir(rest), filepath.ToSlash(target)))
+	target = filepath.ToSlash(target)
+	down := target
+	for strings.HasPrefix(down, "../") {
+		down = strings.TrimLeft(down[len("../"):], "/")
+	}
+	if down != ".." && slices.Contains(strings.Split(down, "/"), "..") {
+		return false
+	}
+	_, rest, ok := strings.Cut(name, "/")
+	return ok && filepath.IsLocal(path.Join(path.Dir(rest), target))
 }
 
 // linkOut deals with what is left under the name of a link file: the link file itself, or data that
 // the job wrote there.
 func (m *mover) linkOut(l job.Link, inside string, e fs.DirEntry) error {
-	if !l.Output || !e.Type().IsRegular() || m.isStill(l, inside) {
+	if !e.Type().IsRegular() {
+		return m.leave(l.Name, e)
+	}
+	f, err := m.root.Open(inside)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	data, err := m.pastLink(f)
+	switch {
+	case err != nil:
+		return err
+	case data < 0:
 		if err := m.step(); err != nil {
 			return err
 		}
-		return m.root.RemoveAll(inside)
+		return m.root.Remove(inside)
+	case !l.Output:
+		return m.leave(l.Name, e)
 	}
 	if err := m.step(); err != nil {
 		return err
 	}
-	err := os.Rename(filepath.Join(m.slot.Dir, filepath.FromSlash(inside)), l.Target)
-	if err == nil {
+	if data == 0 && os.Rename(filepath.Join(m.slot.Dir, filepath.FromSlash(inside)), l.Target) == nil {
 		return nil
 	}
-	f, openErr := m.root.Open(inside)
-	if openErr != nil {
-		return errors.Join(err, openErr)
+	// The job appended to the link file, or the project directory is on another file system.
+	if _, err := f.Seek(data, io.SeekStart); err != nil {
+		return err
 	}
-	defer f.Close()
-	if err := writeWhole(l.Target, f); err != nil { // the project directory is on another file system
+	if err := writeWhole(l.Target, f); err != nil {
+		return err
+	}
+	if err := m.step(); err != nil {
 		return err
 	}
 	return m.root.Remove(inside)
 }
 
-// isStill reports whether a payload file is the link file that was put there.
-func (m *mover) isStill(l job.Link, inside string) bool {
-	f, err := m.root.Open(inside)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
+// pastLink gives the offset of what the job wrote into a payload file that began as a link file: 0
+// when it wrote it anew, -1 when it wrote nothing.
+func (m *mover) pastLink(f *os.File) (int64, error) {
 	head, err := io.ReadAll(io.LimitReader(f, 4096))
-	return err == nil && strings.HasPrefix(string(head), boincapi.SoftLinkTag)
+	if err != nil || !strings.HasPrefix(string(head), boincapi.SoftLinkTag) {
+		return 0, err
+	}
+	_, data, ok := strings.Cut(string(head), softLinkEnd)
+	if !ok {
+		return 0, nil
+	}
+	data, _ = strings.CutPrefix(data, "\n")
+	if data == "" {
+		return -1, nil
+	}
+	return int64(len(head) - len(data)), nil
 }
 
 func writeWhole(name string, r io.Reader) error {
@@ -412,7 +523,7 @@ func writeWhole(name string, r io.Reader) error {
 		return err
 	}
 	_, err = io.Copy(f, r)
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(temp))
 	}
 	return os.Rename(temp, name)

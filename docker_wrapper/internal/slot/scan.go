@@ -24,7 +24,7 @@ const (
 
 // hidden reports whether a name at the top of the slot is none of the job's.
 func hidden(name string) bool {
-	return name == job.WrapperDir || boincapi.Reserved(name)
+	return strings.EqualFold(name, job.WrapperDir) || boincapi.Reserved(name)
 }
 
 // Links lists the slot's link files and symlinks, by name. Only those count whose target lies
@@ -111,6 +111,9 @@ func Signed(dir, projectDir, name string, appFiles []string) bool {
 	if target, ok := linkTarget(dir, name, fi.Mode()); ok {
 		return allowed(target, projectDir) && slices.Contains(appFiles, filepath.Base(target))
 	}
+	if !fi.Mode().IsRegular() {
+		return false
+	}
 	for _, app := range appFiles {
 		if app != filepath.Base(app) {
 			continue
@@ -178,7 +181,11 @@ func (f files) Open(name string) (fs.File, error) {
 		return nil, err
 	}
 	if target, ok := f.links[name]; ok {
-		return os.Open(target)
+		file, err := os.Open(target)
+		if err != nil {
+			return nil, err
+		}
+		return linked{file, path.Base(name)}, nil
 	}
 	root, err := os.OpenRoot(f.side(name))
 	if err != nil {
@@ -192,7 +199,54 @@ func (f files) Open(name string) (fs.File, error) {
 	if !fi.Mode().IsRegular() && !fi.IsDir() { // opening a FIFO would wait for a writer
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
-	return root.Open(filepath.FromSlash(name))
+	file, err := root.Open(filepath.FromSlash(name))
+	if err != nil {
+		return nil, err
+	}
+	if !fi.IsDir() {
+		return file, nil
+	}
+	return &directory{File: file, all: func() ([]fs.DirEntry, error) { return f.ReadDir(name) }}, nil
+}
+
+// linked is a linked file under the name that the job knows.
+type linked struct {
+	*os.File
+	name string
+}
+
+func (l linked) Stat() (fs.FileInfo, error) {
+	fi, err := l.File.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return named{fi, l.name}, nil
+}
+
+// directory is one of both sides of the slot.
+type directory struct {
+	*os.File
+	all  func() ([]fs.DirEntry, error) // nil once it was called
+	rest []fs.DirEntry
+}
+
+func (d *directory) ReadDir(n int) ([]fs.DirEntry, error) {
+	if d.all != nil {
+		var err error
+		if d.rest, err = d.all(); err != nil {
+			return nil, err
+		}
+		d.all = nil
+	}
+	if n > 0 && len(d.rest) == 0 {
+		return nil, io.EOF
+	}
+	if n <= 0 || n > len(d.rest) {
+		n = len(d.rest)
+	}
+	list := d.rest[:n]
+	d.rest = d.rest[n:]
+	return list, nil
 }
 
 func (f files) Stat(name string) (fs.FileInfo, error) {

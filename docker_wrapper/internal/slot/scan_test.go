@@ -1,0 +1,281 @@
+//go:build unix
+
+package slot
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+func TestLinks(t *testing.T) {
+	h := host{t.TempDir()}
+	p := h.project()
+	for name, text := range map[string]string{
+		"in":              soft + "in_0</soft_link>\n",
+		"sub/in":          soft + "in_1</soft_link>\n", // relative to the slot, wherever it lies
+		"amp":             soft + "a&amp;b</soft_link>\n",
+		"absolute":        "<soft_link>" + p + "/in_2</soft_link>\n",
+		"roundabout":      soft + "../p.org_x/./in_3</soft_link>\n",
+		"data":            "1 2 3\n",
+		"etc":             "<soft_link>/etc/passwd</soft_link>\n",
+		"account":         "<soft_link>../../account_p.org_x.xml</soft_link>\n",
+		"self":            soft + "</soft_link>\n",
+		"parent":          soft + "..</soft_link>\n",
+		"deeper":          soft + "sub/file</soft_link>\n",
+		"sibling":         "<soft_link>../../projects/p.org_xy/in_0</soft_link>\n",
+		"init_data.xml":   soft + "in_0</soft_link>\n",
+		"STDERR.txt":      soft + "in_0</soft_link>\n",
+		"long":            strings.Repeat(" ", 600) + soft + "in_0</soft_link>\n",
+		payloadName + "/": "",
+	} {
+		if !strings.HasSuffix(name, "/") {
+			write(t, h.slot(), name, text, 0o644)
+		}
+	}
+	write(t, h.payload(), "forged", soft+"in_0</soft_link>\n", 0o644)
+	write(t, h.slot(), strings.Repeat("d/", maxDepth)+"in", soft+"in_4</soft_link>\n", 0o644)
+	write(t, h.slot(), strings.Repeat("e/", maxDepth+1)+"in", soft+"in_4</soft_link>\n", 0o644)
+	for name, target := range map[string]string{"sym": "../../" + projectDir + "/in_5", "sub/sym": "../../../" + projectDir + "/in_6", "shadow": "/etc/shadow",
+		"here": "in", "dir": "../../" + projectDir} {
+		must(t, os.Symlink(target, filepath.Join(h.slot(), name)))
+	}
+	must(t, syscall.Mkfifo(filepath.Join(h.slot(), "fifo"), 0o644)) // must not be waited for
+
+	got, err := Links(h.slot(), p+"/")
+	want := []job.Link{{Name: "absolute", Target: p + "/in_2"}, {Name: "amp", Target: p + "/a&b"}, {Name: strings.Repeat("d/", maxDepth) + "in", Target: p + "/in_4"},
+		{Name: "in", Target: p + "/in_0"}, {Name: "roundabout", Target: p + "/in_3"}, {Name: "sub/in", Target: p + "/in_1"}, {Name: "sub/sym", Target: p + "/in_6"},
+		{Name: "sym", Target: p + "/in_5"}}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v; want -, got +:\n%s", err, diff)
+	}
+	all, err := Links(h.slot(), "")
+	must(t, err)
+	if !slices.Contains(all, job.Link{Name: "shadow", Target: "/etc/shadow"}) {
+		t.Errorf("standalone: got %v, want shadow in it", all)
+	}
+	if got, err := Links(filepath.Join(h.dir, "none"), p); err == nil {
+		t.Errorf("no slot: got %v, want an error", got)
+	}
+}
+
+func TestSigned(t *testing.T) {
+	h := host{t.TempDir()}
+	const text = "use_gpu = true\n"
+	for name, text := range map[string]string{"job_1.toml": text, "empty_1": "", "unlisted": "portmap = [\"1:1\"]\n", "sub/job_2.toml": "verbose = 2\n"} {
+		write(t, h.project(), name, text, 0o644)
+	}
+	big := strings.Repeat("x", 200<<10)
+	write(t, h.project(), "big_1", big, 0o644)
+	for name, text := range map[string]string{
+		"link": soft + "job_1.toml</soft_link>\n", "link_unlisted": soft + "unlisted</soft_link>\n",
+		"link_elsewhere": "<soft_link>/tmp/job_1.toml</soft_link>\n", "link_below": soft + "sub/job_1.toml</soft_link>\n",
+		"copy": text, "copy_longer": text + "\n", "copy_shorter": text[1:], "copy_other_bytes": strings.Replace(text, "true", "fals", 1),
+		"copy_unlisted": "portmap = [\"1:1\"]\n", "copy_below": "verbose = 2\n", "copy_empty": "",
+		"copy_big": big, "copy_big_end": big[1:] + "y",
+	} {
+		write(t, h.slot(), name, text, 0o644)
+	}
+	must(t, os.Symlink("../../"+projectDir+"/job_1.toml", filepath.Join(h.slot(), "sym")),
+		os.Symlink("copy", filepath.Join(h.slot(), "sym_here")), // a job could change what it points to
+		os.Mkdir(filepath.Join(h.slot(), "dir"), 0o755),
+		syscall.Mkfifo(filepath.Join(h.slot(), "fifo"), 0o644))
+	for name, want := range map[string]bool{"link": true, "sym": true, "copy": true, "copy_empty": true, "copy_big": true,
+		"link_unlisted": false, "link_elsewhere": false, "link_below": false, "copy_longer": false, "copy_shorter": false, "copy_other_bytes": false,
+		"copy_unlisted": false, "copy_below": false, "copy_big_end": false, "sym_here": false, "dir": false, "fifo": false, "none": false} {
+		t.Run(name, func(t *testing.T) {
+			got := Signed(h.slot(), h.project(), name, []string{"job_1.toml", "empty_1", "big_1", "sub/job_2.toml", "../../" + slotDir + "/copy_unlisted", "missing"})
+			if got != want {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+func TestFilesIsAFileSystem(t *testing.T) {
+	h := newHost(t)
+	for _, moved := range []bool{false, true} {
+		if moved {
+			must(t, MoveIn(h.plan(t), []byte("redacted")))
+		}
+		expected := []string{"in", "sub/in", "sym_in", "a&b", "job.toml", "Dockerfile", "params.txt", "sub/table", "sub/deep/empty", "Ünïcode %\nline 2", "app.tar"}
+		if err := fstest.TestFS(Files(h.plan(t)), expected...); err != nil {
+			t.Errorf("moved %v: %v", moved, err)
+		}
+	}
+}
+
+func TestFiles(t *testing.T) {
+	h := newHost(t)
+	must(t, MoveIn(h.plan(t), []byte("redacted")))
+	p := h.payload()
+	write(t, p, "params.txt", "alpha = 2\n", 0o644)
+	write(t, p, "made/by/job", "made\n", 0o644)
+	must(t, os.Remove(filepath.Join(p, "Dockerfile")))
+	write(t, p, "Dockerfile", "FROM forged\n", 0o644)
+	write(t, p, "stderr.txt", "forged\n", 0o644)
+	must(t, os.Symlink("../../init_data.xml", filepath.Join(p, "secret")), os.Symlink("params.txt", filepath.Join(p, "alias")),
+		os.Symlink("../../..", filepath.Join(p, "up")), syscall.Mkfifo(filepath.Join(p, "fifo"), 0o644))
+	fsys := Files(h.plan(t))
+	for name, want := range map[string]string{"in": "project's in_0", "sub/in": "project's in_1", "sym_in": "project's in_3", "job.toml": "project's job_1.toml",
+		"params.txt": "alpha = 2\n", "alias": "alpha = 2\n", "made/by/job": "made\n", "Dockerfile": "FROM scratch\n", "empty": "", "app.tar": "another archive\n"} {
+		got, err := fs.ReadFile(fsys, name)
+		if err != nil || string(got) != want {
+			t.Errorf("%s: got %q, %v; want %q", name, got, err, want)
+		}
+	}
+	for _, name := range []string{"init_data.xml", "INIT_DATA.xml", "stderr.txt", ".docker_wrapper", payloadName + "/params.txt", "secret", "up/init_data.xml",
+		"foreign", "fifo", "out", "none", "../0/in", "/etc/passwd", "./in", ""} {
+		if got, err := fs.ReadFile(fsys, name); err == nil {
+			t.Errorf("%s: got %q, want an error", name, got)
+		}
+		if got, err := fs.Stat(fsys, name); err == nil {
+			t.Errorf("stat %s: got %v, want an error", name, got)
+		}
+	}
+	for _, name := range []string{"init_data.xml", "../0", "up"} {
+		if got, err := fs.ReadDir(fsys, name); err == nil && len(got) > 0 {
+			t.Errorf("directory %s: got %v, want none", name, got)
+		}
+	}
+	for dir, want := range map[string]string{
+		".":    "AC_input Dockerfile a&b alias app.tar becomes_dir deleted empty img in in_overwritten job.toml locked made params.txt replaced run.sh sub sym_in Ünïcode %\nline 2",
+		"sub":  "deep in table",
+		"made": "by",
+	} {
+		entries, err := fs.ReadDir(fsys, dir)
+		var got []string
+		for _, e := range entries {
+			got = append(got, e.Name())
+		}
+		if strings.Join(got, " ") != want || err != nil {
+			t.Errorf("%s: got %q, %v; want %q", dir, got, err, want)
+		}
+	}
+	if fi, err := fs.Stat(fsys, "in"); err != nil || fi.Name() != "in" || fi.Size() != int64(len("project's in_0")) {
+		t.Errorf("stat in: got %v, %v; want the project's file under the logical name", fi, err)
+	}
+}
+
+func TestPayload(t *testing.T) {
+	h := newHost(t)
+	must(t, MoveIn(h.plan(t), []byte("redacted")))
+	dir := h.payload()
+	must(t, os.Symlink("../../init_data.xml", filepath.Join(dir, "secret")), os.Symlink("/etc/passwd", filepath.Join(dir, "abs")),
+		os.Symlink("..", filepath.Join(dir, "up")), os.Symlink("params.txt", filepath.Join(dir, "alias")), os.Symlink("loop", filepath.Join(dir, "loop")),
+		syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o644))
+	big, err := os.Create(filepath.Join(dir, "big"))
+	must(t, err, big.Truncate(1<<40), big.Close())
+	at := time.Date(2025, 6, 7, 8, 9, 10, 0, time.UTC)
+	must(t, os.Chtimes(filepath.Join(dir, "sub/table"), at, at))
+	p := Payload{dir}
+	for name, want := range map[string]string{"params.txt": "alpha ", "alias": "alpha ", "sub/table": "1 2 3\n", "empty": "", "big": "\x00\x00\x00\x00\x00\x00", "init_data.xml": "redact"} {
+		if got, err := p.Read(name, 6); err != nil || string(got) != want {
+			t.Errorf("%s: got %q, %v; want %q", name, got, err, want)
+		}
+	}
+	for _, name := range []string{"secret", "abs", "up/populated", "loop", "fifo", "sub", "none", "../../init_data.xml", "/etc/passwd", ".", ""} {
+		if got, err := p.Read(name, 6); err == nil {
+			t.Errorf("%s: got %q, want an error", name, got)
+		}
+		if got, err := p.ModTime(name); err == nil {
+			t.Errorf("time of %s: got %v, want an error", name, got)
+		}
+	}
+	if got, err := p.ModTime("sub/table"); err != nil || !got.Equal(at) {
+		t.Errorf("got %v, %v; want %v", got, err, at)
+	}
+	if got, err := (Payload{filepath.Join(dir, "none")}).Read("params.txt", 6); err == nil {
+		t.Errorf("no payload: got %q, want an error", got)
+	}
+}
+
+func TestParseFraction(t *testing.T) {
+	for in, want := range map[string]float64{"0": 0, "1": 1, "0.5": 0.5, " 0.5\n": 0.5, "\t.25\r\nmore\n": 0.25, "1e-3": 0.001, "1.0000": 1, "0.5 done": 0.5, "+0.5": 0.5} {
+		if got, err := ParseFraction([]byte(in)); got != want || err != nil {
+			t.Errorf("%q: got %v, %v; want %v", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", " \n", "1.5", "1.0000001", "-0.1", "NaN", "nan", "Inf", "-Inf", "infinity", "1e999", "half", "50%", "0,5", "0.5\x00", "\xff", "0.5.5"} {
+		if got, err := ParseFraction([]byte(in)); err == nil || got != 0 {
+			t.Errorf("%q: got %v, %v; want an error", in, got, err)
+		}
+	}
+}
+
+func FuzzParseFraction(f *testing.F) {
+	for _, s := range []string{"0.5\n", "NaN", "1e-400", "0x1p-2", "", "-0"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, err := ParseFraction(data)
+		if !(got >= 0 && got <= 1) || err != nil && got != 0 {
+			t.Errorf("%q: got %v, %v; want 0 to 1", data, got, err)
+		}
+	})
+}
+
+func TestOutputs(t *testing.T) {
+	h := newHost(t)
+	write(t, h.project(), "wu_0_0", "of an earlier attempt\n", 0o644)
+	must(t, MakeOutputs(h.plan(t)), MakeOutputs(h.plan(t)))
+	names := []string{"wu_0_0", "wu_0_1", "wu_0_2", "wu_0_3", "wu_0_4"}
+	read := func() map[string]string {
+		return host{h.project()}.contents(t, append(names, "in_0", "in_1"))
+	}
+	equal(t, "made", read(), map[string]string{"wu_0_0": "of an earlier attempt\n", "wu_0_1": "", "wu_0_2": "", "wu_0_3": "", "wu_0_4": "",
+		"in_0": "project's in_0", "in_1": "project's in_1"})
+	write(t, h.project(), "wu_0_1", "written\n", 0o644)
+	write(t, h.project(), "wu_0_2", "", 0o644) // empty, but by the job's will
+	must(t, os.Chtimes(filepath.Join(h.project(), "in_0"), untouched, untouched), os.Truncate(filepath.Join(h.project(), "in_0"), 0))
+	must(t, os.Remove(filepath.Join(h.project(), "wu_0_4")))
+	must(t, DropOutputs(h.plan(t)), DropOutputs(h.plan(t)))
+	equal(t, "dropped", read(), map[string]string{"wu_0_0": "of an earlier attempt\n", "wu_0_1": "written\n", "wu_0_2": "",
+		"in_0": "", "in_1": "project's in_1"})
+}
+
+// A job that was harvested already has no payload: there is nobody to write for.
+func TestWriteInitData(t *testing.T) {
+	h := newHost(t)
+	must(t, MoveIn(h.plan(t), []byte("first")))
+	name := filepath.Join(h.payload(), "init_data.xml")
+	for _, spoil := range []func(){
+		func() {},
+		func() { must(t, os.Remove(name), os.Symlink("../../init_data.xml", name)) },
+		func() {
+			must(t, os.Remove(name))
+			write(t, name, "sub/file", "x", 0o644)
+			must(t, os.Chmod(name+"/sub", 0o500))
+		},
+		func() { must(t, os.Chmod(h.payload(), 0o500)) },
+		func() { write(t, h.slot(), tempName, "broken off", 0o400) },
+	} {
+		spoil()
+		must(t, WriteInitData(h.plan(t), []byte("second")))
+		if got, err := os.ReadFile(name); err != nil || string(got) != "second" {
+			t.Errorf("got %q, %v; want it new", got, err)
+		}
+		if fi, err := os.Lstat(name); err != nil || !fi.Mode().IsRegular() {
+			t.Errorf("got %v, %v; want a file", fi, err)
+		}
+	}
+	if _, err := MoveOut(h.plan(t)); err != nil {
+		t.Fatal(err)
+	}
+	before := h.tree(t)
+	must(t, WriteInitData(h.plan(t), []byte("third")))
+	equal(t, "after the end", h.tree(t), before)
+	if got := before["slots/0/init_data.xml"]; !strings.Contains(got, "secret") {
+		t.Errorf("BOINC's: got %s, want it unchanged", got)
+	}
+}
