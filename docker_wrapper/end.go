@@ -43,6 +43,7 @@ var delays = []struct {
 	err   error
 	delay time.Duration
 }{
+	{errBug, panicDelay},
 	{boincapi.ErrLocked, lockDelay},
 	{boincapi.ErrNoSegment, soonDelay},
 	{errPolicy, ownerDelay},

@@ -3,12 +3,12 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"os/user"
@@ -53,6 +53,7 @@ type bench struct {
 	client  *boinctest.Client // nil until it is needed
 	process *boinctest.Process
 	change  func(*boincapi.InitData)
+	lastly  string // shell, run in the slot just before the program
 }
 
 func newBench(dir string, o enginetest.Options) (*bench, error) {
@@ -124,6 +125,7 @@ func (b *bench) open() error {
 	if b.uid != 0 {
 		launcher += fmt.Sprintf("TEST_UID=%d; export TEST_UID\n", b.uid)
 	}
+	launcher += b.lastly + "\n"
 	launcher += fmt.Sprintf("exec %s \"$@\"\n", program)
 	return os.WriteFile(filepath.Join(b.project(), "docker_wrapper"), []byte(launcher), 0o755)
 }
@@ -457,30 +459,223 @@ func (b *bench) lastRequest() []byte {
 }
 
 // leftovers lists what an ended job must not leave: containers, a payload, half-written files.
-func (b *bench) leftovers() []string {
+func (b *bench) leftovers() ([]string, error) {
 	found := b.engine.Containers()
-	for _, root := range []string{b.slot(), b.project()} {
-		filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
-			rel, relErr := filepath.Rel(b.data(), name)
-			if err != nil || relErr != nil {
-				found = append(found, errors.Join(err, relErr).Error())
-				return nil
-			}
-			if strings.Contains(rel, ".docker_wrapper/payload") || strings.HasSuffix(rel, ".part") || strings.HasSuffix(rel, "/temp") {
-				found = append(found, rel)
-			}
-			return nil
-		})
-	}
-	return found
+	err := filepath.WalkDir(b.data(), func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		inside := strings.Contains(name, "/.docker_wrapper/payload")
+		if inside || strings.HasSuffix(name, ".part") || strings.HasSuffix(name, "/.docker_wrapper/temp") {
+			found = append(found, name)
+		}
+		return nil
+	})
+	return found, err
 }
 
-// secretEverywhere reports whether anything that the container could see holds the text.
-func (b *bench) shows(secret string) bool {
-	for _, c := range b.engine.Calls() {
-		if bytes.Contains(c.Body, []byte(secret)) {
-			return true
+const plainDockerfile = "FROM scratch\nCMD [\"print hello\"]\n"
+
+type files map[string]string // below the bench's directory; app/Dockerfile is there unless it is "none"
+
+// Whatever is wrong: one sentence that says what to do, the ending that fits whose fault it is, and nothing left.
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	program := func(config string) files { return files{"app/job.toml": config} }
+	dockerfile := func(text string) files { return files{"app/Dockerfile": text} }
+	fault := func(call string, status int, message string) func(*bench) error {
+		return func(b *bench) error {
+			b.engine.Inject(enginetest.Fault{Call: call, Status: status, Stream: status == 0, Message: message})
+			return nil
 		}
 	}
-	return false
+	const (
+		failed = "Error"
+		later  = "TemporaryExit"
+	)
+	tests := []struct {
+		name   string
+		files  files
+		args   []string
+		before func(*bench) error
+		broken string // shell, run in the slot just before the program
+		kind   string
+		number int
+		says   string // in message or reason
+		taken  int    // containers that aren't the job's
+		stderr string // in stderr.txt, besides
+	}{
+		// job.toml
+		{name: "no Dockerfile and no image", files: files{"app/Dockerfile": "none"}, kind: failed, number: 206,
+			says: "^Dockerfile: no such file in the slot, and job.toml names no image \\(add a Dockerfile, or "},
+		{name: "a config file that isn't there", args: []string{"--config", "other.toml"}, kind: failed, number: 206,
+			says: "^other.toml: no such file or directory \\(it is named by --config\\)"},
+		{name: "a flag without its value", args: []string{"--dockerfile"}, kind: failed, number: 206,
+			says: "^command line: --dockerfile: want a file name after it"},
+		{name: "broken TOML", files: program("use_gpu = true\nworkdir = /app\n"), kind: failed, number: 206, says: "^job.toml:2:"},
+		{name: "a key given twice", files: program("workdir = '/a'\nworkdir = '/b'\n"), kind: failed, number: 206, says: "^job.toml:2:.*workdir"},
+		{name: "wrong type", files: program("use_gpu = 'yes'"), kind: failed, number: 206, says: "^job.toml:1:11: use_gpu: want a bool, got a string \\(write true\\)"},
+		{name: "a negative time limit", files: program("time_limit = -1"), kind: failed, number: 206, says: "^job.toml:1:14: time_limit: "},
+		{name: "a relative mount point", files: program("slot_dir_mount = 'app'"), kind: failed, number: 206, says: "^job.toml:1:18: slot_dir_mount: .*absolute"},
+		{name: "a dst outside the container's root", files: program("copy_to_container = [{src = 'in', dst = '/../../etc'}]"), kind: failed, number: 206,
+			says: `^job.toml:1:\d+: copy_to_container.*: .*\.\.`},
+		{name: "a src outside the slot", files: program("copy_to_container = [{src = '../../x', dst = '/x'}]"), kind: failed, number: 206,
+			says: `^job.toml:1:\d+: copy_to_container.*: .*\.\.`},
+		{name: "an output outside the slot", files: program("copy_from_container = [{src = '/x', dst = 'a/../../x'}]"), kind: failed, number: 206,
+			says: `^job.toml:1:\d+: copy_from_container.*: .*\.\.`},
+		{name: "an output under a name of BOINC's", files: program("copy_from_container = [{src = '/x', dst = 'init_data.xml'}]"), kind: failed, number: 206,
+			says: `^job.toml:1:\d+: copy_from_container.*init_data.xml`},
+		{name: "a stdout file outside the slot", files: program("stdout_file = '../x'"), kind: failed, number: 206, says: `^job.toml:1:15: stdout_file: `},
+		{name: "a port that is none", files: program("portmap = ['http:80']"), kind: failed, number: 206, says: "^job.toml:1:12: portmap: "},
+		{name: "an option that isn't supported", files: program("create_args = '--frobnicate'"), kind: failed, number: 206, says: "^job.toml:1:\\d+: create_args: .*--frobnicate"},
+		{name: "an option that the owner doesn't allow", files: program("create_args = '--privileged'"), kind: failed, number: 206,
+			says: "^job.toml:1:\\d+: create_args: --privileged isn't allowed on this computer \\(its owner can allow it"},
+		{name: "a mount asked for by a file that isn't signed", files: files{"in/job.toml": "mount = ['/data:/data']"}, kind: failed, number: 206,
+			says: "^job.toml:1:\\d+: mount: .*isn't signed"},
+		{name: "a build option that isn't supported", files: program("build_args = '--squash'"), kind: failed, number: 206, says: "^job.toml:1:\\d+: build_args: .*--squash"},
+		{name: "what only a newer version can do", files: program("checkpoint.method = 'engine'"), kind: failed, number: 206, says: "^job.toml:1:\\d+: checkpoint.method: .*newer docker_wrapper"},
+		{name: "a GPU job without a GPU", files: program("use_gpu = true"), kind: failed, number: 206, says: "^job.toml:1:11: use_gpu: BOINC assigned no GPU to this job"},
+		{name: "a GPU of a kind that can't be given", files: program("use_gpu = true"), before: func(b *bench) error {
+			b.change = func(d *boincapi.InitData) { d.GPUType, d.GPUDeviceNum = "ATI", 0 }
+			return nil
+		}, kind: failed, number: 206, says: "^job.toml:1:11: use_gpu: GPUs of type \"ATI\" can't"},
+
+		// The image.
+		{name: "an unknown instruction", files: dockerfile("FROM scratch\nFROBNICATE\n"), kind: failed, number: 206,
+			says: "^image boinc_.*: .*unknown instruction: FROBNICATE"},
+		{name: "an empty Dockerfile", files: dockerfile("# nothing\n"), kind: failed, number: 206, says: "^image boinc_.*: Dockerfile: .*no instructions"},
+		{name: "a file that isn't in the slot", files: dockerfile("FROM scratch\n\nCOPY nowhere /\n"), kind: failed, number: 206,
+			says: "^image boinc_.*: Dockerfile:3: COPY nowhere /: nowhere: no such file in the slot"},
+		{name: "a step that fails", files: dockerfile("FROM scratch\nRUN fill 4000 && exit 100\n"), kind: failed, number: 206,
+			says: "^image boinc_.*: Step 2/2 : RUN fill 4000 && exit 100: .*returned a non-zero code: 100$", stderr: "The builder's last lines:\n(    .*\n){20}[^ ]"},
+		{name: "a base image that isn't there", files: dockerfile("FROM example.org/nothing:1\n"), kind: failed, number: 206,
+			says: "^image boinc_.*: Step 1/1 : FROM example.org/nothing:1: .*pull access denied for example.org/nothing:1"},
+		{name: "what only BuildKit knows", files: dockerfile("FROM scratch\nRUN --mount=type=cache,target=/c print x\n"), kind: failed, number: 206,
+			says: "^image boinc_.*: .*requires BuildKit"},
+		{name: "a program that isn't in the image", files: dockerfile("FROM scratch\nCMD [\"nosuch\"]\n"), kind: failed, number: 206,
+			says: `^start the job's program: exec: "nosuch": executable file not found in \$PATH$`},
+		{name: "an image for another kind of machine", files: program("image = 'example.org/app'"), before: func(b *bench) error {
+			return b.engine.Publish("example.org/app", enginetest.Image{Architecture: "riscv64"})
+		}, kind: failed, number: 206, says: "^image example.org/app: it is made for riscv64, and this computer's engine runs amd64"},
+		{name: "an image that isn't in the registry", files: program("image = 'example.org/app'"), kind: failed, number: 206,
+			says: "^image example.org/app: pull: .*repository does not exist"},
+		{name: "an archive that is none", files: files{"app/job.toml": "image_archive = 'app.tar'", "app/app.tar": "rubbish"}, kind: failed, number: 206,
+			says: "^image boinc_.*: read archive app_app.tar: "},
+		{name: "an archive that isn't there", files: program("image_archive = 'app.tar'"), kind: failed, number: 206,
+			says: "^image boinc_.*: read archive app.tar: no such file or directory"},
+
+		// The container.
+		{name: "an input that isn't there", files: program("copy_to_container = [{src = 'nowhere', dst = '/x'}]"), kind: failed, number: 206,
+			says: "^nowhere: no such file in the slot"},
+		{name: "an output that the job did not make", files: program("copy_from_container = [{src = '/out', dst = 'out'}]"), kind: failed, number: 195,
+			says: "^copy_from_container: /out: the job didn't make this output"},
+		{name: "more output than the workunit allows", files: program("copy_from_container = [{src = '/out', dst = 'out'}]\ncommand = ['write /out 12345678901']"),
+			before: func(b *bench) error {
+				b.change = func(d *boincapi.InitData) { d.RscDiskBound = 10 }
+				return nil
+			}, kind: failed, number: 195, says: "^copy_from_container: out: more output than rsc_disk_bound allows"},
+		{name: "memory that is too little for anything", files: program("memory = '1m'"), kind: failed, number: 206, says: "^job.toml:1:10: memory: \"1m\": want at least 6MiB"},
+
+		// The computer.
+		{name: "init_data.xml is broken", broken: "printf broken > init_data.xml", kind: later, number: 180, says: "^read .*init_data.xml: "},
+		{name: "no engine", before: func(b *bench) error { b.engine.Down(); return nil }, kind: later, number: 300,
+			says: "^no container engine answers; tried unix:///.*systemctl start docker"},
+		{name: "no permission on the socket", before: (*bench).deny, kind: later, number: 1800,
+			says: "^no permission to use the container engine: unix:///.*usermod -aG"},
+		{name: "the policy file is broken", before: func(b *bench) error {
+			return os.WriteFile(filepath.Join(b.data(), "docker_wrapper.toml"), []byte("privilegd = true"), 0o644)
+		}, kind: later, number: 1800, says: "^the policy file of this computer: .*docker_wrapper.toml: privilegd: unknown key"},
+		{name: "no GPU support in the engine", files: program("use_gpu = true"), before: func(b *bench) error {
+			b.change = func(d *boincapi.InitData) { d.GPUType, d.GPUDeviceNum = "NVIDIA", 0 }
+			return nil
+		}, kind: later, number: 1800, says: "could not select device driver|no GPU for this job"},
+		{name: "no room for the image", before: fault("build", 0, "write /var/lib/docker/tmp/x: no space left on device"), kind: later, number: 3600,
+			says: "^build image boinc_.*: the engine's disk is full"},
+		{name: "no network for the base image", before: fault("build", 0, "Get \"https://registry-1.docker.io/v2/\": net/http: TLS handshake timeout"), kind: later, number: 600,
+			says: "^build image boinc_.*: network or registry not reachable"},
+		{name: "no network in a step", before: func(b *bench) error {
+			b.engine.Inject(enginetest.Fault{Call: "build", Stream: true, Output: []string{"Step 2/2 : RUN apt-get update", "E: Temporary failure resolving 'deb.debian.org'"},
+				Message: "The command '/bin/sh -c apt-get update' returned a non-zero code: 100"})
+			return nil
+		}, kind: later, number: 600, says: "^network or registry not reachable"},
+		{name: "a registry that has had enough", files: program("image = 'example.org/app'"),
+			before: fault("pull", 500, "toomanyrequests: You have reached your pull rate limit."), kind: later, number: 600, says: "^pull image example.org/app: network or registry not reachable"},
+		{name: "an engine that fails", before: fault("create", 500, "layer does not exist"), kind: later, number: 180, says: "^create container .*layer does not exist"},
+		{name: "an engine that talks nonsense", before: fault("inspect", 200, "hello"), kind: later, number: 180, says: "^find container .*: the engine's answer has no state in it"},
+		{name: "an engine that goes away", before: func(b *bench) error {
+			b.engine.Inject(enginetest.Fault{Call: "start", Cut: true})
+			return nil
+		}, kind: later, number: 300, says: "^start container .*: no container engine answers"},
+		{name: "the runtime fails", before: fault("start", 500, "failed to create shim: OCI runtime create failed: container_linux.go:380: starting container process caused: process_linux.go:508: setting cgroup config for procHooks process caused: failed to write: device or resource busy: unknown"),
+			kind: later, number: 180, says: "^start container .*cgroup"},
+		{name: "the engine doesn't see the slot", before: fault("create", 400, `invalid mount config for type "bind": bind source path does not exist: /var/lib/boinc/slots/0/.docker_wrapper/payload`),
+			kind: later, number: 1800, says: "bind source path does not exist"},
+		{name: "somebody else's container has the name", before: func(b *bench) error {
+			b.engine.AddContainer("boinc__example.org_proj__wu_0")
+			return nil
+		}, taken: 1, kind: later, number: 1800, says: "a container that isn't ours has this name"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b, err := newBench(t.TempDir(), enginetest.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := b.close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			if tt.files["app/Dockerfile"] == "" {
+				tt.files = maps.Clone(tt.files)
+				if tt.files == nil {
+					tt.files = files{}
+				}
+				tt.files["app/Dockerfile"] = plainDockerfile
+			}
+			for name, text := range tt.files {
+				if text == "none" {
+					continue
+				}
+				name = filepath.Join(b.dir, name)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.MkdirAll(b.data(), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			b.lastly = tt.broken
+			if tt.before != nil {
+				if err := tt.before(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := b.start(tt.args...); err != nil {
+				t.Fatal(err)
+			}
+			result, err := b.end()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := judge(result, tt.kind, strconv.Itoa(tt.number), tt.says); err != nil {
+				t.Error(err)
+			}
+			said, err := os.ReadFile(filepath.Join(b.slot(), boincapi.StderrFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !regexp.MustCompile(tt.stderr).Match(said) {
+				t.Errorf("stderr.txt, want %q in it:\n%s", tt.stderr, said)
+			}
+			left, err := b.leftovers()
+			if tt.kind == later {
+				left = b.engine.Containers()[tt.taken:] // the next episode goes on with the payload
+			}
+			if err != nil || len(left) > 0 {
+				t.Errorf("left behind: %q, %v", left, err)
+			}
+		})
+	}
 }

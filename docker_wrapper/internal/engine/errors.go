@@ -102,6 +102,10 @@ var phrases = []struct {
 	{"unresolvable cdi devices", ErrHost},
 	{"cdi device injection failed", ErrHost},
 	{"unknown or invalid runtime name", ErrHost},
+	{"bind source path does not exist", ErrHost}, // an engine in a virtual machine or sandbox that can't see BOINC's directory
+	{"mounts denied", ErrHost},                   // Docker Desktop
+	{"error while creating mount source path", ErrHost},
+	{"cgroup mountpoint does not exist", ErrHost},
 	{"port is already allocated", ErrHost},
 	{"address already in use", ErrHost},
 	{"cannot allocate memory", ErrHost},

@@ -261,7 +261,7 @@ func (c *container) resolve(name string) (host string, readOnly bool) {
 	return host, readOnly
 }
 
-// runStep is a RUN of a Dockerfile, in the image's directory.
+// runStep is a RUN of a Dockerfile, in the image's directory: steps joined by &&.
 func (e *Engine) runStep(ctx context.Context, dir string, env []string, step string, say func(string)) exited {
 	m := &machine{env: env, say: func(_ byte, text string) { say(text) },
 		resolve: func(name string) (string, bool) { return filepath.Join(dir, path.Clean("/"+name)), false },
@@ -274,5 +274,5 @@ func (e *Engine) runStep(ctx context.Context, dir string, env []string, step str
 		},
 		pass: func() error { return ctx.Err() },
 	}
-	return m.run([]string{step})
+	return m.run(strings.Split(step, " && "))
 }
