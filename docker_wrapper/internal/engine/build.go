@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"github.com/docker/docker/api/types/build"
@@ -63,18 +64,24 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		}
 		return resp.Body, err
 	}, func(line string) {
+		line = colours.ReplaceAllString(line, "") // the classic builder paints stderr red
 		e.log.Debug().Str("builder", line).Msg("build")
 		if line == "" {
 			return
 		}
 		if strings.HasPrefix(line, "Step ") {
-			step = line
+			step, tail = line, nil // what earlier steps said is not the reason
+			return
 		}
 		if tail = append(tail, line); len(tail) > outputKept {
 			tail = tail[1:]
 		}
 	})
-	err = imageError("build", s, err)
+	if err != nil && commandFailed.MatchString(err.Error()) {
+		err = &ImageError{Image: s.Name, Reason: "build: " + plain(err.Error())}
+	} else {
+		err = imageError("build", s, err)
+	}
 	var ie *ImageError
 	if errors.As(err, &ie) {
 		ie.Step, ie.Output = step, tail
@@ -85,6 +92,12 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 	}
 	return err
 }
+
+// commandFailed recognises the verdict on a step's command. It quotes the command, whose words are
+// the project's and say nothing about this computer.
+var commandFailed = regexp.MustCompile(`returned a non-zero code: \d+$|did not complete successfully: exit code|: exit status \d+$`)
+
+var colours = regexp.MustCompile(`\x1b\[[0-9;]*m`)
 
 func hexOf(s string) string {
 	sum := sha256.Sum256([]byte(s))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -42,6 +44,9 @@ func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) 
 	in, err := e.api.ContainerInspect(ctx, c.Name)
 	if err != nil {
 		return nil, fmt.Errorf("find container %s: %w", c.Name, wrap(err))
+	}
+	if in.ContainerJSONBase == nil || in.State == nil || in.Config == nil {
+		return nil, fmt.Errorf("find container %s: the engine's answer has no state in it", c.Name)
 	}
 	for _, l := range []string{job.LabelDataDir, job.LabelResult} {
 		if got := in.Config.Labels[l]; got != c.Labels[l] {
@@ -107,6 +112,9 @@ func createError(err error) error {
 
 // Start starts it. *RunError when its program isn't there or can't be executed.
 func (c *Container) Start(ctx context.Context) error {
+	if err := c.lookForProgram(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
 	err := c.e.api.ContainerStart(ctx, c.ID, container.StartOptions{})
@@ -119,11 +127,66 @@ func (c *Container) Start(ctx context.Context) error {
 	return fmt.Errorf("start container %s: %w", c.Name, wrap(err))
 }
 
+// defaultPath is where engines look when the image has no PATH (moby's oci/defaults.go).
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// lookForProgram finds what an engine doesn't notice when it puts an init process before the
+// program: the container would start and end with code 126 or 127, which could be the program's own.
+func (c *Container) lookForProgram(ctx context.Context) error {
+	ctx, cancel := c.e.call(ctx)
+	defer cancel()
+	in, err := c.e.api.ContainerInspect(ctx, c.ID)
+	if err != nil {
+		return fmt.Errorf("start container %s: %w", c.Name, wrap(err))
+	}
+	if in.HostConfig.Init == nil || !*in.HostConfig.Init || in.State.Running {
+		return nil
+	}
+	reason := "no such file in the image"
+	for _, name := range programNames(in.Path, in.Config) {
+		st, err := c.e.api.ContainerStatPath(ctx, c.ID, name)
+		if err == nil && st.Mode&fs.ModeSymlink != 0 && st.LinkTarget != "" {
+			st, err = c.e.api.ContainerStatPath(ctx, c.ID, st.LinkTarget)
+		}
+		switch {
+		case errors.Is(wrap(err), ErrNotFound):
+		case err == nil && st.Mode.IsDir():
+			reason = "is a directory"
+		case err == nil && st.Mode.IsRegular() && st.Mode&0o111 == 0:
+			reason = "not executable"
+		default:
+			return nil
+		}
+	}
+	return &RunError{Reason: in.Path + ": " + reason}
+}
+
+// programNames lists the paths that a program may have in a container.
+func programNames(program string, c *container.Config) (names []string) {
+	if strings.Contains(program, "/") {
+		if !path.IsAbs(program) {
+			program = path.Join("/", c.WorkingDir, program)
+		}
+		return []string{program}
+	}
+	dirs := defaultPath
+	for _, env := range c.Env {
+		if v, ok := strings.CutPrefix(env, "PATH="); ok {
+			dirs = v
+		}
+	}
+	for dir := range strings.SplitSeq(dirs, ":") {
+		names = append(names, path.Join("/", dir, program))
+	}
+	return names
+}
+
 // isRunFailure recognises an OCI runtime that could not execute the program, where the engine
-// gives it no code of its own.
+// gives it no code of its own. Runtimes begin with "starting container process caused" whatever
+// the matter is, the host's control groups included: that says nothing.
 func isRunFailure(text string) bool {
 	for _, s := range []string{"executable file not found", "no such file or directory: unknown", "exec format error",
-		"permission denied: unknown", "crun: executable file", "starting container process caused"} {
+		"permission denied: unknown", "crun: executable file"} {
 		if strings.Contains(text, s) {
 			return true
 		}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/pkg/jsonmessage"
@@ -80,6 +81,8 @@ func (e *Engine) present(ctx context.Context, s job.Source, b *buildContext) (st
 	in, err := e.inspectImage(ctx, s.Name)
 	if errors.Is(err, ErrNotFound) {
 		return "", nil
+	} else if errdefs.IsInvalidArgument(err) {
+		return "", &ImageError{Image: s.Name, Reason: plain(err.Error())}
 	} else if err != nil {
 		return "", fmt.Errorf("look for image %s: %w", s.Name, err)
 	}

@@ -1,0 +1,547 @@
+//go:build integration
+
+package engine_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/volume"
+
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+var containerRows = []contractRow{
+	{fact: "create: twice gives the same container", check: func(t *testing.T, k *contract) {
+		j := k.job("sleep=1m")
+		first := k.create(t, j)
+		second, err := k.e.Create(t.Context(), j, k.image)
+		if err != nil || second.ID != first.ID {
+			t.Errorf("got %+v, %v, want %s", second, err, first.ID)
+		}
+	}},
+	{fact: "create: a stranger's name is taken, and his container stays", check: func(t *testing.T, k *contract) {
+		j := k.job()
+		his := k.create(t, j)
+		mine := k.job()
+		mine.Container.Name = j.Container.Name
+		if c, err := k.e.Create(t.Context(), mine, k.image); !errors.Is(err, engine.ErrNameTaken) {
+			t.Errorf("got %+v, %v, want ErrNameTaken", c, err)
+		}
+		if _, err := k.e.Find(t.Context(), mine.Container); !errors.Is(err, engine.ErrNameTaken) {
+			t.Errorf("find: got %v, want ErrNameTaken", err)
+		}
+		k.inspect(t, his)
+	}},
+	{fact: "create: an image that is gone", check: func(t *testing.T, k *contract) {
+		_, err := k.e.Create(t.Context(), k.job(), "sha256:"+strings.Repeat("0", 64))
+		if !errors.Is(err, engine.ErrNotFound) {
+			t.Errorf("got %v, want ErrNotFound", err)
+		}
+	}},
+	{fact: "find: there is none", check: func(t *testing.T, k *contract) {
+		if _, err := k.e.Find(t.Context(), k.job().Container); !errors.Is(err, engine.ErrNotFound) {
+			t.Errorf("got %v, want ErrNotFound", err)
+		}
+	}},
+	{fact: "find: every state has its name", check: func(t *testing.T, k *contract) {
+		j := k.job("sleep=1m")
+		c := k.create(t, j)
+		for _, step := range []struct {
+			do   func() error
+			want string
+		}{
+			{func() error { return nil }, engine.StateCreated},
+			{func() error { return c.Start(t.Context()) }, engine.StateRunning},
+			{func() error { return c.Pause(t.Context()) }, engine.StatePaused},
+			{func() error { return c.Kill(t.Context()) }, engine.StateExited},
+		} {
+			if err := step.do(); err != nil {
+				t.Fatal(err)
+			}
+			k.eventually(t, "the container is "+step.want, func() bool {
+				found, err := k.e.Find(t.Context(), j.Container)
+				return err == nil && found.State == step.want && found.ID == c.ID
+			})
+		}
+	}},
+
+	{fact: "limits: memory, pids, CPU and no swap", check: func(t *testing.T, k *contract) {
+		j := k.job("cgroup")
+		j.Container.Limits = job.Limits{Memory: 64 << 20, Pids: 77, CPUs: 0.5}
+		c := k.start(t, j)
+		if got, want := k.finish(t, c).out, "67108864 77 50\n"; got != want {
+			t.Errorf("in the container: got %q, want %q", got, want)
+		}
+		if h := k.inspect(t, c).HostConfig; h.Memory != 64<<20 || h.MemorySwap != h.Memory {
+			t.Errorf("got memory %d, with swap %d", h.Memory, h.MemorySwap)
+		}
+	}},
+	{fact: "limits: more CPUs than there are", check: func(t *testing.T, k *contract) {
+		j := k.job("out=ran")
+		j.Container.Limits.CPUs = 10_000
+		k.says(t, j, "ran\n")
+	}},
+	{fact: "limits: shared memory", check: func(t *testing.T, k *contract) {
+		j := k.job("size=/dev/shm")
+		j.Container.Limits.ShmSize = 32 << 20
+		k.says(t, j, "33554432\n")
+	}},
+	{fact: "limits: jobs go first when the host runs out of memory", check: func(t *testing.T, k *contract) {
+		k.says(t, k.job("cat=/proc/self/oom_score_adj"), "500\n")
+	}},
+	{fact: "limits: no core files", check: func(t *testing.T, k *contract) {
+		if got := field(k.do(t, k.job("cat=/proc/self/limits")).out, "Max core file size"); strings.Fields(got)[0] != "0" {
+			t.Errorf("got %q, want 0", got)
+		}
+	}},
+	{fact: "rights: no capability when they are dropped", check: func(t *testing.T, k *contract) {
+		j := k.job("cat=/proc/self/status")
+		j.Container.DropCaps = true
+		out := k.do(t, j).out
+		for _, set := range []string{"CapEff:", "CapPrm:", "CapBnd:", "CapInh:", "CapAmb:"} {
+			if got := field(out, set); got != "0000000000000000" {
+				t.Errorf("%s got %q, want none", set, got)
+			}
+		}
+	}},
+	{fact: "rights: never raw sockets, never new privileges", check: func(t *testing.T, k *contract) {
+		out := k.do(t, k.job("cat=/proc/self/status")).out
+		const netRaw = 1 << 13 // capabilities(7)
+		var caps uint64
+		if _, err := fmt.Sscanf(field(out, "CapBnd:"), "%x", &caps); err != nil || caps == 0 || caps&netRaw != 0 {
+			t.Errorf("got %x (%v), want some without %x", caps, err, netRaw)
+		}
+		if got := field(out, "NoNewPrivs:"); got != "1" {
+			t.Errorf("NoNewPrivs: got %q, want 1", got)
+		}
+	}},
+	{fact: "network: none is the loopback alone", check: func(t *testing.T, k *contract) {
+		k.says(t, k.job("interfaces"), "lo\n")
+	}},
+	{fact: "user: BOINC's", check: func(t *testing.T, k *contract) {
+		j := k.job("id")
+		j.Container.User = job.User{Mode: "auto", UID: 4321, GID: 1234}
+		want := "4321:1234\n"
+		if k.e.Info.Rootless {
+			want = "0:0\n" // the engine's user
+		}
+		k.says(t, j, want)
+	}},
+	{fact: "user: a fixed one", check: func(t *testing.T, k *contract) {
+		j := k.job("id")
+		j.Container.User = job.User{Mode: "fixed", Fixed: "55:66"}
+		k.says(t, j, "55:66\n")
+	}},
+	{fact: "environment: values keep all their characters", check: func(t *testing.T, k *contract) {
+		j := k.job("env=A", "env=B")
+		j.Container.Env = []string{"A=x=\"y\" $Z\n'ü'", "B="}
+		k.says(t, j, fmt.Sprintf("%q\n%q\n", "x=\"y\" $Z\n'ü'", ""))
+	}},
+	{fact: "command: appended arguments follow the image's own", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("cmd", "CMD [\"out=image's\"]\n")
+		j := k.job()
+		j.Container.Command, j.Container.AppendArgs = nil, []string{"out=job's $(x) ;"}
+		c, err := k.e.Create(t.Context(), j, k.ensure(t, im, fsys))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { k.mustRemove(t, c) })
+		if err := c.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := k.finish(t, c).out, "image's\njob's $(x) ;\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}},
+	{fact: "command: an entrypoint of the job's", check: func(t *testing.T, k *contract) {
+		j := k.job("out=yes")
+		j.Container.Entrypoint = []string{"/payload", "pwd"}
+		j.Container.Extra.Workdir = "/data/sub"
+		k.says(t, j, "/data/sub\nyes\n")
+	}},
+
+	{fact: "mounts: what the job writes is on the host at once", check: func(t *testing.T, k *contract) {
+		dir := t.TempDir()
+		j := k.job("write=/m/out:here", "stat=/m/out")
+		j.Container.Mounts = []job.Mount{{Source: dir, Target: "/m"}}
+		k.do(t, j)
+		if data, err := os.ReadFile(filepath.Join(dir, "out")); string(data) != "here" {
+			t.Errorf("got %q, %v, want here", data, err)
+		}
+	}},
+	{fact: "mounts: read-only is", check: func(t *testing.T, k *contract) {
+		dir := t.TempDir()
+		j := k.job("write=/m/out:x", "chmod=777:/m")
+		j.Container.Mounts = []job.Mount{{Source: dir, Target: "/m", ReadOnly: true}}
+		if got := k.do(t, j).errOut; strings.Count(got, "read-only file system") != 2 {
+			t.Errorf("got %q, want both refused", got)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "out")); err == nil {
+			t.Error("it was written")
+		}
+	}},
+	{fact: "mounts: single files lie over a mounted directory", check: func(t *testing.T, k *contract) {
+		dir, other := t.TempDir(), t.TempDir()
+		err := errors.Join(os.WriteFile(dir+"/in", []byte("link"), 0o644), os.WriteFile(dir+"/result", nil, 0o644),
+			os.WriteFile(other+"/in", []byte("physical"), 0o644), os.WriteFile(other+"/result", nil, 0o666))
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := k.job("cat=/m/in", "write=/m/result:made", "write=/m/in:spoilt")
+		j.Container.Mounts = []job.Mount{{Source: dir, Target: "/m"}, {Source: other + "/in", Target: "/m/in", ReadOnly: true},
+			{Source: other + "/result", Target: "/m/result"}}
+		got := k.do(t, j)
+		result, err := os.ReadFile(other + "/result")
+		if got.out != "physical" || !strings.Contains(got.errOut, "read-only") || string(result) != "made" {
+			t.Errorf("got %+v, result %q (%v)", got, result, err)
+		}
+	}},
+	{fact: "mounts: a source that isn't there", check: func(t *testing.T, k *contract) {
+		j := k.job("out=ran")
+		missing := k.dir + "/" + k.name("missing")
+		j.Container.Mounts = []job.Mount{{Source: missing, Target: "/m"}}
+		c, err := k.e.Create(t.Context(), j, k.image)
+		if err == nil {
+			t.Cleanup(func() { k.mustRemove(t, c) })
+			err = c.Start(t.Context())
+		}
+		var re *engine.RunError
+		if !errors.As(err, &re) || !strings.Contains(err.Error(), missing) {
+			t.Errorf("got %v, want *RunError naming %s", err, missing)
+		}
+		if _, err := os.Stat(missing); err == nil {
+			t.Error("the engine made it")
+		}
+	}},
+	{fact: "ports: one of the host's loopback leads in", check: func(t *testing.T, k *contract) {
+		j := k.job("serve=8080", "sleep=1m")
+		j.Container.Network = "bridge"
+		j.Container.Ports = []job.Port{{HostIP: "127.0.0.1", Guest: 8080, Protocol: "tcp"}}
+		c := k.start(t, j)
+		port, err := c.HostPort(t.Context(), 8080)
+		if err != nil || port == 0 {
+			t.Fatalf("got port %d, %v", port, err)
+		}
+		var got []byte
+		k.eventually(t, "the port answers", func() bool {
+			conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err != nil {
+				return false
+			}
+			defer conn.Close()
+			got, _ = io.ReadAll(conn)
+			return len(got) > 0
+		})
+		if string(got) != "hello" {
+			t.Errorf("got %q, want hello", got)
+		}
+		if b := k.inspect(t, c).NetworkSettings.Ports["8080/tcp"]; len(b) != 1 || b[0].HostIP != "127.0.0.1" {
+			t.Errorf("got %v, want the loopback alone", b)
+		}
+		if port, err := c.HostPort(t.Context(), 9); port != 0 || err != nil {
+			t.Errorf("a port that isn't published: got %d, %v, want 0", port, err)
+		}
+	}},
+	{fact: "ports: one that is in use may mend", check: func(t *testing.T, k *contract) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		j := k.job("sleep=1m")
+		j.Container.Network = "bridge"
+		j.Container.Ports = []job.Port{{HostIP: "127.0.0.1", Host: l.Addr().(*net.TCPAddr).Port, Guest: 80, Protocol: "tcp"}}
+		if err := k.create(t, j).Start(t.Context()); !errors.Is(err, engine.ErrHost) {
+			t.Errorf("got %v, want ErrHost", err)
+		}
+	}},
+	{fact: "gpu: none to give may mend", check: func(t *testing.T, k *contract) {
+		j := k.job("out=ran without")
+		j.Container.GPU = &job.GPUGrant{Vendor: "nvidia", Devices: []string{"GPU-00000000-0000-0000-0000-000000000000"}}
+		c, err := k.e.Create(t.Context(), j, k.image)
+		if err == nil {
+			t.Cleanup(func() { k.mustRemove(t, c) })
+			err = c.Start(t.Context())
+		}
+		var re *engine.RunError
+		if !errors.Is(err, engine.ErrHost) || errors.As(err, &re) {
+			t.Errorf("got %v, want ErrHost", err)
+		}
+	}},
+	{fact: "logs are kept small, in a form that can be read again", check: func(t *testing.T, k *contract) {
+		l := k.inspect(t, k.create(t, k.job())).HostConfig.LogConfig
+		if l.Type != "json-file" && l.Type != "k8s-file" || l.Config["max-size"] == "" {
+			t.Errorf("got %+v", l)
+		}
+	}},
+	{fact: "start: a program that isn't there", check: func(t *testing.T, k *contract) { k.cannotRun(t, "/no/such") }},
+	{fact: "start: a program that isn't in the path", check: func(t *testing.T, k *contract) { k.cannotRun(t, "nosuch") }},
+	{fact: "start: a directory for a program", check: func(t *testing.T, k *contract) { k.cannotRun(t, "/data") }},
+	{fact: "start: a file that isn't executable", check: func(t *testing.T, k *contract) { k.cannotRun(t, "/data/old") }},
+	{fact: "start: a program for another machine", check: func(t *testing.T, k *contract) {
+		j := k.job()
+		j.Container.Entrypoint = []string{"/data/alien"}
+		c := k.create(t, j)
+		k.must(t, c.CopyIn(t.Context(), []job.Copy{{Root: slotWith(t, "alien", alienProgram(), 0o755), Src: "alien", Dst: "/data"}}))
+		// The engine says it, or an init process in the container's output.
+		said := ""
+		if err := c.Start(t.Context()); err != nil {
+			var re *engine.RunError
+			if !errors.As(err, &re) {
+				t.Errorf("got %v, want *RunError", err)
+			}
+			said = err.Error()
+		} else {
+			got := k.finish(t, c)
+			if got.exit.Code == 0 {
+				t.Errorf("got %+v, want a failure", got)
+			}
+			said = got.errOut
+		}
+		if !strings.Contains(said, "alien") {
+			t.Errorf("got %q, want the program named", said)
+		}
+	}},
+	{fact: "start: programs of a mounted directory, behind a link, in the path", check: func(t *testing.T, k *contract) {
+		dir := slotWith(t, "run", k.payload, 0o755)
+		k.must(t, errors.Join(os.Chmod(dir, 0o755), os.Symlink("/m/run", dir+"/abs"), os.Symlink("run", dir+"/rel")))
+		for _, program := range []string{"/m/run", "/m/abs", "/m/rel", "./run", "run"} {
+			j := k.job("out=ran")
+			j.Container.Entrypoint, j.Container.Env, j.Container.Extra.Workdir = []string{program}, []string{"PATH=/none:/m"}, "/m"
+			j.Container.Mounts = []job.Mount{{Source: dir, Target: "/m"}}
+			k.says(t, j, "ran\n")
+		}
+	}},
+	{fact: "start: what runs already is no error", check: func(t *testing.T, k *contract) {
+		c := k.start(t, k.job("sleep=1m"))
+		if err := c.Start(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}},
+
+	{fact: "calls: each in every state, twice", check: callsInStates},
+	{fact: "stop: the program has its grace", check: func(t *testing.T, k *contract) {
+		c := k.ready(t, k.job("trap=5", "write=/ready:", "sleep=1m"))
+		k.within(t, 5*time.Second, func() { k.must(t, c.Stop(t.Context(), 20*time.Second)) })
+		if got := k.finish(t, c); got.exit.Code != 5 || got.out != "got terminated\n" {
+			t.Errorf("got %+v, want SIGTERM and 5", got)
+		}
+	}},
+	{fact: "stop: the job's own signal", check: func(t *testing.T, k *contract) {
+		j := k.job("trap=6", "write=/ready:", "sleep=1m")
+		j.Stop.Signal = "SIGUSR1"
+		c := k.ready(t, j)
+		k.must(t, c.Stop(t.Context(), 20*time.Second))
+		if got := k.finish(t, c); got.exit.Code != 6 || got.out != "got user defined signal 1\n" {
+			t.Errorf("got %+v, want SIGUSR1 and 6", got)
+		}
+	}},
+	{fact: "stop: what ignores the signal is killed after its grace", check: func(t *testing.T, k *contract) {
+		c := k.ready(t, k.job("ignore=15", "write=/ready:", "sleep=1m"))
+		began := time.Now()
+		k.must(t, c.Stop(t.Context(), 2*time.Second))
+		if took := time.Since(began); took < 1900*time.Millisecond || took > 8*time.Second {
+			t.Errorf("took %v, want 2s", took)
+		}
+		if got := k.wait(t, c); got.Code != 137 || got.OOMKilled {
+			t.Errorf("got %+v, want 137", got)
+		}
+	}},
+	{fact: "stop: less than a second of grace is still one", check: func(t *testing.T, k *contract) {
+		c := k.ready(t, k.job("trap=5", "write=/ready:", "sleep=1m"))
+		k.must(t, c.Stop(t.Context(), 900*time.Millisecond))
+		if got := k.wait(t, c); got.Code != 5 {
+			t.Errorf("got %+v, want 5", got)
+		}
+	}},
+	{fact: "stop: a paused program can answer", check: func(t *testing.T, k *contract) {
+		c := k.ready(t, k.job("trap=5", "write=/ready:", "sleep=1m"))
+		k.must(t, c.Pause(t.Context()))
+		k.must(t, c.Stop(t.Context(), 20*time.Second))
+		if got := k.wait(t, c); got.Code != 5 {
+			t.Errorf("got %+v, want 5", got)
+		}
+	}},
+	{fact: "kill: a paused program ends", check: func(t *testing.T, k *contract) {
+		c := k.start(t, k.job("sleep=1m"))
+		k.must(t, c.Pause(t.Context()))
+		k.must(t, c.Kill(t.Context()))
+		k.within(t, 5*time.Second, func() {
+			if got := k.wait(t, c); got.Code != 137 || got.OOMKilled {
+				t.Errorf("got %+v, want 137", got)
+			}
+		})
+	}},
+	{fact: "pause: nothing goes on", check: func(t *testing.T, k *contract) {
+		c := k.start(t, k.job("burn=1h"))
+		k.must(t, c.Pause(t.Context()))
+		before, err := c.Usage(t.Context())
+		k.must(t, err)
+		settled := time.Now().Add(300 * time.Millisecond)
+		k.eventually(t, "time passes", func() bool { return time.Now().After(settled) })
+		after, err := c.Usage(t.Context())
+		k.must(t, err)
+		if after.CPU-before.CPU > 20*time.Millisecond {
+			t.Errorf("paused, it used %v", after.CPU-before.CPU)
+		}
+		k.must(t, c.Unpause(t.Context()))
+		k.eventually(t, "it goes on", func() bool {
+			u, err := c.Usage(t.Context())
+			return err == nil && u.CPU > after.CPU+50*time.Millisecond
+		})
+	}},
+	{fact: "remove: anonymous volumes go too, others stay", check: func(t *testing.T, k *contract) {
+		name := k.name("volume")
+		if _, err := k.api.VolumeCreate(t.Context(), volume.CreateOptions{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { k.must(t, k.api.VolumeRemove(t.Context(), name, true)) }()
+		j := k.job("write=/v/x:x", "sleep=1m")
+		j.Container.Binds = []job.Bind{{Target: "/v"}, {Source: name, Target: "/named"}}
+		c := k.start(t, j)
+		anonymous := ""
+		for _, m := range k.inspect(t, c).Mounts {
+			if m.Destination == "/v" {
+				anonymous = m.Name
+			}
+		}
+		k.mustRemove(t, c)
+		left, err := k.api.VolumeList(t.Context(), volume.ListOptions{Filters: filters.NewArgs()})
+		k.must(t, err)
+		var names []string
+		for _, v := range left.Volumes {
+			names = append(names, v.Name)
+		}
+		all := strings.Join(names, " ")
+		if anonymous == "" || strings.Contains(all, anonymous) || !strings.Contains(all, name) {
+			t.Errorf("got volumes %s, want %q gone and %s there", all, anonymous, name)
+		}
+	}},
+}
+
+// callsInStates goes through what a wrapper may ask at any time.
+func callsInStates(t *testing.T, k *contract) {
+	ctx := t.Context()
+	states := []struct {
+		name string
+		get  func(*engine.Container) error
+	}{
+		{engine.StateCreated, func(c *engine.Container) error { return nil }},
+		{engine.StateRunning, func(c *engine.Container) error { return c.Start(ctx) }},
+		{engine.StatePaused, func(c *engine.Container) error { return errors.Join(c.Start(ctx), c.Pause(ctx)) }},
+		{engine.StateExited, func(c *engine.Container) error { return errors.Join(c.Start(ctx), c.Kill(ctx)) }},
+		{"removed", func(c *engine.Container) error { return c.Remove(ctx) }},
+	}
+	calls := []struct {
+		name string
+		call func(*engine.Container) error
+		to   map[string]string // where the state changes
+	}{
+		{"pause", func(c *engine.Container) error { return c.Pause(ctx) }, map[string]string{"running": "paused"}},
+		{"unpause", func(c *engine.Container) error { return c.Unpause(ctx) }, map[string]string{"paused": "running"}},
+		{"stop", func(c *engine.Container) error { return c.Stop(ctx, time.Second) }, map[string]string{"running": "exited", "paused": "exited"}},
+		{"kill", func(c *engine.Container) error { return c.Kill(ctx) }, map[string]string{"running": "exited", "paused": "exited"}},
+		{"remove", func(c *engine.Container) error { return c.Remove(ctx) },
+			map[string]string{"created": "removed", "running": "removed", "paused": "removed", "exited": "removed"}},
+	}
+	for _, s := range states {
+		for _, call := range calls {
+			t.Run(s.name+" "+call.name, func(t *testing.T) {
+				t.Parallel()
+				j := k.job("sleep=1m")
+				c := k.create(t, j)
+				k.must(t, s.get(c))
+				state := func() string {
+					found, err := k.e.Find(ctx, j.Container)
+					if errors.Is(err, engine.ErrNotFound) {
+						return "removed"
+					}
+					k.must(t, err)
+					return found.State
+				}
+				k.eventually(t, "the container is "+s.name, func() bool { return state() == s.name })
+				want := s.name
+				if to, ok := call.to[s.name]; ok {
+					want = to
+				}
+				for range 2 {
+					k.must(t, call.call(c))
+					k.eventually(t, "the container is "+want, func() bool { return state() == want })
+				}
+			})
+		}
+	}
+}
+
+// cannotRun wants a program that can't be run to be the project's fault, by a reason that names it.
+func (k *contract) cannotRun(t *testing.T, program string) {
+	t.Helper()
+	j := k.job()
+	j.Container.Entrypoint = []string{program}
+	c := k.create(t, j)
+	err := c.Start(t.Context())
+	var re *engine.RunError
+	if !errors.As(err, &re) || !strings.Contains(re.Reason, program) || strings.Contains(re.Reason, "\n") || len(re.Reason) > 200 {
+		t.Errorf("got %v, want *RunError naming %s", err, program)
+	}
+	if in := k.inspect(t, c); in.State.Running || in.State.Status == container.StateRunning {
+		t.Errorf("it runs: %+v", in.State)
+	}
+}
+
+// alienProgram is an ELF file whose machine nobody has.
+func alienProgram() []byte {
+	data := make([]byte, 4096)
+	copy(data, "\x7fELF\x02\x01\x01")
+	data[16], data[18], data[19] = 2, 0xfe, 0xca // ET_EXEC; e_machine of the Application Vendor range
+	return data
+}
+
+// slotWith is a directory with one file.
+func slotWith(t *testing.T, name string, data []byte, mode os.FileMode) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, name), data, mode), os.Chmod(filepath.Join(dir, name), mode)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func (k *contract) must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ready starts a container and waits for its file /ready.
+func (k *contract) ready(t *testing.T, j *job.Job) *engine.Container {
+	t.Helper()
+	c := k.start(t, j)
+	k.eventually(t, "the program is ready", func() bool {
+		_, err := c.ReadFile(t.Context(), "/ready", 1)
+		return err == nil
+	})
+	return c
+}
+
+// field finds what follows a name in the lines of a file of /proc.
+func field(text, name string) string {
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, name); ok {
+			return strings.TrimSpace(rest)
+		}
+	}
+	return ""
+}

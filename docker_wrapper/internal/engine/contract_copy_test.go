@@ -1,0 +1,5 @@
+//go:build integration
+
+package engine_test
+
+var copyRows = []contractRow{}

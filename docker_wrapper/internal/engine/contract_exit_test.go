@@ -1,0 +1,192 @@
+//go:build integration
+
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+var exitRows = []contractRow{
+	{fact: "exit: the program's own code", check: func(t *testing.T, k *contract) {
+		for _, code := range []int{0, 1, 3, 126, 127, 137, 143, 255} {
+			if got := k.do(t, k.job(fmt.Sprintf("exit=%d", code))).exit; got.Code != code || got.OOMKilled || got.Gone || got.Lost {
+				t.Errorf("got %+v, want %d", got, code)
+			}
+		}
+	}},
+	{fact: "exit: 128 and the signal", check: func(t *testing.T, k *contract) {
+		for _, signal := range []int{6, 9, 11, 15} {
+			j := k.job(fmt.Sprintf("kill=%d", signal))
+			if k.inspect(t, k.create(t, k.job())).HostConfig.Init == nil {
+				t.Skip("no init process: the kernel keeps signals from process 1")
+			}
+			if got := k.do(t, j).exit; got.Code != 128+signal || got.OOMKilled {
+				t.Errorf("got %+v, want %d", got, 128+signal)
+			}
+		}
+	}},
+	{fact: "exit: the program needs more memory than its limit", check: func(t *testing.T, k *contract) {
+		j := k.job("eat=200000000", "out=survived")
+		j.Container.Limits.Memory = 32 << 20
+		if got := k.do(t, j); got.exit.Code != 137 || !got.exit.OOMKilled || got.out != "" {
+			t.Errorf("got %+v, want 137 and OOMKilled", got)
+		}
+	}},
+	{fact: "exit: only a child needs more memory", check: func(t *testing.T, k *contract) {
+		j := k.job("child=eat=200000000", "exit=5")
+		j.Container.Limits.Memory = 32 << 20
+		if got := k.do(t, j); got.exit.Code != 5 || !strings.Contains(got.errOut, "killed") {
+			t.Errorf("got %+v, want 5", got)
+		}
+	}},
+	{fact: "exit: its times", check: func(t *testing.T, k *contract) {
+		before := time.Now()
+		got := k.do(t, k.job("sleep=300ms")).exit
+		const clocks = 100 * time.Millisecond // an engine in a virtual machine has its own
+		if got.StartedAt.Before(before.Add(-clocks)) || got.FinishedAt.After(time.Now().Add(clocks)) ||
+			got.FinishedAt.Sub(got.StartedAt) < 300*time.Millisecond {
+			t.Errorf("got %v to %v; asked at %v", got.StartedAt, got.FinishedAt, before)
+		}
+	}},
+	{fact: "exit: while it runs there is none", check: func(t *testing.T, k *contract) {
+		c := k.start(t, k.job("sleep=1m"))
+		if got, err := c.Exit(t.Context()); err == nil {
+			t.Errorf("got %+v, want an error", got)
+		}
+	}},
+	{fact: "wait: begun after the end", check: func(t *testing.T, k *contract) {
+		c := k.start(t, k.job("exit=3"))
+		k.wait(t, c)
+		k.within(t, 3*time.Second, func() {
+			if got := k.wait(t, c); got.Code != 3 || got.FinishedAt.IsZero() {
+				t.Errorf("got %+v, want 3", got)
+			}
+		})
+	}},
+	{fact: "wait: goes on while it is paused", check: func(t *testing.T, k *contract) {
+		c := k.ready(t, k.job("trap=5", "write=/ready:", "sleep=1m"))
+		exited := c.Wait(t.Context())
+		for range 3 {
+			k.must(t, c.Pause(t.Context()))
+			select {
+			case exit := <-exited:
+				t.Fatalf("paused, it gave %+v", exit)
+			default:
+			}
+			k.must(t, c.Unpause(t.Context()))
+		}
+		k.must(t, c.Kill(t.Context()))
+		k.must(t, c.Kill(t.Context()))
+		if got := <-exited; got.Code != 137 {
+			t.Errorf("got %+v, want 137", got)
+		}
+	}},
+	{fact: "wait: cancelled, it gives nothing and leaves nothing", alone: true, check: func(t *testing.T, k *contract) {
+		c := k.start(t, k.job("sleep=1m"))
+		ctx, cancel := context.WithCancel(t.Context())
+		exited := c.Wait(ctx)
+		k.eventually(t, "somebody waits", func() bool { return waiting() > 0 })
+		cancel()
+		k.eventually(t, "nobody waits", func() bool { return waiting() == 0 })
+		select {
+		case exit, ok := <-exited:
+			t.Errorf("got %+v, %v, want nothing", exit, ok)
+		default:
+		}
+	}},
+	{fact: "wait: somebody else removes it", check: func(t *testing.T, k *contract) {
+		c := k.start(t, k.job("sleep=1m"))
+		exited := c.Wait(t.Context())
+		k.must(t, k.api.ContainerRemove(t.Context(), c.ID, container.RemoveOptions{Force: true}))
+		// Between its kill and its removal it may be seen to have ended: that is an exit too.
+		if got := <-exited; !got.Gone && got.Code != 137 {
+			t.Errorf("got %+v, want Gone", got)
+		}
+		if got := k.wait(t, c); !got.Gone {
+			t.Errorf("asked again: got %+v, want Gone", got)
+		}
+	}},
+	{fact: "wait: restarted, it ends again", check: func(t *testing.T, k *contract) {
+		c := k.start(t, k.job("exit=3"))
+		first := k.wait(t, c)
+		k.must(t, c.Start(t.Context()))
+		if got := k.wait(t, c); got.Code != 3 || !got.StartedAt.After(first.StartedAt) {
+			t.Errorf("got %+v after %+v", got, first)
+		}
+	}},
+
+	{fact: "usage: CPU time is what was burnt", check: func(t *testing.T, k *contract) {
+		c := k.ready(t, k.job("burn=3s", "cpu", "write=/ready:", "sleep=1m"))
+		u, err := c.Usage(t.Context())
+		k.must(t, err)
+		k.must(t, c.Kill(t.Context()))
+		said, err := strconv.ParseInt(strings.TrimSpace(k.finish(t, c).out), 10, 64)
+		k.must(t, err)
+		if want := time.Duration(said); u.CPU < want*95/100 || u.CPU > want*105/100 {
+			t.Errorf("got %v, want %v", u.CPU, want)
+		}
+	}},
+	{fact: "usage: CPU time never goes back", check: func(t *testing.T, k *contract) {
+		c := k.start(t, k.job("burn=1h"))
+		var last job.Usage
+		k.eventually(t, "half a second is burnt", func() bool {
+			u, err := c.Usage(t.Context())
+			k.must(t, err)
+			if u.CPU < last.CPU {
+				t.Errorf("got %v after %v", u.CPU, last.CPU)
+			}
+			last = u
+			return u.CPU > 500*time.Millisecond
+		})
+	}},
+	{fact: "usage: memory is what is resident, not the page cache", check: func(t *testing.T, k *contract) {
+		j := k.job("fill=/file:100000000", "read=/file", "read=/file", "write=/ready:", "await=/go", "eat=60000000", "write=/eaten:", "sleep=1m")
+		c := k.ready(t, j)
+		u, err := c.Usage(t.Context())
+		k.must(t, err)
+		if u.Memory <= 0 || u.Memory > 30<<20 {
+			t.Errorf("with 100 MB in the page cache: got %d bytes, want few", u.Memory)
+		}
+		k.must(t, c.CopyIn(t.Context(), []job.Copy{{Root: slotWith(t, "go", nil, 0o644), Src: "go", Dst: "/go"}}))
+		k.eventually(t, "it has eaten", func() bool { _, err := c.ReadFile(t.Context(), "/eaten", 1); return err == nil })
+		more, err := c.Usage(t.Context())
+		k.must(t, err)
+		if grown := more.Memory - u.Memory; grown < 55e6 || grown > 70e6 {
+			t.Errorf("60 MB more: grown by %d", grown)
+		}
+	}},
+	{fact: "usage: none after the end", check: func(t *testing.T, k *contract) {
+		c := k.create(t, k.job("exit=0"))
+		for _, state := range []string{"created", "exited"} {
+			if u, err := c.Usage(t.Context()); !errors.Is(err, engine.ErrNotRunning) {
+				t.Errorf("%s: got %+v, %v, want ErrNotRunning", state, u, err)
+			}
+			k.must(t, c.Start(t.Context()))
+			k.wait(t, c)
+		}
+		k.mustRemove(t, c)
+		if u, err := c.Usage(t.Context()); !errors.Is(err, engine.ErrNotFound) {
+			t.Errorf("removed: got %+v, %v, want ErrNotFound", u, err)
+		}
+	}},
+}
+
+// waiting counts the goroutines of Wait.
+func waiting() int {
+	buf := make([]byte, 1<<20)
+	buf = buf[:runtime.Stack(buf, true)]
+	return bytes.Count(buf, []byte("engine.(*Container).Wait.func")) + bytes.Count(buf, []byte("client.(*Client).ContainerWait.func"))
+}

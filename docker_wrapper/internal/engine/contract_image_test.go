@@ -1,0 +1,478 @@
+//go:build integration
+
+package engine_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/image"
+	"github.com/klauspost/compress/zstd"
+
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+var imageRows = []contractRow{
+	{fact: "build: only what the Dockerfile copies is read", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("context", "COPY dir /dir\n")
+		fsys["dir/in"] = &fstest.MapFile{Data: []byte("in")}
+		fsys["init_data.xml"] = &fstest.MapFile{Data: []byte("secret")}
+		spy := &readFS{FS: fsys}
+		if _, err := k.e.Ensure(t.Context(), im, spy); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(spy.read, "dir/in") || slices.Contains(spy.read, "init_data.xml") {
+			t.Errorf("got %q, want dir/in read and init_data.xml not", spy.read)
+		}
+	}},
+	{fact: "build: the image carries its identity and our labels", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("labels", "")
+		im.Sources[0].Build.Labels = map[string]string{"of.project": "yes"}
+		in := k.inspectImage(t, k.ensure(t, im, fsys))
+		l := in.Config.Labels
+		if l[job.LabelDataDir] != k.run || len(l[job.LabelContent]) != 64 || l["of.project"] != "yes" {
+			t.Errorf("got labels %v", l)
+		}
+		if !slices.Contains(in.RepoTags, im.Sources[0].Name+":latest") && !slices.Contains(in.RepoTags, "localhost/"+im.Sources[0].Name+":latest") {
+			t.Errorf("got tags %q, want %s", in.RepoTags, im.Sources[0].Name)
+		}
+	}},
+	{fact: "build: the same content is built once, whatever it is called", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("once", "")
+		im.Sources[0].Build.NoCache = true // or the builder's cache would hide a second build
+		first := k.ensure(t, im, fsys)
+		if again := k.ensure(t, im, fsys); again != first {
+			t.Errorf("asked again: got %s, want %s", again, first)
+		}
+		im.Sources[0].Name = k.name("twice")
+		if other := k.ensure(t, im, fsys); other != first {
+			t.Errorf("under another name: got %s, want %s", other, first)
+		}
+		if got := k.inspectImage(t, im.Sources[0].Name).ID; got != first {
+			t.Errorf("the second name is %s, want %s", got, first)
+		}
+	}},
+	{fact: "build: other content is another image under the same name", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("changed", "COPY x /x\n")
+		fsys["x"] = &fstest.MapFile{Data: []byte("1")}
+		first := k.ensure(t, im, fsys)
+		fsys["x"] = &fstest.MapFile{Data: []byte("2")}
+		second := k.ensure(t, im, fsys)
+		if first == second || k.inspectImage(t, im.Sources[0].Name).ID != second {
+			t.Errorf("got %s and %s, want two images and the name on the second", first, second)
+		}
+	}},
+	{fact: "build: an image of that name will do when it is fixed", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("fixed", "COPY x /x\n")
+		im.Sources[0].Fixed = true
+		fsys["x"] = &fstest.MapFile{Data: []byte("1")}
+		first := k.ensure(t, im, fsys)
+		fsys["x"] = &fstest.MapFile{Data: []byte("2")}
+		if second := k.ensure(t, im, fsys); second != first {
+			t.Errorf("got %s, want %s", second, first)
+		}
+	}},
+	{fact: "build: arguments and target", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("args", "")
+		fsys["Dockerfile"] = &fstest.MapFile{Data: []byte("FROM scratch AS one\nARG WHO=nobody\nARG FILE\nLABEL who=$WHO\nCOPY $FILE /payload\n" +
+			"FROM one AS two\nLABEL two=yes\n")}
+		who, file := "me", "payload"
+		im.Sources[0].Build.Args = map[string]*string{"WHO": &who, "FILE": &file}
+		im.Sources[0].Build.Target = "one"
+		l := k.inspectImage(t, k.ensure(t, im, fsys)).Config.Labels
+		if l["who"] != "me" || l["two"] != "" {
+			t.Errorf("got labels %v, want who=me and not two", l)
+		}
+	}},
+	{fact: "build: a mistake in the Dockerfile is the project's", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("mistake", "FRUM scratch\n")
+		k.imageError(t, im, fsys, "FRUM")
+	}},
+	{fact: "build: a COPY of nothing names its line", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("missing", "COPY nothing /nothing\n")
+		if ie := k.imageError(t, im, fsys, "nothing"); ie != nil && !strings.HasPrefix(ie.Step, "Dockerfile:4: COPY nothing") {
+			t.Errorf("got step %q", ie.Step)
+		}
+	}},
+	{fact: "build: a RUN that fails shows its step and its last lines", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("run", `RUN ["/payload", "`+strings.Repeat(`err=more", "`, 30)+`err=the reason", "exit=7"]`+"\n")
+		ie := k.imageError(t, im, fsys, "7")
+		if ie == nil {
+			return
+		}
+		if !strings.Contains(ie.Step, `RUN ["/payload"`) || !slices.Contains(ie.Output, "the reason") || len(ie.Output) > 20 {
+			t.Errorf("got step %q, output %q", ie.Step, ie.Output)
+		}
+		if !strings.Contains(ie.Error(), "the reason") || strings.Contains(ie.Error(), "\x1b") {
+			t.Errorf("got %q", ie.Error())
+		}
+	}},
+	{fact: "build: a RUN that reaches no network may mend", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("offline", fmt.Sprintf("RUN [\"/payload\", \"raw=%x\", \"exit=100\"]\n", "Temporary failure resolving 'deb.debian.org'\n"))
+		_, err := k.e.Ensure(t.Context(), im, fsys)
+		var ie *engine.ImageError
+		if !errors.Is(err, engine.ErrNetwork) || !errors.As(err, &ie) {
+			t.Errorf("got %v, want ErrNetwork and the output", err)
+		}
+	}},
+	{fact: "build: the words of a command are no verdict on the network", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("words", `RUN ["/payload", "env=connection refused", "exit=1"]`+"\n")
+		k.imageError(t, im, fsys, "1")
+	}},
+	{fact: "build: a failed one leaves no image of that name and no container", check: func(t *testing.T, k *contract) {
+		token := k.name("token")
+		im, fsys := k.source("failed", fmt.Sprintf(`RUN ["/payload", "out=%s", "exit=1"]`+"\n", token))
+		k.imageError(t, im, fsys, "1")
+		if _, err := k.api.ImageInspect(t.Context(), im.Sources[0].Name); err == nil {
+			t.Errorf("image %s is there", im.Sources[0].Name)
+		}
+		if got := k.building(t, token); len(got) > 0 {
+			t.Errorf("containers %v are there", got)
+		}
+	}},
+	{fact: "build: cancelled, the engine stops building", check: func(t *testing.T, k *contract) {
+		token := k.name("token")
+		im, fsys := k.source("cancelled", fmt.Sprintf(`RUN ["/payload", "out=%s", "sleep=10m"]`+"\n", token))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		failed := make(chan error, 1)
+		go func() {
+			_, err := k.e.Ensure(ctx, im, fsys)
+			failed <- err
+		}()
+		k.eventually(t, "the build runs", func() bool { return slices.Contains(k.building(t, token), "running") })
+		cancel()
+		select {
+		case err := <-failed:
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v, want Canceled", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("Ensure goes on after its context was cancelled")
+		}
+		k.eventually(t, "the build has ended", func() bool { return len(k.building(t, token)) == 0 })
+	}},
+	{fact: "build: many who want it at once build it once", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("many", "LABEL many=yes\n")
+		im.Sources[0].Build.NoCache = true
+		ids := make([]string, 5)
+		var all sync.WaitGroup
+		for i := range ids {
+			all.Go(func() {
+				e, err := engine.Open(t.Context(), engine.Options{Host: k.e.Info.Host})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer e.Close()
+				mine := im
+				mine.Sources = slices.Clone(im.Sources)
+				mine.Sources[0].Name = fmt.Sprintf("%s_%d", im.Sources[0].Name, i)
+				if ids[i], err = e.Ensure(t.Context(), mine, fsys); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if slices.Sort(ids); len(slices.Compact(ids)) != 1 {
+			t.Errorf("got images %q, want one", ids)
+		}
+		content := k.inspectImage(t, ids[0]).Config.Labels[job.LabelContent]
+		list, err := k.api.ImageList(t.Context(), image.ListOptions{Filters: filters.NewArgs(filters.Arg("label", job.LabelContent+"="+content))})
+		if err != nil || len(list) != 1 {
+			t.Errorf("got %d images of this content (%v), want 1", len(list), err)
+		}
+	}},
+	{fact: "pull: a registry that can't be reached may mend", check: func(t *testing.T, k *contract) {
+		k.within(t, 20*time.Second, func() {
+			_, err := k.e.Ensure(t.Context(), k.pulled("127.0.0.1:1/"+k.name("pull")+":1"), nil)
+			if !errors.Is(err, engine.ErrNetwork) {
+				t.Errorf("got %v, want ErrNetwork", err)
+			}
+		})
+	}},
+	{fact: "pull: a name that is none is the project's mistake", check: func(t *testing.T, k *contract) {
+		for _, name := range []string{"Upper/Case", "a b", "x:y:z", "https://example.org/x"} {
+			_, err := k.e.Ensure(t.Context(), k.pulled(name), nil)
+			var ie *engine.ImageError
+			if !errors.As(err, &ie) || errors.Is(err, engine.ErrNetwork) {
+				t.Errorf("%s: got %v, want *ImageError", name, err)
+			}
+		}
+	}},
+	{fact: "pull: what is there is not pulled", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("there", "")
+		id := k.ensure(t, im, fsys)
+		if got, err := k.e.Ensure(t.Context(), k.pulled(im.Sources[0].Name), nil); got != id {
+			t.Errorf("got %s, %v, want %s", got, err, id)
+		}
+	}},
+	{fact: "alternatives: the second serves when the first can't be had", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("second", "LABEL second=yes\n")
+		im.Sources = append([]job.Source{{Name: "127.0.0.1:1/" + k.name("first"), Pull: true}}, im.Sources...)
+		if id := k.ensure(t, im, fsys); k.inspectImage(t, id).Config.Labels["second"] != "yes" {
+			t.Errorf("got %s, want the second", id)
+		}
+	}},
+	{fact: "alternatives: what may mend decides", check: func(t *testing.T, k *contract) {
+		im := k.pulled("127.0.0.1:1/" + k.name("first"))
+		im.Sources = append(im.Sources, job.Source{Name: k.name("second"), Archive: filepath.Join(k.dir, "no such archive")})
+		if _, err := k.e.Ensure(t.Context(), im, nil); !errors.Is(err, engine.ErrNetwork) {
+			t.Errorf("got %v, want ErrNetwork", err)
+		}
+	}},
+	{fact: "load: a docker-archive", check: func(t *testing.T, k *contract) {
+		k.loads(t, "plain.tar", k.dockerArchive(runtime.GOARCH, "plain"))
+	}},
+	{fact: "load: a docker-archive, gzip", check: func(t *testing.T, k *contract) {
+		k.loads(t, "archive.tar.gz", gzipped(k.dockerArchive(runtime.GOARCH, "gz")))
+	}},
+	{fact: "load: a docker-archive, zstd", check: func(t *testing.T, k *contract) {
+		z, err := zstd.NewWriter(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.loads(t, "archive.tar.zst", z.EncodeAll(k.dockerArchive(runtime.GOARCH, "zst"), nil))
+	}},
+	{fact: "load: an OCI image layout", check: func(t *testing.T, k *contract) {
+		k.loads(t, "oci.tar", k.ociLayout(runtime.GOARCH))
+	}},
+	{fact: "load: an image for another machine is refused, also when it is there", check: func(t *testing.T, k *contract) {
+		arch := "arm64"
+		if runtime.GOARCH == arch {
+			arch = "amd64"
+		}
+		im := k.shipped(t, "other.tar", k.dockerArchive(arch, "other"))
+		k.imageError(t, im, nil, arch)
+		k.imageError(t, im, nil, arch)
+	}},
+	{fact: "load: a broken archive is the project's mistake", check: func(t *testing.T, k *contract) {
+		whole := k.dockerArchive(runtime.GOARCH, "whole")
+		config, _, _ := k.layerOf(runtime.GOARCH, "missing")
+		for what, data := range map[string][]byte{
+			"cut":                  whole[:len(whole)/2],
+			"cut.gz":               gzipped(whole)[:100_000],
+			"no archive":           []byte("this is no archive at all"),
+			"empty":                nil,
+			"no manifest":          tarOf("x", []byte("x")),
+			"manifest of nonsense": tarOf("manifest.json", []byte("{")),
+			"two images":           tarOf("manifest.json", []byte(`[{},{}]`)),
+			"no layer":             tarOf("manifest.json", []byte(`[{"Config":"c","Layers":["l"]}]`), "c", config),
+			"other layer":          tarOf("manifest.json", []byte(`[{"Config":"c","Layers":["l"]}]`), "c", config, "l", tarOf("y", []byte("y"))),
+			"escaping layer":       tarOf("manifest.json", []byte(`[{"Config":"c","Layers":["../../../etc/passwd"]}]`), "c", config),
+		} {
+			if ie := k.imageError(t, k.shipped(t, what+".tar", data), nil, ""); ie == nil {
+				t.Logf("that was: %s", what)
+			}
+		}
+	}},
+}
+
+// pulled is an image that is pulled.
+func (k *contract) pulled(name string) job.Image {
+	return job.Image{Sources: []job.Source{{Name: name, Pull: true}}, LockDir: k.dir}
+}
+
+// imageError wants one whose text holds want.
+func (k *contract) imageError(t *testing.T, im job.Image, fsys fs.FS, want string) *engine.ImageError {
+	t.Helper()
+	id, err := k.e.Ensure(t.Context(), im, fsys)
+	var ie *engine.ImageError
+	if !errors.As(err, &ie) || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %q, %v; want *ImageError with %q", id, err, want)
+	}
+	for _, class := range []error{engine.ErrNetwork, engine.ErrUnreachable, engine.ErrDiskFull, engine.ErrHost} {
+		if errors.Is(err, class) {
+			t.Errorf("got %v, want it to be final", err)
+		}
+	}
+	return ie
+}
+
+func (k *contract) inspectImage(t *testing.T, name string) image.InspectResponse {
+	t.Helper()
+	in, err := k.api.ImageInspect(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+// building gives the states of all containers whose command has token in it.
+func (k *contract) building(t *testing.T, token string) (states []string) {
+	t.Helper()
+	list, err := k.api.ContainerList(t.Context(), container.ListOptions{All: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range list {
+		if strings.Contains(c.Command, token) {
+			states = append(states, c.State)
+		}
+	}
+	return states
+}
+
+// readFS takes down what is opened.
+type readFS struct {
+	fs.FS
+	mu   sync.Mutex
+	read []string
+}
+
+func (r *readFS) Open(name string) (fs.File, error) {
+	r.mu.Lock()
+	r.read = append(r.read, name)
+	r.mu.Unlock()
+	return r.FS.Open(name)
+}
+
+// listen makes a unix socket.
+func (k *contract) listen(t *testing.T, name string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("unix", filepath.Join(k.dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// shipped is an image in an archive.
+func (k *contract) shipped(t *testing.T, name string, data []byte) job.Image {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return job.Image{Sources: []job.Source{{Name: k.name("loaded"), Archive: file}}, LockDir: k.dir}
+}
+
+// loads wants an archive to become an image under our name and no other, once, and to run.
+func (k *contract) loads(t *testing.T, name string, data []byte) {
+	t.Helper()
+	im := k.shipped(t, name, data)
+	id := k.ensure(t, im, nil)
+	in := k.inspectImage(t, id)
+	if len(in.RepoTags) != 1 || !strings.Contains(in.RepoTags[0], im.Sources[0].Name+":latest") {
+		t.Errorf("got tags %q, want %s alone", in.RepoTags, im.Sources[0].Name)
+	}
+	if err := os.Remove(im.Sources[0].Archive); err != nil {
+		t.Fatal(err)
+	}
+	if again := k.ensure(t, im, nil); again != id {
+		t.Errorf("asked again: got %s, want %s", again, id)
+	}
+	c, err := k.e.Create(t.Context(), k.job("out=hello"), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { k.mustRemove(t, c) })
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := k.finish(t, c); got.out != "hello\n" {
+		t.Errorf("got %+v, want hello", got)
+	}
+}
+
+// layerOf is an image's configuration, with this run's label, and its one layer. Other content
+// makes another image.
+func (k *contract) layerOf(arch, content string) (config, layer []byte, diffID string) {
+	layer = tarOf("payload", k.payload, "content", []byte(content))
+	diffID = digestOf(layer)
+	config, err := json.Marshal(map[string]any{
+		"architecture": arch, "os": "linux",
+		"config": map[string]any{"Entrypoint": []string{"/payload"}, "Labels": map[string]string{job.LabelDataDir: k.run}},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{diffID}},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return config, layer, diffID
+}
+
+// dockerArchive is what `docker save` writes, under a name that isn't ours.
+func (k *contract) dockerArchive(arch, content string) []byte {
+	config, layer, _ := k.layerOf(arch, content)
+	manifest := fmt.Sprintf(`[{"Config":"config.json","RepoTags":["stranger_%s:1"],"Layers":["a/layer.tar"]}]`, k.run)
+	return tarOf("a/layer.tar", layer, "config.json", config, "manifest.json", []byte(manifest),
+		"repositories", fmt.Appendf(nil, `{"stranger_%s":{"1":"a"}}`, k.run))
+}
+
+// ociLayout has no manifest.json, and its layer is compressed.
+func (k *contract) ociLayout(arch string) []byte {
+	config, layer, _ := k.layerOf(arch, "oci")
+	layer = gzipped(layer)
+	descriptor := func(mediaType string, data []byte) map[string]any {
+		return map[string]any{"mediaType": "application/vnd.oci.image." + mediaType, "digest": digestOf(data), "size": len(data)}
+	}
+	encode := func(v any) []byte {
+		data, err := json.Marshal(v)
+		if err != nil {
+			panic(err)
+		}
+		return data
+	}
+	manifest := encode(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+		"config": descriptor("config.v1+json", config), "layers": []any{descriptor("layer.v1.tar+gzip", layer)}})
+	index := encode(map[string]any{"schemaVersion": 2, "manifests": []any{descriptor("manifest.v1+json", manifest)}})
+	blob := func(data []byte) string { return strings.Replace("blobs/"+digestOf(data), ":", "/", 1) }
+	return tarOf("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`), "index.json", index,
+		blob(manifest), manifest, blob(config), config, blob(layer), layer)
+}
+
+func digestOf(data []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(data)) }
+
+// tarOf packs names (string) and contents ([]byte) in turn.
+func tarOf(files ...any) []byte {
+	var b bytes.Buffer
+	tw := tar.NewWriter(&b)
+	for i := 0; i < len(files); i += 2 {
+		data := files[i+1].([]byte)
+		err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: files[i].(string), Mode: 0o755, Size: int64(len(data)), ModTime: time.Unix(0, 0)})
+		if err == nil {
+			_, err = tw.Write(data)
+		}
+		if err != nil {
+			panic(err) // into memory
+		}
+	}
+	if err := tw.Close(); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
+
+func gzipped(data []byte) []byte {
+	var b bytes.Buffer
+	z, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+	if err == nil {
+		_, err = io.Copy(z, bytes.NewReader(data))
+	}
+	if err = errors.Join(err, z.Close()); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
