@@ -1,6 +1,7 @@
 #!/bin/sh
-# Docks ligand into protein, within the box that conf names, with more of Vina's options in ARGS.
+# Docks ligand into protein, within the box of conf, with more of Vina's options in ARGS.
 # The three are BOINC input files and poses is the output file: links in the slot, resolved here.
+# Vina's command line has precedence over conf, which names files too, and an exhaustiveness.
 set -u
 cd "$BOINC_SLOT_DIR" || exit 1
 
