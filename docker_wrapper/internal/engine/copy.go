@@ -211,7 +211,9 @@ func (c *Container) owner(ctx context.Context) (uid, gid int, err error) {
 		return uid, gid, nil
 	}
 	passwd, err := c.readFile(ctx, "/etc/passwd", 1<<20)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return 0, 0, err
+	} else if err != nil {
 		return 0, 0, &RunError{Reason: fmt.Sprintf("the image's user %q: %v", in.Config.User, err)}
 	}
 	if uid, gid, ok = lookUser(string(passwd), name); !ok {
