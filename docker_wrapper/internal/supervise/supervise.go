@@ -3,6 +3,8 @@ package supervise
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -94,6 +96,12 @@ const (
 
 	// The client kills a process 60 s after it asked it to quit (client/client_state.h).
 	maxGrace = 40 * time.Second
+
+	// No call on a container takes so long: between two ticks the computer was asleep.
+	maxGap = time.Minute
+
+	// A client that throttles suspends and resumes each second. After so many lines only what lasts is said.
+	maxSaid, lasting = 20, time.Minute
 )
 
 // Run keeps the container as the client wishes until it ends, the client wants us gone, or it can't
@@ -107,6 +115,15 @@ func Run(ctx context.Context, o Options) Outcome {
 	ctxDone := ctx.Done()
 	tick := time.NewTicker(tickTime)
 	defer tick.Stop()
+	select { // what the client wants already
+	case st := <-o.Client.Status():
+		r.onStatus(st)
+	default:
+	}
+	if ctx.Err() != nil {
+		ctxDone, r.signalled = nil, true
+		r.wish(leave)
+	}
 	r.step()
 	for r.snap.State != Ended {
 		select {
@@ -123,6 +140,11 @@ func Run(ctx context.Context, o Options) Outcome {
 			r.onSample(s)
 		case now := <-tick.C:
 			r.onTick(now)
+		}
+		select { // an end that is known already comes before whatever is wished
+		case exit := <-r.exited:
+			r.onExit(exit)
+		default:
 		}
 		r.step()
 		if up := r.snap.State == Running || r.snap.State == Paused; up && r.stale && o.Reread != nil {
@@ -158,6 +180,7 @@ type runner struct {
 	pause     time.Duration // before the next preparation
 
 	exited  <-chan job.Exit
+	watch   context.Context // for what only looks at the container; ends with Run
 	unwatch context.CancelFunc
 
 	samples       chan sample
@@ -168,13 +191,32 @@ type runner struct {
 	checkpointCPU time.Duration
 	checkpointed  time.Time // the newest checkpoint that was reported, or was there at the start
 	lastError     string
+	since         time.Time // when the state began
+	said          int       // how often the log tells of suspending and resuming
 
 	outcome Outcome
 }
 
+var errPanicked = errors.New("the preparation panicked")
+
 type preparation struct {
 	Prepared
 	err error
+	bug string
+}
+
+// raise hands a panic of one of our goroutines to Run's caller, where a panic of Run's would go.
+func raise(bug string) {
+	if bug != "" {
+		panic(bug)
+	}
+}
+
+func bugOf(recovered any) string {
+	if recovered == nil {
+		return ""
+	}
+	return fmt.Sprintf("%v\n%s", recovered, debug.Stack())
 }
 
 func (r *runner) onStatus(st boincapi.Status) {
@@ -211,29 +253,61 @@ func (r *runner) step() {
 		if r.snap.State != before {
 			continue // the action itself came to another state
 		}
-		r.moveTo(m.to)
+		if m.to != Ended {
+			r.moveTo(m.to)
+			continue
+		}
+		reason := Left
+		if r.want == abort {
+			reason = Aborted
+		}
+		r.end(Outcome{Reason: reason})
 	}
+}
+
+func (r *runner) end(o Outcome) {
+	r.outcome = o
+	r.moveTo(Ended)
 }
 
 func (r *runner) moveTo(s State) {
 	if s == r.snap.State {
 		return
 	}
-	if s == Ended && r.outcome == (Outcome{}) {
-		r.outcome.Reason = Left
-		if r.want == abort {
-			r.outcome.Reason = Aborted
-		}
-	}
+	now := time.Now()
+	r.count(now)
 	r.log.Debug().Stringer("from", r.snap.State).Stringer("to", s).Msg("state")
-	switch {
-	case s == Paused:
-		r.log.Info().Msg("suspended")
-	case s == Running && r.snap.State == Paused:
-		r.log.Info().Msg("resumed")
+	if word := wordFor(r.snap.State, s); word != "" && (r.said < maxSaid || now.Sub(r.since) >= lasting) {
+		r.said++
+		r.log.Info().Msg(word)
 	}
-	r.snap.State = s
-	r.tickedAt = time.Now()
+	r.snap.State, r.since = s, now
+}
+
+func wordFor(from, to State) string {
+	switch {
+	case to == Paused:
+		return "suspended"
+	case from == Paused && to == Running:
+		return "resumed"
+	default:
+		return ""
+	}
+}
+
+// count adds the time since it was last called to the running time, if the job ran.
+func (r *runner) count(now time.Time) {
+	d := now.Sub(r.tickedAt)
+	if d <= 0 {
+		return
+	}
+	r.tickedAt = now
+	if d > maxGap {
+		d = tickTime
+	}
+	if r.snap.State == Running {
+		r.snap.Ran += d
+	}
 }
 
 // do carries out an action, and reports whether it succeeded.
@@ -249,7 +323,9 @@ func (r *runner) do(a action) bool {
 		if p := <-r.prepared; p.err == nil {
 			r.onPrepared(p)
 		} else {
+			raise(p.bug)
 			r.prepared = nil
+			r.failing = time.Time{} // patience begins anew
 		}
 	case pause:
 		err = r.container.Pause(r.ctx)
@@ -292,20 +368,24 @@ func (r *runner) prepare() {
 	done := make(chan preparation, 1)
 	r.prepared, r.cancel = done, cancel
 	go func() {
-		p, err := r.o.Prepare(ctx)
-		done <- preparation{p, err}
+		p := preparation{err: errPanicked}
+		defer func() {
+			p.bug = bugOf(recover())
+			done <- p
+		}()
+		p.Prepared, p.err = r.o.Prepare(ctx)
 	}()
 }
 
 func (r *runner) onPrepared(p preparation) {
+	raise(p.bug)
 	r.prepared = nil
 	r.cancel()
 	if p.err == nil {
 		r.failing, r.pause = time.Time{}, 0
 		r.container, r.cpuBase = p.Container, p.CPUBase
-		ctx, cancel := context.WithCancel(r.ctx)
-		r.unwatch = cancel
-		r.exited = p.Container.Wait(ctx)
+		r.watch, r.unwatch = context.WithCancel(r.ctx)
+		r.exited = p.Container.Wait(r.watch)
 		if r.o.Checkpointed != nil {
 			r.checkpointed, _ = r.o.Checkpointed()
 		}
@@ -314,6 +394,7 @@ func (r *runner) onPrepared(p preparation) {
 			r.snap.State = Paused
 		}
 		r.tickedAt = time.Now()
+		r.since = r.tickedAt
 		r.log.Debug().Stringer("to", r.snap.State).Msg("state")
 		return
 	}
@@ -322,8 +403,7 @@ func (r *runner) onPrepared(p preparation) {
 		r.failing, r.pause = now, firstRetry
 	}
 	if r.o.MayMend == nil || !r.o.MayMend(p.err) || now.Add(r.pause).Sub(r.failing) > r.o.Patience {
-		r.outcome = Outcome{Reason: Failed, Err: p.err}
-		r.moveTo(Ended)
+		r.end(Outcome{Reason: Failed, Err: p.err})
 		return
 	}
 	r.log.Warn().Err(p.err).Stringer("again_in", r.pause).Msg("not ready")
@@ -333,20 +413,15 @@ func (r *runner) onPrepared(p preparation) {
 }
 
 func (r *runner) onExit(exit job.Exit) {
-	r.outcome = Outcome{Reason: Finished, Exit: exit}
-	r.moveTo(Ended)
+	r.end(Outcome{Reason: Finished, Exit: exit})
 }
 
 func (r *runner) onTick(now time.Time) {
-	if r.snap.State == Running {
-		r.snap.Ran += now.Sub(r.tickedAt)
-	}
-	r.tickedAt = now
+	r.count(now)
 	if r.o.TimeLimit > 0 && r.snap.Ran > r.o.TimeLimit && r.snap.State == Running {
 		r.log.Warn().Stringer("limit", r.o.TimeLimit).Msg("time limit exceeded")
 		r.do(kill)
-		r.outcome = Outcome{Reason: TimedOut}
-		r.moveTo(Ended)
+		r.end(Outcome{Reason: TimedOut})
 		return
 	}
 	r.sample(now)
@@ -356,15 +431,14 @@ func (r *runner) onTick(now time.Time) {
 	}
 }
 
-// Errors of a sample are no news: the container may just be ending.
-var errNoSample = errors.New("no sample")
-
-// sample is what a container and its job say of themselves.
+// sample is what a container and its job say of themselves. Its error is no news: the container may
+// just be ending.
 type sample struct {
 	usage    job.Usage
 	err      error
 	fraction float64
 	known    bool
+	bug      string
 }
 
 // sample asks, in a goroutine of its own so that a slow engine doesn't stop the watch, and never
@@ -375,20 +449,24 @@ func (r *runner) sample(now time.Time) {
 		return
 	}
 	r.sampling, r.sampledAt = true, now
-	container, fraction, ctx, out := r.container, r.o.Fraction, r.ctx, r.samples
+	container, fraction, ctx, out := r.container, r.o.Fraction, r.watch, r.samples
 	go func() {
-		s := sample{err: errNoSample}
+		var s sample
+		defer func() {
+			s.bug = bugOf(recover())
+			out <- s
+		}()
 		s.usage, s.err = container.Usage(ctx)
 		if fraction != nil {
 			s.fraction, s.known = fraction(ctx)
 		}
-		out <- s
 	}()
 }
 
 // onSample takes up a sample. Reported time never goes back, and where there is no sample nothing is
 // invented.
 func (r *runner) onSample(s sample) {
+	raise(s.bug)
 	r.sampling = false
 	if s.err == nil {
 		r.snap.CPU = max(r.snap.CPU, r.cpuBase+s.usage.CPU)

@@ -1,0 +1,699 @@
+package supervise
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+
+	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// world is a client, an engine and a container that take notes.
+type world struct {
+	t     *testing.T
+	began time.Time
+
+	mu      sync.Mutex
+	did     []string
+	reports []boincapi.Report
+	seen    []Snapshot
+	rereads int
+	calls   int
+	paused  bool
+	ran     time.Duration // of the container
+	since   time.Time     // it runs; zero when it doesn't
+
+	status  chan boincapi.Status
+	exits   chan job.Exit
+	stop    context.CancelFunc // a signal
+	log     bytes.Buffer
+	watched bool // Wait's context has not ended
+
+	// How the engine behaves; nil and zero are well.
+	prepare func(ctx context.Context, n int) (Prepared, error) // n counts from 1
+	fail    map[string]error                                   // by verb
+	slow    map[string]time.Duration                           // by verb
+	usage   func(ran time.Duration) (job.Usage, error)
+	tries   int
+}
+
+func (w *world) note(what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.did = append(w.did, time.Since(w.began).String()+" "+what)
+}
+
+func (w *world) Status() <-chan boincapi.Status { return w.status }
+
+func (w *world) Report(r boincapi.Report) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reports = append(w.reports, r)
+}
+
+func (w *world) call(ctx context.Context, verb string) error {
+	w.mu.Lock()
+	w.calls++
+	w.mu.Unlock()
+	if ctx.Err() != nil {
+		w.t.Errorf("%s: got a context that has ended", verb)
+	}
+	time.Sleep(w.slow[verb])
+	w.mu.Lock()
+	err := w.fail[verb]
+	w.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	w.note(verb)
+	return nil
+}
+
+func (w *world) runs(yes bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.since.IsZero() {
+		w.ran += time.Since(w.since)
+	}
+	w.since = time.Time{}
+	if yes {
+		w.since = time.Now()
+	}
+}
+
+func (w *world) Pause(ctx context.Context) error {
+	err := w.call(ctx, "pause")
+	if err == nil {
+		w.runs(false)
+	}
+	return err
+}
+
+func (w *world) Unpause(ctx context.Context) error {
+	err := w.call(ctx, "unpause")
+	if err == nil {
+		w.runs(true)
+	}
+	return err
+}
+
+func (w *world) Stop(ctx context.Context, grace time.Duration) error {
+	return w.call(ctx, "stop "+grace.String())
+}
+
+func (w *world) Kill(ctx context.Context) error { return w.call(ctx, "kill") }
+
+func (w *world) Wait(ctx context.Context) <-chan job.Exit {
+	w.watched = true
+	context.AfterFunc(ctx, func() { w.watched = false })
+	return w.exits
+}
+
+func (w *world) Usage(ctx context.Context) (job.Usage, error) {
+	select {
+	case <-time.After(w.slow["usage"]):
+	case <-ctx.Done():
+		return job.Usage{}, ctx.Err()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls++
+	ran := w.ran
+	if !w.since.IsZero() {
+		ran += time.Since(w.since)
+	}
+	if w.usage != nil {
+		return w.usage(ran)
+	}
+	return job.Usage{CPU: 2 * ran, Memory: 1 << 20}, nil
+}
+
+func (w *world) make(ctx context.Context) (Prepared, error) {
+	w.tries++
+	if w.prepare != nil {
+		return w.prepare(ctx, w.tries)
+	}
+	return w.container(), nil
+}
+
+func (w *world) container() Prepared {
+	w.note("made")
+	w.runs(!w.paused)
+	return Prepared{Container: w, Paused: w.paused}
+}
+
+// at is something that happens some time after the start.
+type at struct {
+	after time.Duration
+	what  any // boincapi.Status, job.Exit, a func(*world), or the word signal
+}
+
+const signal = "signal"
+
+var (
+	suspended = boincapi.Status{Suspended: true}
+	goOn      = boincapi.Status{}
+	quit      = boincapi.Status{Quit: true}
+	aborted   = boincapi.Status{Abort: true}
+	lost      = boincapi.Status{ClientLost: true}
+	ended     = job.Exit{Code: 7}
+)
+
+// play runs a script in no time. All goroutines have to end: synctest fails otherwise.
+func play(t *testing.T, o Options, set func(*world), script ...at) (w *world, out Outcome) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w = &world{t: t, began: time.Now(), status: make(chan boincapi.Status, 1), exits: make(chan job.Exit, 1)}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		w.stop = stop
+		if set != nil {
+			set(w)
+		}
+		o.Client, o.Prepare = w, w.make
+		if o.Observe == nil {
+			o.Observe = func(s Snapshot) { w.seen = append(w.seen, s) }
+		}
+		o.Log = zerolog.New(&w.log).Level(zerolog.InfoLevel)
+		happen := func(what any) {
+			switch x := what.(type) {
+			case boincapi.Status:
+				select { // the newest wins
+				case <-w.status:
+				default:
+				}
+				w.status <- x
+			case job.Exit:
+				w.exits <- x
+			case func(*world):
+				w.mu.Lock()
+				x(w)
+				w.mu.Unlock()
+			default:
+				stop()
+			}
+		}
+		for len(script) > 0 && script[0].after == 0 {
+			happen(script[0].what)
+			script = script[1:]
+		}
+		over := make(chan struct{})
+		finished := make(chan struct{})
+		go func() {
+			defer close(finished)
+			for _, s := range script {
+				select {
+				case <-time.After(s.after - time.Since(w.began)):
+					happen(s.what)
+				case <-over:
+					return
+				}
+			}
+		}()
+		out = Run(ctx, o)
+		close(over)
+		<-finished
+		synctest.Wait()
+		if w.watched {
+			t.Error("the container is still waited for")
+		}
+	})
+	return w, out
+}
+
+var errEngine = errors.New("no engine")
+
+func mends(err error) bool { return errors.Is(err, errEngine) }
+
+// slowly prepares for so long, and obeys its context.
+func slowly(d time.Duration) func(*world) {
+	return func(w *world) {
+		w.prepare = func(ctx context.Context, _ int) (Prepared, error) {
+			w.note("prepare")
+			select {
+			case <-time.After(d):
+				return w.container(), nil
+			case <-ctx.Done():
+				w.note("cancelled")
+				return Prepared{}, ctx.Err()
+			}
+		}
+	}
+}
+
+// stubbornly is slowly, but the container comes up although nobody wants it any more.
+func stubbornly(d time.Duration) func(*world) {
+	return func(w *world) {
+		w.prepare = func(context.Context, int) (Prepared, error) {
+			time.Sleep(d)
+			return w.container(), nil
+		}
+	}
+}
+
+func failing(verb string, err error) func(*world) {
+	return func(w *world) { w.fail = map[string]error{verb: err} }
+}
+
+// failingFor is an engine that is away at first.
+func failingFor(d time.Duration) func(*world) {
+	return func(w *world) {
+		w.prepare = func(context.Context, int) (Prepared, error) {
+			if time.Since(w.began) < d {
+				w.note("try")
+				return Prepared{}, errEngine
+			}
+			return w.container(), nil
+		}
+	}
+}
+
+func found(paused bool) func(*world) { return func(w *world) { w.paused = paused } }
+
+func TestRun(t *testing.T) {
+	stopping := Options{Stop: job.Stop{OnQuit: "stop", Timeout: job.Seconds(10 * time.Second)}}
+	const s, h = time.Second, time.Hour
+	tests := []struct {
+		name   string
+		o      Options
+		set    func(*world)
+		script []at
+		did    []string
+		want   Reason
+		end    time.Duration
+	}{
+		{name: "runs to its end", script: []at{{h, ended}}, did: []string{"0s made"}, want: Finished, end: h},
+		{name: "ends at once", script: []at{{1, ended}}, did: []string{"0s made"}, want: Finished, end: 1},
+		{name: "ends with code 0 and unknown times", script: []at{{h, job.Exit{}}}, did: []string{"0s made"}, want: Finished, end: h},
+		{name: "had ended while nobody watched", script: []at{{0, ended}}, did: []string{"0s made"}, want: Finished},
+		{name: "suspend and resume", script: []at{{15 * s, suspended}, {h + 15*s, goOn}, {2 * h, ended}},
+			did: []string{"0s made", "15s pause", "1h0m15s unpause"}, want: Finished, end: 2 * h},
+		{name: "asked twice", script: []at{{s, suspended}, {2 * s, suspended}, {3 * s, goOn}, {4 * s, goOn}, {5 * s, ended}},
+			did: []string{"0s made", "1s pause", "3s unpause"}, want: Finished, end: 5 * s},
+		{name: "exit while paused", script: []at{{s, suspended}, {h, ended}}, did: []string{"0s made", "1s pause"}, want: Finished, end: h},
+		{name: "suspended before the start", script: []at{{0, suspended}, {h, goOn}, {2 * h, ended}}, did: []string{"1h0m0s made"}, want: Finished, end: 2 * h},
+		{name: "taken over paused", set: found(true), script: []at{{h, ended}}, did: []string{"0s made", "0s unpause"}, want: Finished, end: h},
+		{name: "taken over paused and wanted so", set: func(w *world) { w.paused = true; stubbornly(3 * s)(w) }, script: []at{{s, suspended}, {h, goOn}, {2 * h, ended}},
+			did: []string{"3s made", "1h0m0s unpause"}, want: Finished, end: 2 * h},
+
+		{name: "quit while waiting", script: []at{{0, suspended}, {s, quit}}, want: Left, end: s},
+		{name: "abort while waiting", script: []at{{0, suspended}, {s, aborted}}, want: Aborted, end: s},
+		{name: "signal while waiting", script: []at{{0, suspended}, {s, signal}}, want: Left, end: s},
+		{name: "quit before the start", script: []at{{0, quit}}, want: Left},
+		{name: "signal before the start", script: []at{{0, signal}}, want: Left},
+		{name: "suspend while preparing", set: slowly(time.Minute), script: []at{{s, suspended}, {h, goOn}, {2 * h, ended}},
+			did: []string{"0s prepare", "1s cancelled", "1h0m0s prepare", "1h1m0s made"}, want: Finished, end: 2 * h},
+		{name: "quit while preparing", set: slowly(time.Minute), script: []at{{s, quit}}, did: []string{"0s prepare", "1s cancelled"}, want: Left, end: s},
+		{name: "abort while preparing", set: slowly(time.Minute), script: []at{{s, aborted}}, did: []string{"0s prepare", "1s cancelled"}, want: Aborted, end: s},
+		{name: "signal while preparing", set: slowly(time.Minute), script: []at{{s, signal}}, did: []string{"0s prepare", "1s cancelled"}, want: Left, end: s},
+		{name: "came up though cancelled by suspend", set: stubbornly(3 * s), script: []at{{s, suspended}, {h, goOn}, {2 * h, ended}},
+			did: []string{"3s made", "3s pause", "1h0m0s unpause"}, want: Finished, end: 2 * h},
+		{name: "came up though cancelled by quit", set: stubbornly(3 * s), script: []at{{s, quit}}, did: []string{"3s made", "3s pause"}, want: Left, end: 3 * s},
+		{name: "came up though cancelled by abort", set: stubbornly(3 * s), script: []at{{s, aborted}}, did: []string{"3s made", "3s kill"}, want: Aborted, end: 3 * s},
+		{name: "quit while running", script: []at{{15 * s, quit}}, did: []string{"0s made", "15s pause"}, want: Left, end: 15 * s},
+		{name: "client lost while running", script: []at{{15 * s, lost}}, did: []string{"0s made", "15s pause"}, want: Left, end: 15 * s},
+		{name: "signal while running", script: []at{{15 * s, signal}}, did: []string{"0s made", "15s pause"}, want: Left, end: 15 * s},
+		{name: "abort while running", script: []at{{15 * s, aborted}}, did: []string{"0s made", "15s kill"}, want: Aborted, end: 15 * s},
+		{name: "quit while paused", script: []at{{s, suspended}, {h, quit}}, did: []string{"0s made", "1s pause"}, want: Left, end: h},
+		{name: "abort while paused", script: []at{{s, suspended}, {h, aborted}}, did: []string{"0s made", "1s pause", "1h0m0s kill"}, want: Aborted, end: h},
+		{name: "abort wins over quit", script: []at{{s, boincapi.Status{Abort: true, Quit: true, Suspended: true}}}, did: []string{"0s made", "1s kill"}, want: Aborted, end: s},
+		{name: "quit wins over suspend", script: []at{{s, boincapi.Status{Quit: true, Suspended: true}}}, did: []string{"0s made", "1s pause"}, want: Left, end: s},
+		{name: "quit and stop", o: stopping, script: []at{{15 * s, quit}}, did: []string{"0s made", "15s stop 10s"}, want: Left, end: 15 * s},
+		{name: "quit while paused and stop", o: stopping, script: []at{{s, suspended}, {h, quit}}, did: []string{"0s made", "1s pause", "1h0m0s stop 10s"}, want: Left, end: h},
+		{name: "the client's patience bounds the grace", o: Options{Stop: job.Stop{OnQuit: "stop", Timeout: job.Seconds(h)}}, script: []at{{s, quit}},
+			did: []string{"0s made", "1s stop 40s"}, want: Left, end: s},
+		{name: "exit and quit at once", set: func(w *world) { w.slow = map[string]time.Duration{"pause": 5 * s} },
+			script: []at{{s, suspended}, {2 * s, ended}, {3 * s, quit}}, did: []string{"0s made", "6s pause"}, want: Finished, end: 6 * s},
+		{name: "exit and abort at once", set: func(w *world) { w.slow = map[string]time.Duration{"pause": 5 * s} },
+			script: []at{{s, suspended}, {2 * s, ended}, {3 * s, aborted}}, did: []string{"0s made", "6s pause"}, want: Finished, end: 6 * s},
+
+		{name: "a wish during a slow pause", set: func(w *world) { w.slow = map[string]time.Duration{"pause": 20 * s} },
+			script: []at{{s, suspended}, {2 * s, goOn}, {3 * s, suspended}, {4 * s, goOn}, {h, ended}}, did: []string{"0s made", "21s pause", "21s unpause"}, want: Finished, end: h},
+		{name: "a pause that fails is tried again", set: failing("pause", errEngine),
+			script: []at{{s + s/2, suspended}, {10*s + s/4, func(w *world) { w.fail = nil }}, {h, goOn}, {2 * h, ended}},
+			did:    []string{"0s made", "11s pause", "1h0m0s unpause"}, want: Finished, end: 2 * h},
+		{name: "resumed before the pause succeeded", set: failing("pause", errEngine), script: []at{{s, suspended}, {h, goOn}, {2 * h, ended}},
+			did: []string{"0s made"}, want: Finished, end: 2 * h},
+		{name: "quit though the pause fails", set: failing("pause", errEngine), script: []at{{s, suspended}, {h, quit}}, did: []string{"0s made"}, want: Left, end: h},
+		{name: "abort though the kill fails", set: failing("kill", errEngine), script: []at{{s, aborted}}, did: []string{"0s made"}, want: Aborted, end: s},
+		{name: "ends while the pause fails", set: failing("pause", errEngine), script: []at{{s, suspended}, {h, ended}}, did: []string{"0s made"}, want: Finished, end: h},
+
+		{name: "an engine that comes back", o: Options{MayMend: mends}, set: failingFor(30 * s), script: []at{{h, ended}},
+			did: []string{"0s try", "5s try", "15s try", "35s made"}, want: Finished, end: h},
+		{name: "patience ends", o: Options{MayMend: mends}, set: failingFor(h), did: []string{"0s try", "5s try", "15s try", "35s try", "1m15s try"}, want: Failed, end: 75 * s},
+		{name: "more patience, no longer pauses", o: Options{MayMend: mends, Patience: 5 * time.Minute}, set: failingFor(h),
+			did: []string{"0s try", "5s try", "15s try", "35s try", "1m15s try", "2m15s try", "3m15s try", "4m15s try"}, want: Failed, end: 255 * s},
+		{name: "suspended between two tries", o: Options{MayMend: mends}, set: failingFor(3 * s), script: []at{{s, suspended}, {h, goOn}, {2 * h, ended}},
+			did: []string{"0s try", "1h0m0s made"}, want: Finished, end: 2 * h},
+		{name: "quit between two tries", o: Options{MayMend: mends}, set: failingFor(h), script: []at{{7 * s, quit}}, did: []string{"0s try", "5s try"}, want: Left, end: 7 * s},
+		{name: "abort between two tries", o: Options{MayMend: mends}, set: failingFor(h), script: []at{{7 * s, aborted}}, did: []string{"0s try", "5s try"}, want: Aborted, end: 7 * s},
+		{name: "fails for good", o: Options{MayMend: func(error) bool { return false }}, set: failingFor(h), did: []string{"0s try"}, want: Failed},
+		{name: "fails, and nobody knows better", set: failingFor(h), did: []string{"0s try"}, want: Failed},
+
+		{name: "time limit", o: Options{TimeLimit: 10 * s}, did: []string{"0s made", "11s kill"}, want: TimedOut, end: 11 * s},
+		{name: "time limit over two episodes", o: Options{TimeLimit: 10 * s, Ran: 8 * s}, did: []string{"0s made", "3s kill"}, want: TimedOut, end: 3 * s},
+		{name: "time limit counts only running time", o: Options{TimeLimit: 10 * s}, script: []at{{5 * s, suspended}, {h, goOn}},
+			did: []string{"0s made", "5s pause", "1h0m0s unpause", "1h0m6s kill"}, want: TimedOut, end: h + 6*s},
+		{name: "time limit and a kill that fails", o: Options{TimeLimit: 10 * s}, set: failing("kill", errEngine), did: []string{"0s made"}, want: TimedOut, end: 11 * s},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var end time.Duration
+			w, out := play(t, tt.o, func(w *world) {
+				if tt.set != nil {
+					tt.set(w)
+				}
+				w.t.Cleanup(func() { end = time.Since(w.began) })
+			}, tt.script...)
+			if diff := cmp.Diff(tt.did, w.did); diff != "" {
+				t.Errorf("want -, got +:\n%s", diff)
+			}
+			if out.Reason != tt.want {
+				t.Errorf("reason: got %v, want %v", out.Reason, tt.want)
+			}
+			if end != tt.end {
+				t.Errorf("end: got %v, want %v", end, tt.end)
+			}
+			if isExit := tt.want == Finished && tt.name != "ends with code 0 and unknown times"; isExit && out.Exit != ended {
+				t.Errorf("exit: got %+v, want %+v", out.Exit, ended)
+			}
+			if tt.want == Failed != errors.Is(out.Err, errEngine) {
+				t.Errorf("error: got %v with reason %v", out.Err, out.Reason)
+			}
+			if out.Last.State != Ended {
+				t.Errorf("state: got %v, want ended", out.Last.State)
+			}
+		})
+	}
+}
+
+// After a signal the process has to go, whatever the client says at the same moment.
+func TestSignalStays(t *testing.T) {
+	slowPause := func(w *world) { w.slow = map[string]time.Duration{"pause": 10 * time.Second} }
+	for range 20 { // either may be heard first
+		w, out := play(t, Options{}, slowPause, at{time.Second, suspended}, at{2 * time.Second, signal}, at{3 * time.Second, goOn})
+		if out.Reason != Left || !strings.HasSuffix(last(w.did), " pause") {
+			t.Fatalf("got %v after %q, want it left, and paused", out.Reason, w.did)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	want := map[State][4]string{ // run, suspend, leave, abort
+		Waiting:   {"prepare preparing", "nothing waiting", "nothing ended", "nothing ended"},
+		Preparing: {"nothing preparing", "cancel waiting", "cancel ended", "cancel ended"},
+		Running:   {"nothing running", "pause paused", "park ended", "kill ended"},
+		Paused:    {"unpause running", "nothing paused", "park ended", "kill ended"},
+	}
+	names := map[action]string{nothing: "nothing", prepare: "prepare", cancel: "cancel", pause: "pause", unpause: "unpause", park: "park", kill: "kill"}
+	if len(moves) != len(want) {
+		t.Fatalf("got %d states, want %d", len(moves), len(want))
+	}
+	for s, row := range want {
+		for w := run; w <= abort; w++ {
+			m := moves[s][w]
+			if got := names[m.do] + " " + m.to.String(); got != row[w] {
+				t.Errorf("%v, %v: got %s, want %s", s, w, got, row[w])
+			}
+			// What is wished is reached at once: no move leads to one that says something else.
+			if m.to != Ended && m.to != Preparing {
+				if next := moves[m.to][w]; next.do != nothing || next.to != m.to {
+					t.Errorf("%v, %v: leads to %v, which leads on to %v", s, w, m.to, next.to)
+				}
+			}
+		}
+	}
+}
+
+func TestWishes(t *testing.T) {
+	for bits := range 16 {
+		st := boincapi.Status{Suspended: bits&1 != 0, Quit: bits&2 != 0, ClientLost: bits&4 != 0, Abort: bits&8 != 0}
+		want := run
+		switch {
+		case st.Abort:
+			want = abort
+		case st.Quit || st.ClientLost:
+			want = leave
+		case st.Suspended:
+			want = suspend
+		}
+		if got := wishOf(st); got != want {
+			t.Errorf("%+v: got %v, want %v", st, got, want)
+		}
+	}
+}
+
+// CPU throttling: suspend and resume each second.
+func TestThrottling(t *testing.T) {
+	for _, on := range []time.Duration{time.Second, 300 * time.Millisecond, 1700 * time.Millisecond} {
+		var script []at
+		const rounds = 300
+		off := 2*time.Second - on
+		now := 100 * time.Millisecond
+		for range rounds {
+			now += on
+			script = append(script, at{now, suspended})
+			now += off
+			script = append(script, at{now, goOn})
+		}
+		now += 50 * time.Millisecond
+		script = append(script, at{now, ended})
+		w, out := play(t, Options{}, nil, script...)
+		if w.tries != 1 || out.Reason != Finished {
+			t.Errorf("%v: got %d starts and reason %v, want 1, finished", on, w.tries, out.Reason)
+		}
+		var pauses, unpauses int
+		for _, d := range w.did {
+			if strings.HasSuffix(d, " pause") {
+				pauses++
+			} else if strings.HasSuffix(d, " unpause") {
+				unpauses++
+			}
+		}
+		if pauses != rounds || unpauses != rounds {
+			t.Errorf("%v: got %d pauses, %d unpauses, want %d of each", on, pauses, unpauses, rounds)
+		}
+		if limit := 2*rounds + int(now/time.Second) + 1; w.calls > limit {
+			t.Errorf("%v: got %d calls, want at most %d", on, w.calls, limit)
+		}
+		if want := rounds*on + 150*time.Millisecond; out.Last.Ran != want {
+			t.Errorf("%v: got %v of running time, want %v", on, out.Last.Ran, want)
+		}
+		if lines := strings.Count(w.log.String(), "\n"); lines > 2*maxSaid {
+			t.Errorf("%v: got %d lines of log, want few", on, lines)
+		}
+	}
+}
+
+func last[T any](s []T) T { return s[len(s)-1] }
+
+func TestReports(t *testing.T) {
+	const s = time.Second
+	t.Run("cpu has what earlier episodes used", func(t *testing.T) {
+		w, out := play(t, Options{CPU: 100 * s}, func(w *world) {
+			w.prepare = func(context.Context, int) (Prepared, error) {
+				p := w.container()
+				p.CPUBase = 100 * s
+				return p, nil
+			}
+		}, at{10*s + 1, ended})
+		if got, want := out.Last.CPU, 120*s; got != want {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		if got, want := w.reports[0], (boincapi.Report{CPU: 100, CheckpointCPU: 100}); got != want {
+			t.Errorf("first report: got %+v, want %+v", got, want)
+		}
+		if got, want := last(w.reports), (boincapi.Report{CPU: 120, CheckpointCPU: 100, RSS: 1 << 20}); got != want {
+			t.Errorf("last report: got %+v, want %+v", got, want)
+		}
+	})
+	t.Run("never back, nothing invented", func(t *testing.T) {
+		w, out := play(t, Options{CPU: 50 * s}, func(w *world) {
+			w.usage = func(ran time.Duration) (job.Usage, error) {
+				switch {
+				case ran < 4*s:
+					return job.Usage{CPU: ran, Memory: 5}, nil // less than was reported
+				case ran < 8*s:
+					return job.Usage{CPU: time.Hour, Memory: 1 << 30}, errEngine
+				case ran < 12*s:
+					return job.Usage{CPU: 80 * s, Memory: 7}, nil
+				default:
+					return job.Usage{}, nil // unknown
+				}
+			}
+		}, at{20 * s, ended})
+		if !slices.IsSortedFunc(w.reports, func(a, b boincapi.Report) int { return int(a.CPU - b.CPU) }) {
+			t.Errorf("got %+v, want CPU time that never goes back", w.reports)
+		}
+		if out.Last.CPU != 80*s {
+			t.Errorf("got %v, want 1m20s", out.Last.CPU)
+		}
+		for _, r := range w.reports {
+			if r.CPU != 50 && r.CPU != 80 || r.RSS > 7 || r.Fraction != 0 || r.CheckpointCPU != 50 {
+				t.Errorf("got %+v, want nothing invented", r)
+			}
+		}
+	})
+	t.Run("no sample while paused", func(t *testing.T) {
+		w, _ := play(t, Options{}, nil, at{5*s + s/2, suspended}, at{time.Hour, quit})
+		if w.calls > 8 {
+			t.Errorf("got %d calls, want those of 5 s", w.calls)
+		}
+		if got := last(w.reports).CPU; got != 10 {
+			t.Errorf("got %v s, want 10", got)
+		}
+	})
+	t.Run("seldom asked when old", func(t *testing.T) {
+		w, _ := play(t, Options{}, nil, at{10 * time.Hour, ended})
+		if w.calls < 3600 || w.calls > 3600+200 {
+			t.Errorf("got %d calls in 10 h, want about one in 10 s", w.calls)
+		}
+		if len(w.reports) < 36000 {
+			t.Errorf("got %d reports, want one a second", len(w.reports))
+		}
+	})
+	t.Run("fraction", func(t *testing.T) {
+		asked := 0
+		w, out := play(t, Options{Fraction: func(context.Context) (float64, bool) {
+			asked++
+			return float64(asked) / 10, asked <= 3 // then unknown: the file is being written
+		}}, nil, at{20 * s, ended})
+		if out.Last.Fraction != 0.3 || w.reports[0].Fraction != 0 {
+			t.Errorf("got %v at first, %v at last, want 0, 0.3", w.reports[0].Fraction, out.Last.Fraction)
+		}
+	})
+	t.Run("checkpoints", func(t *testing.T) {
+		old, first, second := time.Unix(1, 0), time.Unix(2, 0), time.Unix(3, 0)
+		var now atomic.Value
+		now.Store(old)
+		w, _ := play(t, Options{CPU: 10 * s, Checkpointed: func() (time.Time, bool) { at := now.Load().(time.Time); return at, !at.IsZero() }}, nil,
+			at{5*s + s/2, func(*world) { now.Store(first) }}, at{10*s + s/2, func(*world) { now.Store(time.Time{}) }},
+			at{12*s + s/2, func(*world) { now.Store(second) }}, at{20 * s, ended})
+		for i, r := range w.reports {
+			want := 10.0 // that of the last episode, though a checkpoint is there
+			switch {
+			case i >= 13:
+				want = 26
+			case i >= 6:
+				want = 12
+			}
+			if math.Abs(r.CheckpointCPU-want) > 0.001 {
+				t.Errorf("report %d: got %v s, want %v s", i, r.CheckpointCPU, want)
+			}
+		}
+	})
+}
+
+func TestSlowUsage(t *testing.T) {
+	w, out := play(t, Options{}, func(w *world) { w.slow = map[string]time.Duration{"usage": 25 * time.Second} },
+		at{30*time.Second + 1, suspended}, at{40 * time.Second, goOn}, at{60*time.Second + 2, ended})
+	if want := []string{"0s made", "30.000000001s pause", "40s unpause"}; !slices.Equal(w.did, want) {
+		t.Errorf("got %q, want %q", w.did, want)
+	}
+	if len(w.reports) != 61 {
+		t.Errorf("got %d reports, want one each second and a last one", len(w.reports))
+	}
+	if w.calls > 5 {
+		t.Errorf("got %d calls, want no pile of them", w.calls)
+	}
+	if out.Last.Ran != 50*time.Second+3 {
+		t.Errorf("got %v of running time, want 50 s", out.Last.Ran)
+	}
+}
+
+func TestObserve(t *testing.T) {
+	w, out := play(t, Options{Ran: time.Minute}, nil, at{5*time.Second + 1, suspended}, at{10*time.Second + 1, goOn}, at{12*time.Second + 1, ended})
+	var got []string
+	for _, s := range w.seen {
+		got = append(got, fmt.Sprint(s.State, " ", s.Ran.Round(time.Second)))
+	}
+	want := []string{"running 1m1s", "running 1m2s", "running 1m3s", "running 1m4s", "running 1m5s", "paused 1m5s", "paused 1m5s", "paused 1m5s", "paused 1m5s",
+		"paused 1m5s", "running 1m6s", "running 1m7s"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if want := time.Minute + 7*time.Second + 1; out.Last.Ran != want {
+		t.Errorf("at last: got %v, want %v", out.Last.Ran, want)
+	}
+}
+
+// A computer that sleeps stops the ticks. That time is no running time.
+func TestSleptHost(t *testing.T) {
+	now := time.Now()
+	r := &runner{tickedAt: now, snap: Snapshot{State: Running}}
+	for _, step := range []struct{ gap, want time.Duration }{{time.Second, time.Second}, {40 * time.Second, 41 * time.Second}, {8 * time.Hour, 42 * time.Second},
+		{-time.Second, 42 * time.Second}, {2 * time.Second, 43 * time.Second}} {
+		now = now.Add(step.gap)
+		r.count(now)
+		if r.snap.Ran != step.want {
+			t.Errorf("after %v: got %v, want %v", step.gap, r.snap.Ran, step.want)
+		}
+	}
+}
+
+func TestReread(t *testing.T) {
+	var rereads []time.Duration
+	var began time.Time
+	o := Options{Reread: func() { rereads = append(rereads, time.Since(began)) }}
+	_, _ = play(t, o, func(w *world) { began = w.began; slowly(10 * time.Second)(w) }, at{time.Second, boincapi.Status{Reread: 1}}, at{20 * time.Second, boincapi.Status{Reread: 1}},
+		at{30 * time.Second, boincapi.Status{Reread: 3, Suspended: true}}, at{40 * time.Second, ended})
+	if want := []time.Duration{10 * time.Second, 30 * time.Second}; !slices.Equal(rereads, want) {
+		t.Errorf("got %v, want %v", rereads, want)
+	}
+}
+
+// A panic of one of Run's goroutines would end the process; Run's caller can deal with one.
+func TestPanics(t *testing.T) {
+	for name, set := range map[string]func(*world){
+		"prepare": func(w *world) { w.prepare = func(context.Context, int) (Prepared, error) { panic("bug of ours") } },
+		"cancelled prepare": func(w *world) {
+			w.prepare = func(ctx context.Context, _ int) (Prepared, error) { <-ctx.Done(); panic("bug of ours") }
+		},
+		"usage": func(w *world) { w.usage = func(time.Duration) (job.Usage, error) { panic("bug of ours") } },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				defer func() {
+					if got := fmt.Sprint(recover()); !strings.Contains(got, "bug of ours") || !strings.Contains(got, "supervise_test.go") {
+						t.Errorf("got %s, want the panic with its place", got)
+					}
+				}()
+				w := &world{t: t, began: time.Now(), status: make(chan boincapi.Status, 1), exits: make(chan job.Exit, 1)}
+				set(w)
+				ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+				defer stop()
+				got := Run(ctx, Options{Client: w, Prepare: w.make})
+				t.Errorf("got %+v, want a panic", got)
+			})
+		})
+	}
+}
+
+// What fails again and again is said once.
+func TestLog(t *testing.T) {
+	w, _ := play(t, Options{}, failing("pause", errEngine), at{time.Second, suspended}, at{time.Hour, ended})
+	if got := strings.Count(w.log.String(), "no engine"); got != 1 {
+		t.Errorf("got %d lines, want 1:\n%s", got, w.log.String())
+	}
+	w, _ = play(t, Options{}, nil, at{time.Hour, suspended}, at{2 * time.Hour, goOn}, at{3 * time.Hour, ended})
+	var got []string
+	for line := range strings.Lines(w.log.String()) {
+		got = append(got, strings.TrimSpace(line))
+	}
+	if want := []string{`{"level":"info","message":"suspended"}`, `{"level":"info","message":"resumed"}`}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
