@@ -27,14 +27,16 @@ var exitRows = []contractRow{
 			}
 		}
 	}},
-	{fact: "exit: 128 and the signal", check: func(t *testing.T, k *contract) {
-		for _, signal := range []int{6, 9, 11, 15} {
-			j := k.job(fmt.Sprintf("kill=%d", signal))
-			if k.inspect(t, k.create(t, k.job())).HostConfig.Init == nil {
-				t.Skip("no init process: the kernel keeps signals from process 1")
+	{fact: "exit: 128 and the signal, where there is an init process", check: func(t *testing.T, k *contract) {
+		for _, signal := range []int{1, 2, 9, 15} {
+			j := k.job(fmt.Sprintf("kill=%d", signal), "exit=7")
+			c := k.start(t, j)
+			want := 128 + signal
+			if init := k.inspect(t, c).HostConfig.Init; init == nil || !*init {
+				want = 7 // the kernel keeps such signals from process 1
 			}
-			if got := k.do(t, j).exit; got.Code != 128+signal || got.OOMKilled {
-				t.Errorf("got %+v, want %d", got, 128+signal)
+			if got := k.wait(t, c); got.Code != want || got.OOMKilled {
+				t.Errorf("signal %d: got %+v, want %d", signal, got, want)
 			}
 		}
 	}},

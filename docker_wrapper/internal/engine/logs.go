@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,7 +33,7 @@ func (c *Container) Logs(ctx context.Context, since time.Time, stdout, stderr io
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // it outlives what began it
 	var mu sync.Mutex
 	l := &Logs{c: c, since: since, cancel: cancel, done: make(chan struct{})}
-	l.out = [2]*stripper{{w: stdout, mu: &mu, last: since}, {w: stderr, mu: &mu, last: since}}
+	l.out = [2]*stripper{newStripper(stdout, &mu, since), newStripper(stderr, &mu, since)}
 	go func() {
 		defer close(l.done)
 		if err := l.read(ctx, true); err != nil && ctx.Err() == nil {
@@ -94,18 +95,29 @@ func (l *Logs) read(ctx context.Context, follow bool) error {
 }
 
 // stripper takes the timestamp off each message and drops messages that were written before.
-// Engines put one message into one frame, which arrives as one Write.
+// Engines put one message into one frame, which arrives as one Write. Podman 4 gives whole seconds,
+// so that many messages have the same time: they are counted.
 type stripper struct {
-	w    io.Writer
-	mu   *sync.Mutex
-	last time.Time // of the newest message written
-	skip time.Time // messages up to here were written by an earlier read
+	w       io.Writer
+	mu      *sync.Mutex
+	last    time.Time // of the newest message written
+	written int       // messages of that time that were written
+	skip    time.Time // messages before it were written by an earlier read
+	again   int       // messages of that time that were, and come again
+}
+
+// all of a time's messages.
+const all = math.MaxInt
+
+// newStripper drops what came up to and including since.
+func newStripper(w io.Writer, mu *sync.Mutex, since time.Time) *stripper {
+	return &stripper{w: w, mu: mu, last: since, written: all}
 }
 
 func (s *stripper) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.skip = s.last
+	s.skip, s.again = s.last, s.written
 }
 
 func (s *stripper) at() time.Time {
@@ -117,17 +129,33 @@ func (s *stripper) at() time.Time {
 func (s *stripper) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	text := p
-	if stamp, rest, ok := bytes.Cut(p, []byte(" ")); ok {
-		if t, err := time.Parse(time.RFC3339Nano, string(stamp)); err == nil {
-			if !t.After(s.skip) {
-				return len(p), nil
-			}
-			s.last, text = t, rest
-		}
+	t, text := splitStamp(p)
+	switch {
+	case t.IsZero():
+	case t.Before(s.skip):
+		return len(p), nil
+	case t.Equal(s.skip) && s.again > 0:
+		s.again--
+		return len(p), nil
 	}
 	if _, err := s.w.Write(text); err != nil {
 		return 0, err
 	}
+	switch {
+	case t.After(s.last):
+		s.last, s.written = t, 1
+	case t.Equal(s.last) && s.written != all:
+		s.written++
+	}
 	return len(p), nil
+}
+
+// splitStamp returns the time that a message begins with, zero for none.
+func splitStamp(p []byte) (time.Time, []byte) {
+	if stamp, rest, ok := bytes.Cut(p, []byte(" ")); ok {
+		if t, err := time.Parse(time.RFC3339Nano, string(stamp)); err == nil {
+			return t, rest
+		}
+	}
+	return time.Time{}, p
 }

@@ -35,13 +35,15 @@ func (c *Container) Usage(ctx context.Context) (job.Usage, error) {
 	return usageOf(s), nil
 }
 
-// usageOf takes the page cache off the memory, which the kernel gives back when it is wanted:
-// inactive_file in cgroup v2, total_inactive_file in v1 (docker/cli's calculateMemUsageUnixNoCache).
+// usageOf takes the page cache off the memory, which the kernel gives back when it is wanted. What is
+// left in cgroup v2 is anon and shmem, in v1 total_rss and total_shmem (the kernel's cgroup-v2.rst and
+// cgroup-v1/memory.rst). Inactive pages alone, which docker's own command line takes off, leave in what a program
+// reads twice.
 func usageOf(s container.StatsResponse) job.Usage {
 	u := job.Usage{CPU: time.Duration(s.CPUStats.CPUUsage.TotalUsage), Memory: int64(s.MemoryStats.Usage)}
-	for _, key := range []string{"total_inactive_file", "inactive_file"} {
-		if cache, ok := s.MemoryStats.Stats[key]; ok && cache < s.MemoryStats.Usage {
-			u.Memory -= int64(cache)
+	for _, keys := range [][2]string{{"total_rss", "total_shmem"}, {"anon", "shmem"}} {
+		if anon, ok := s.MemoryStats.Stats[keys[0]]; ok {
+			u.Memory = int64(anon + s.MemoryStats.Stats[keys[1]])
 			break
 		}
 	}
