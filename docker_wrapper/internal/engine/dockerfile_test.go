@@ -1,0 +1,233 @@
+package engine
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+func slotOf(files map[string]string) fstest.MapFS {
+	m := fstest.MapFS{}
+	for name, text := range files {
+		m[name] = &fstest.MapFile{Data: []byte(text), Mode: 0o644}
+	}
+	return m
+}
+
+func value(s string) *string { return &s }
+
+func TestBuildContext(t *testing.T) {
+	all := map[string]string{"a": "1", "b": "2", "data1": "x", "data2": "x", "sub/x.txt": "x", "sub/deep/y.o": "y", "with space": "s", "secret": "!"}
+	tests := []struct {
+		name       string
+		dockerfile string
+		args       map[string]*string
+		ignore     string
+		more       map[string]string
+		want       string // names, in order
+	}{
+		{name: "nothing copied", dockerfile: "RUN x", want: ""},
+		{name: "COPY and ADD", dockerfile: "COPY a /\nADD b /x/", want: "a b"},
+		{name: "several sources", dockerfile: "COPY b a /x/", want: "a b"},
+		{name: "the same twice", dockerfile: "COPY a /x\nCOPY a /y", want: "a"},
+		{name: "lower case", dockerfile: "copy a /", want: "a"},
+		{name: "wildcards", dockerfile: "COPY data* /x/\nCOPY su?/*.txt /x/", want: "data1 data2 sub/x.txt"},
+		{name: "a class", dockerfile: "COPY data[2-9] /x/", want: "data2"},
+		{name: "JSON form", dockerfile: `COPY ["with space", "a", "/x/"]`, want: "a,with space"},
+		{name: "a directory", dockerfile: "COPY sub /x", want: "sub sub/deep sub/deep/y.o sub/x.txt"},
+		{name: "a directory with a slash", dockerfile: "COPY ./sub/ /x", want: "sub sub/deep sub/deep/y.o sub/x.txt"},
+		{name: "absolute and climbing sources", dockerfile: "COPY /a /x\nCOPY ../../b /x", want: "a b"},
+		{name: "everything", dockerfile: "COPY . .", want: "Dockerfile,a,b,data1,data2,secret,sub,sub/deep,sub/deep/y.o,sub/x.txt,with space"},
+		{name: "another stage", dockerfile: "COPY --from=build /out/a /a\nCOPY --from=0 b /b", want: ""},
+		{name: "flags", dockerfile: "COPY --chown=1:1 --chmod=755 a /", want: "a"},
+		{name: "URLs", dockerfile: "ADD https://example.org/x git@github.com:o/r.git /x/", want: ""},
+		{name: "heredocs", dockerfile: "COPY <<EOF /etc/conf\nCOPY b /\nEOF\nRUN <<EOF\nCOPY b /\nEOF\nCOPY a /", want: "a"},
+		{name: "continued lines", dockerfile: "COPY a \\\n# a comment\n   b \\\n /x/", want: "a b"},
+		{name: "comments", dockerfile: "# COPY b /\nCOPY a /", want: "a"},
+		{name: "ARG", dockerfile: "ARG F=a\nCOPY $F /\nARG G=b\nCOPY ${G} /", want: "a b"},
+		{name: "ARG, given", dockerfile: "ARG F=a\nCOPY $F /", args: map[string]*string{"F": value("b")}, want: "b"},
+		{name: "ARG with a default in the word", dockerfile: "COPY ${F:-b} /", want: "b"},
+		{name: "ENV, both forms", dockerfile: "ENV F=a G=b\nENV H sub\nCOPY $F $G $H/x.txt /x/", want: "a b sub/x.txt"},
+		{name: "a variable of another stage", dockerfile: "ENV F=a\nFROM x\nARG F=b\nCOPY $F /", want: "b"},
+		{name: "ignored", dockerfile: "COPY . /", ignore: "secret\nsub\n*1\nDockerfile", want: ".dockerignore,a,b,data2,with space"},
+		{name: "ignored with exceptions", dockerfile: "COPY sub /x", ignore: "sub/**\n!sub/deep", want: "sub sub/deep sub/deep/y.o"},
+		{name: "ignored at any depth", dockerfile: "COPY sub /x", ignore: "**/*.o", want: "sub sub/deep sub/x.txt"},
+		{name: "the Dockerfile's own rules win", dockerfile: "COPY data* /x/", ignore: "data1", more: map[string]string{"Dockerfile.dockerignore": "data2"}, want: "data1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			files := maps.Clone(all)
+			maps.Copy(files, tt.more)
+			files["Dockerfile"] = "FROM scratch\n" + tt.dockerfile + "\n"
+			if tt.ignore != "" {
+				files[".dockerignore"] = tt.ignore
+			}
+			b, err := newBuildContext(slotOf(files), job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{Args: tt.args}}, "linux/amd64")
+			if err != nil {
+				t.Fatal(err)
+			}
+			sep := " "
+			if strings.Contains(tt.want, ",") {
+				sep = ","
+			}
+			if got := strings.Join(b.files, sep); got != tt.want {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+			want := map[string]string{"Dockerfile": files["Dockerfile"]}
+			for _, name := range b.files {
+				want[name] = files[name]
+			}
+			if diff := cmp.Diff(want, unpacked(t, b)); diff != "" {
+				t.Errorf("what is sent: %s", diff)
+			}
+		})
+	}
+}
+
+// unpacked is what the builder is sent, directories as empty strings. All that an image could notice of a file's
+// history is checked to be the same for every file.
+func unpacked(t *testing.T, b *buildContext) map[string]string {
+	t.Helper()
+	var buf bytes.Buffer
+	if err := b.pack(&buf); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for tr := tar.NewReader(&buf); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return got
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if !h.ModTime.Equal(contextTime) || h.Uid != 0 || h.Gid != 0 || h.Uname != "" {
+			t.Errorf("%s: history shows: %v %d:%d", h.Name, h.ModTime, h.Uid, h.Gid)
+		}
+		data, err := io.ReadAll(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[strings.TrimSuffix(h.Name, "/")] = string(data)
+	}
+}
+
+func TestBuildContextMistakes(t *testing.T) {
+	tests := []struct{ name, dockerfile, ignore, want string }{
+		{name: "a missing file", dockerfile: "FROM scratch\n\nCOPY a \\\n  nowhere /\n", want: "image i: Dockerfile:3: COPY a   nowhere /: nowhere: no such file in the slot"},
+		{name: "wildcards that name nothing", dockerfile: "FROM scratch\nADD *.zip /\n", want: "image i: Dockerfile:2: ADD *.zip /: *.zip: no such file in the slot"},
+		{name: "an ignored file", dockerfile: "FROM scratch\nCOPY a /\n", ignore: "a", want: "image i: Dockerfile:2: COPY a /: a: no such file in the slot"},
+		{name: "a bad pattern", dockerfile: "FROM scratch\nCOPY a[ /\n", want: "image i: Dockerfile:2: COPY a[ /: a[: syntax error in pattern"},
+		{name: "bad rules", dockerfile: "FROM scratch\nCOPY a /\n", ignore: "[", want: "image i: .dockerignore: syntax error in pattern"},
+		{name: "empty", dockerfile: "# only this\n", want: "image i: Dockerfile: file with no instructions"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			files := map[string]string{"Dockerfile": tt.dockerfile, "a": "1"}
+			if tt.ignore != "" {
+				files[".dockerignore"] = tt.ignore
+			}
+			_, err := newBuildContext(slotOf(files), job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}, "linux/amd64")
+			var ie *ImageError
+			if !errors.As(err, &ie) || err.Error() != tt.want {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+	_, err := newBuildContext(fstest.MapFS{}, job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}, "")
+	if want := "image i: read Dockerfile: file does not exist"; err == nil || err.Error() != want {
+		t.Errorf("no Dockerfile: got %v, want %s", err, want)
+	}
+}
+
+// An image is what it was built from, not when and by whom that was put there.
+func TestIdentity(t *testing.T) {
+	type input struct {
+		files    fstest.MapFS
+		source   job.Source
+		platform string
+	}
+	fresh := func() *input {
+		return &input{slotOf(map[string]string{"Dockerfile": "FROM scratch\nCOPY a sub /x/\n", "a": "1", "sub/b": "2", "other": "3"}),
+			job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{Args: map[string]*string{"A": value("1")}}}, "linux/amd64"}
+	}
+	identity := func(in *input) string {
+		b, err := newBuildContext(in.files, in.source, in.platform)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.identity
+	}
+	file := func(text string, mode fs.FileMode) *fstest.MapFile {
+		return &fstest.MapFile{Data: []byte(text), Mode: mode}
+	}
+	want := identity(fresh())
+	tests := []struct {
+		name   string
+		change func(*input)
+		other  bool
+	}{
+		{"nothing", func(*input) {}, false},
+		{"time", func(in *input) { in.files["a"].ModTime = time.Unix(1, 0) }, false},
+		{"owner", func(in *input) { in.files["a"].Sys = "somebody" }, false},
+		{"who may read", func(in *input) { in.files["a"].Mode = 0o600 }, false},
+		{"image name", func(in *input) { in.source.Name = "j" }, false},
+		{"a file that isn't copied", func(in *input) { in.files["other"] = file("4", 0o644) }, false},
+		{"a new file that isn't copied", func(in *input) { in.files["new"] = file("4", 0o644) }, false},
+		{"bytes", func(in *input) { in.files["a"] = file("2", 0o644) }, true},
+		{"bytes below a directory", func(in *input) { in.files["sub/b"] = file("3", 0o644) }, true},
+		{"a new file below a directory", func(in *input) { in.files["sub/c"] = file("", 0o644) }, true},
+		{"who may execute", func(in *input) { in.files["a"].Mode = 0o755 }, true},
+		{"Dockerfile", func(in *input) { in.files["Dockerfile"] = file("FROM scratch\nCOPY a sub /x/\n#\n", 0o644) }, true},
+		{"build arguments", func(in *input) { in.source.Build.Args["A"] = value("2") }, true},
+		{"an argument without a value", func(in *input) { in.source.Build.Args["A"] = nil }, true},
+		{"target", func(in *input) { in.source.Build.Target = "x" }, true},
+		{"platform", func(in *input) { in.platform = "linux/arm64" }, true},
+		{"bytes that move to the next file", func(in *input) {
+			in.files["a"], in.files["sub/b"] = file("12", 0o644), file("", 0o644)
+		}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			in := fresh()
+			tt.change(in)
+			if got := identity(in); (got != want) != tt.other {
+				t.Errorf("got another identity: %t, want %t", got != want, tt.other)
+			}
+		})
+	}
+}
+
+func FuzzBuildContext(f *testing.F) {
+	for _, s := range []string{"COPY a /", "COPY . .", "ARG X=a\nCOPY $X /", "COPY <<E /\nE\n", "# escape=`\nFROM x\nCOPY a `\n b /", "ENV A", "COPY [\"a\"]", "ADD a:// /", "COPY"} {
+		f.Add("FROM scratch\n"+s, "x\n!y")
+	}
+	f.Fuzz(func(t *testing.T, dockerfile, ignore string) {
+		fsys := slotOf(map[string]string{"Dockerfile": dockerfile, ".dockerignore": ignore, "a": "1", "b/c": "2"})
+		b, err := newBuildContext(fsys, job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}, "linux/amd64")
+		if err != nil {
+			var ie *ImageError
+			if !errors.As(err, &ie) {
+				t.Fatalf("%v is nobody's fault", err)
+			}
+			return
+		}
+		if !slices.IsSorted(b.files) || len(b.identity) != 64 {
+			t.Errorf("files %q, identity %q", b.files, b.identity)
+		}
+		if err := b.pack(io.Discard); err != nil {
+			t.Error(err)
+		}
+	})
+}
