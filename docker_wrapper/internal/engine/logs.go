@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -94,9 +95,11 @@ func (l *Logs) read(ctx context.Context, follow bool) error {
 	return nil
 }
 
-// stripper takes the timestamp off each message and drops messages that were written before.
-// Engines put one message into one frame, which arrives as one Write. Podman 4 gives whole seconds,
-// so that many messages have the same time: they are counted.
+// stripper takes the timestamp off each message and drops messages that were written before: by an
+// earlier read, or by this one, since engines repeat what is in a log that they rotate while it is
+// followed. Engines put one message into one frame, which arrives as one Write.
+//
+// Podman 4 gives whole seconds, so that many messages have the same time: they are counted.
 type stripper struct {
 	w       io.Writer
 	mu      *sync.Mutex
@@ -104,7 +107,11 @@ type stripper struct {
 	written int       // messages of that time that were written
 	skip    time.Time // messages before it were written by an earlier read
 	again   int       // messages of that time that were, and come again
+	recent  []int64   // times of the newest messages written, ascending, ns
 }
+
+// recentKept is more messages than a log has that is rotated.
+const recentKept = 1 << 16
 
 // all of a time's messages.
 const all = math.MaxInt
@@ -130,24 +137,41 @@ func (s *stripper) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, text := splitStamp(p)
-	switch {
-	case t.IsZero():
-	case t.Before(s.skip):
-		return len(p), nil
-	case t.Equal(s.skip) && s.again > 0:
-		s.again--
+	if !t.IsZero() && s.isOld(t) {
 		return len(p), nil
 	}
 	if _, err := s.w.Write(text); err != nil {
 		return 0, err
 	}
-	switch {
-	case t.After(s.last):
-		s.last, s.written = t, 1
-	case t.Equal(s.last) && s.written != all:
-		s.written++
+	if !t.IsZero() {
+		s.note(t)
 	}
 	return len(p), nil
+}
+
+func (s *stripper) isOld(t time.Time) bool {
+	if t.Equal(s.skip) && s.again > 0 {
+		s.again--
+		return true
+	}
+	_, repeated := slices.BinarySearch(s.recent, t.UnixNano())
+	return t.Before(s.skip) || repeated && t.Nanosecond() != 0
+}
+
+func (s *stripper) note(t time.Time) {
+	switch {
+	case t.Equal(s.last) && s.written != all:
+		s.written++
+	case !t.Equal(s.last):
+		s.written = 1
+	}
+	if t.Before(s.last) { // the computer's clock was set back
+		s.recent = s.recent[:0]
+	}
+	if len(s.recent) == recentKept {
+		s.recent = append(s.recent[:0], s.recent[recentKept/2:]...)
+	}
+	s.last, s.recent = t, append(s.recent, t.UnixNano())
 }
 
 // splitStamp returns the time that a message begins with, zero for none.

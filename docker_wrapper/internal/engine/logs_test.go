@@ -13,8 +13,10 @@ import (
 )
 
 // frame is a message as an engine sends it: second says when it was written.
-func frame(stream byte, second int, text string) []byte {
-	p := []byte(time.Date(2026, 1, 1, 0, 0, second, 0, time.UTC).Format("2006-01-02T15:04:05.000000000Z") + " " + text)
+func frame(stream byte, second int, text string) []byte { return frameAt(stream, second, 0, text) }
+
+func frameAt(stream byte, second, nano int, text string) []byte {
+	p := []byte(time.Date(2026, 1, 1, 0, 0, second, nano, time.UTC).Format("2006-01-02T15:04:05.000000000Z") + " " + text)
 	return append(binary.BigEndian.AppendUint32([]byte{stream, 0, 0, 0}, uint32(len(p))), p...)
 }
 
@@ -38,6 +40,9 @@ func TestStripper(t *testing.T) {
 			{frame(out, 1, "a\n"), frame(out, 1, "b\n")},
 			{frame(out, 1, "a\n"), frame(out, 1, "b\n"), frame(out, 1, "c\n"), frame(out, 2, "d\n")},
 			{frame(out, 1, "a\n"), frame(out, 1, "b\n"), frame(out, 1, "c\n"), frame(out, 2, "d\n"), frame(out, 2, "e\n")}}, wantOut: "a\nb\nc\nd\ne\n"},
+		{name: "repeated while it is rotated", reads: []read{{frameAt(out, 1, 1, "a\n"), frameAt(out, 1, 2, "b\n"), frameAt(out, 1, 1, "a\n"),
+			frameAt(out, 1, 2, "b\n"), frameAt(out, 1, 3, "c\n")}}, wantOut: "a\nb\nc\n"},
+		{name: "the clock is set back", reads: []read{{frameAt(out, 9, 1, "a\n"), frameAt(out, 1, 1, "b\n"), frameAt(out, 1, 2, "c\n")}}, wantOut: "a\nb\nc\n"},
 		{name: "an earlier episode's lines", since: 1, reads: []read{{frame(out, 1, "old\n"), frame(out, 2, "new\n")}}, wantOut: "new\n"},
 		{name: "an engine that gives no times", reads: []read{{append([]byte{1, 0, 0, 0, 0, 0, 0, 3}, "x y"...)}}, wantOut: "x y"},
 	}
