@@ -79,14 +79,14 @@ type ImageChoice struct{ Image, Archive string }
 
 // BuildArgs is build_args: the options of `docker build` that have a meaning here.
 type BuildArgs struct {
-	Args       map[string]*string // --build-arg; nil takes the value from nowhere, as docker does for an unset variable
-	Target     string
-	Network    string
-	Platform   string // such as "linux/arm64"
-	Pull       bool
-	NoCache    bool
-	ExtraHosts []string // "NAME:ADDRESS"
-	Labels     map[string]string
+	Args       map[string]*string `json:"args,omitempty"` // --build-arg; nil takes the value from nowhere, as docker does for an unset variable
+	Target     string             `json:"target,omitempty"`
+	Network    string             `json:"network,omitempty"`
+	Platform   string             `json:"platform,omitempty"` // such as "linux/arm64"
+	Pull       bool               `json:"pull,omitempty"`
+	NoCache    bool               `json:"no_cache,omitempty"`
+	ExtraHosts []string           `json:"extra_hosts,omitempty"` // "NAME:ADDRESS"
+	Labels     map[string]string  `json:"labels,omitempty"`
 }
 
 // Bind is a mount in `-v` syntax: [SOURCE:]TARGET[:OPTIONS].

@@ -1,6 +1,9 @@
 package job
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Job is the plan: everything that will be done, decided before anything is touched, and never
 // changed again. `docker_wrapper --plan` prints it as JSON. Engine facts that only the running
@@ -24,6 +27,9 @@ type Job struct {
 
 // Seconds is a duration that JSON shows in seconds.
 type Seconds time.Duration
+
+// MarshalJSON gives a number such as 1.5.
+func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
 
 // Slot says which side of the slot the container sees.
 type Slot struct {

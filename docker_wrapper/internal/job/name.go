@@ -38,10 +38,16 @@ func ContainerName(d *boincapi.InitData, dir string) string {
 	case d == nil:
 		return "boinc_standalone_" + shortHash(dir)
 	case knowsDocker(d):
-		return containerChars(clientPrefix + strings.ToLower(projectName(d)+"__"+d.ResultName))
-	default:
-		return containerChars("boinc_" + strings.ToLower(d.ResultName))
+		name := clientPrefix + strings.ToLower(projectName(d)+"__"+d.ResultName)
+		if containerChars(name) == name {
+			return name
+		} // else no name that engines accept is the one that the client looks for
 	}
+	name := containerChars("boinc_" + strings.ToLower(d.ResultName))
+	if rest, ok := strings.CutPrefix(name, clientPrefix); ok {
+		name = "boinc_" + shortHash(d.ResultName) + "_" + rest
+	}
+	return name
 }
 
 // ImageName is the tag of an image built from a Dockerfile: one per app version when the Dockerfile

@@ -186,7 +186,7 @@ func planFiles(in Input, j *Job, slotMount string) error {
 				j.Slot.MakeOutputs = true
 				mount(l.Target, path.Join(c.ProjectDirMount, filepath.Base(l.Target)), false)
 			}
-		case slotMount != "" && asFiles(c) && !j.Standalone && !slices.Contains(j.Slot.Copied, l.Name):
+		case slotMount != "" && asFiles(c) && !j.Standalone && !slices.Contains(j.Slot.Copied, l.Name) && !slices.Contains(j.Slot.Kept, l.Name):
 			mount(l.Target, path.Join(slotMount, l.Name), true)
 		}
 	}
@@ -264,17 +264,21 @@ func planImage(in Input, signed bool) (Image, error) {
 		Fixed:      c.ImageName != "",
 	}
 	archive := func(name string) (Source, error) {
-		host := filepath.Join(in.Dir, filepath.FromSlash(name))
+		host, linked := filepath.Join(in.Dir, filepath.FromSlash(name)), false
 		for _, l := range in.Links {
 			if l.Name == name {
-				host = l.Target
+				host, linked = l.Target, true
 			}
 		}
 		// A physical name is never reused for other bytes (tools/update_versions and
-		// tools/stage_file of BOINC refuse it), so it is an identity.
+		// tools/stage_file of BOINC refuse it), so it is an identity. The logical name of a copied
+		// file says nothing beyond its workunit.
 		tag := "boinc_archive_" + shortHash(host)
-		if in.Init != nil {
+		switch {
+		case in.Init != nil && linked:
 			tag = imageChars("boinc", projectName(in.Init), "archive", filepath.Base(host))
+		case in.Init != nil:
+			tag = imageChars("boinc", projectName(in.Init), in.Init.WUName, "archive", name)
 		}
 		return Source{Name: tag, Archive: host}, nil
 	}
@@ -382,13 +386,13 @@ func planGPU(in Input) (*GPUGrant, error) {
 	}
 	g := &GPUGrant{Vendor: vendor, Indexes: indexes}
 	for _, i := range indexes {
-		device := strconv.Itoa(i)
+		device, there := strconv.Itoa(i), len(in.Host.GPUs) == 0
 		for _, have := range in.Host.GPUs {
-			if have.Index == i && have.UUID != "" {
-				device = have.UUID
+			if have.Index == i {
+				device, there = first(have.UUID, device), true
 			}
 		}
-		if len(in.Host.GPUs) > 0 && device == strconv.Itoa(i) {
+		if !there {
 			return nil, fmt.Errorf("%w: BOINC assigned device %d, and this host has %d", ErrNoGPU, i, len(in.Host.GPUs))
 		}
 		g.Devices = append(g.Devices, device)

@@ -56,15 +56,15 @@ var defaultCaps = []string{"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FS
 
 // protected are host directories that a signed job gets only where the policy file names them:
 // neither they, nor what is in them, nor what holds them.
-var protected = []string{"/boot", "/dev", "/etc", "/home", "/proc", "/root", "/run", "/sys", "/usr",
-	"/var/lib/containers", "/var/lib/containerd", "/var/lib/docker", "/var/run"}
+var protected = []string{"/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run",
+	"/sbin", "/sys", "/usr", "/var"}
 
 // a rule is something that job.toml asks for that reaches beyond the slot.
 type rule struct {
 	key     string // where it was written
 	what    string
 	allowed bool
-	mend    string // the line of the policy file that allows it; "" when signing is enough
+	mend    string // the line of the policy file that allows it; "" when signing is enough, or nothing does
 }
 
 // check finds the first thing that this job may not have. dataDir is BOINC's data directory.
@@ -80,7 +80,9 @@ func (p Policy) check(c *Config, signed bool, dataDir string) *ConfigError {
 		}
 		if !r.allowed {
 			e := c.Errorf(r.key, "%s isn't allowed on this computer", r.what)
-			e.Hint = "its owner can allow it: " + r.mend + " in " + PolicyFile + " in BOINC's data directory"
+			if r.mend != "" {
+				e.Hint = "its owner can allow it: " + r.mend + " in " + PolicyFile + " in BOINC's data directory"
+			}
 			return e
 		}
 	}
@@ -102,7 +104,7 @@ func (p Policy) rules(c *Config, dataDir string) []rule {
 		add("portmap", "a port of the host", true, "")
 	}
 	if n := c.Build.Network; n != "" && n != "default" && n != "none" {
-		add("build_args", "--network "+n, true, "")
+		add("build_args", "--network "+n, n != "host" || p.HostNetwork, "host_network = true")
 	}
 	if !c.Written("create_args") {
 		return rs
@@ -131,7 +133,7 @@ func (p Policy) rules(c *Config, dataDir string) []rule {
 		add("create_args", "--security-opt "+o, p.SecurityOpts || name == "no-new-privileges", "security_opts = true")
 	}
 	if a.GPUs != "" {
-		add("create_args", "--gpus "+a.GPUs+" (use_gpu = true gives the GPU that BOINC assigned)", false, "use_gpu = true")
+		add("create_args", "--gpus "+a.GPUs+" (use_gpu = true gives the GPU that BOINC assigned)", false, "")
 	}
 	if a.Runtime != "" || len(a.Sysctls) > 0 {
 		add("create_args", "--runtime or --sysctl", p.Privileged, "privileged = true")
@@ -146,24 +148,28 @@ func (p Policy) mayMount(source, dataDir string) bool {
 	if source == "" || !strings.ContainsAny(source, `/\`) { // a volume of the engine's
 		return true
 	}
-	clean := path.Clean(strings.ReplaceAll(source, `\`, "/"))
+	clean := cleanPath(source)
 	only := false
 	for _, m := range p.Mounts {
 		only = only || m == "none"
-		if inside(clean, path.Clean(m)) {
+		if inside(clean, cleanPath(m)) {
 			return true
 		}
 	}
 	if only {
 		return false
 	}
-	for _, d := range append(protected, dataDir) {
-		if d != "" && (inside(clean, d) || inside(d, clean)) {
+	for _, d := range protected {
+		if inside(clean, d) || inside(d, clean) {
 			return false
 		}
 	}
-	return true
+	data := cleanPath(dataDir)
+	return dataDir == "" || !inside(clean, data) && !inside(data, clean)
 }
+
+// cleanPath is a host path in one form, whatever its separators.
+func cleanPath(p string) string { return path.Clean(strings.ReplaceAll(p, `\`, "/")) }
 
 // inside reports whether p is dir or below it. Both are clean.
 func inside(p, dir string) bool {

@@ -1,0 +1,109 @@
+package job
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"boincdocker/boincapi"
+)
+
+func TestLimits(t *testing.T) {
+	const gib = 1 << 30
+	bounds := &boincapi.InitData{RscMemoryBound: 2 * gib, RscDiskBound: 5 * gib}
+	usual := Limits{CPUs: 2, CPUShares: idleShares, Memory: 2.5 * gib, ShmSize: 64 << 20, Pids: 512, Disk: 5 * gib}
+	with := func(set func(*Limits)) Limits { l := usual; set(&l); return l }
+	const wide = "memory = \"8g\"\nshm_size = \"1g\"\npids = 10000\n"
+	for _, tt := range []struct {
+		name, toml string
+		d          *boincapi.InitData
+		threads    float64
+		signed     bool
+		want       Limits
+	}{
+		{"bounds of the workunit", "", bounds, 2, true, usual},
+		{"and of an unsigned job", "", bounds, 2, false, usual},
+		{"a small job has a margin too", "", &boincapi.InitData{RscMemoryBound: 100 << 20}, 1, true,
+			Limits{CPUs: 1, CPUShares: idleShares, Memory: 356 << 20, ShmSize: 64 << 20, Pids: 512}},
+		{"no bounds", "", &boincapi.InitData{NoPriorityChange: true}, 0.5, true, Limits{CPUs: 0.5, ShmSize: 64 << 20, Pids: 512}},
+		{"standalone", "", nil, 4, true, Limits{CPUs: 4, ShmSize: 64 << 20, Pids: 512}},
+		{"many threads", "", nil, 63.5, true, Limits{CPUs: 63.5, ShmSize: 64 << 20, Pids: 2048}},
+		{"signed and wider", wide, bounds, 2, true, with(func(l *Limits) { l.Memory, l.ShmSize, l.Pids = 8*gib, gib, 10000 })},
+		{"unsigned and wider", wide, bounds, 2, false, with(func(l *Limits) { l.ShmSize = gib })},
+		{"unsigned and tighter", "memory = \"512m\"\nshm_size = \"1m\"\npids = 20", bounds, 2, false,
+			with(func(l *Limits) { l.Memory, l.ShmSize, l.Pids = 512<<20, 1<<20, 20 })},
+		{"unsigned without a bound", "memory = \"8g\"", &boincapi.InitData{}, 1, false,
+			Limits{CPUs: 1, CPUShares: idleShares, Memory: 8 * gib, ShmSize: 64 << 20, Pids: 512}},
+		{"create_args win", "memory = \"1g\"\npids = 99\ncreate_args = \"--memory 3g --pids-limit 77 --cpus 1.5 --shm-size 2m\"", bounds, 2, true,
+			with(func(l *Limits) { l.Memory, l.Pids, l.CPUs, l.ShmSize = 3*gib, 77, 1.5, 2<<20 })},
+		{"signed with more processors", "create_args = \"--cpus 8\"", bounds, 2, true, with(func(l *Limits) { l.CPUs = 8 })},
+		{"unsigned with more processors", "create_args = \"--cpus 8\"", bounds, 2, false, usual},
+		{"unsigned with fewer processors", "create_args = \"--cpus 0.5\"", bounds, 2, false, with(func(l *Limits) { l.CPUs = 0.5 })},
+		{"sizes in bytes", "memory = 1073741824", bounds, 2, true, with(func(l *Limits) { l.Memory = gib })},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := limits(testInput(t, tt.toml).Config, tt.d, tt.threads, tt.signed)
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("want -, got +:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestOption(t *testing.T) {
+	for args, want := range map[string][]int{"": nil, "--device 1": {1}, "--device 0 --x --device 3": {0, 3}, "--device": nil, "--device x": nil,
+		"--device --device 2": {2}, "-device 1": nil, "--device=1": nil, "--device -1": {-1}, "--device 99999999999999999999": nil} {
+		if got := option(strings.Fields(args), "--device"); !slices.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", args, got, want)
+		}
+	}
+}
+
+func TestThreads(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		init *boincapi.InitData
+		want float64
+	}{
+		{"--nthreads 3", &boincapi.InitData{NCPUs: 8}, 3},
+		{"--nthreads 3 --nthreads 4", &boincapi.InitData{NCPUs: 8}, 4},
+		{"--nthreads 0", &boincapi.InitData{NCPUs: 8}, 8},
+		{"", &boincapi.InitData{NCPUs: 2.5}, 2.5},
+		{"", &boincapi.InitData{NCPUs: 0.2}, 1},
+		{"", &boincapi.InitData{}, 1},
+		{"", nil, 16},
+	} {
+		if got := nthreads(Input{Args: strings.Fields(tt.args), Init: tt.init, Host: Host{CPUs: 16}}); got != tt.want {
+			t.Errorf("%s, %+v: got %v, want %v", tt.args, tt.init, got, tt.want)
+		}
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	const toml = `project_dir_mount = "/project"
+create_args = "-e RAW=$NTHREADS -e OWN=raw -e EMPTY="
+[env]
+THREADS = "-j$NTHREADS"
+PATHS = "$SLOT_DIR/in:$PROJECT_DIR/data"
+DEVICE = "cuda:$GPU_DEVICE_NUM"
+OTHER = "$HOME $$NTHREADS ${NTHREADS} $NTHREADSX"
+OWN = "table"
+ARGS = "mine"
+UTF8 = "é=ü"
+`
+	in := testInput(t, toml)
+	in.Args = []string{"--device", "2", "a b"}
+	got := environment(in.Config, in, "/slot", 4, "2")
+	want := []string{"ARGS=mine", "BOINC_PROJECT_DIR=/project", "BOINC_SLOT_DIR=/slot", "DEVICE=cuda:2", "EMPTY=", "GPU_DEVICE_NUM=2", "NTHREADS=4",
+		"OTHER=$HOME $4 ${NTHREADS} 4X", "OWN=raw", "PATHS=/slot/in:/project/data", "RAW=$NTHREADS", "THREADS=-j4", "UTF8=é=ü"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	in = testInput(t, "")
+	in.Args = []string{"--seed", "7"}
+	if got, want := environment(in.Config, in, "", 1, ""), []string{"ARGS=--seed 7", "NTHREADS=1"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

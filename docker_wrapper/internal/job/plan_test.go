@@ -1,0 +1,218 @@
+package job
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	commandline "flag"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"boincdocker/boincapi"
+)
+
+var update = commandline.Bool("update", false, "rewrite the plans in testdata/plan")
+
+const (
+	testSlot    = "/boinc/slots/0"
+	testProject = "/boinc/projects/p.org_x"
+)
+
+// TestPlan compares plans with those in testdata/plan. A file there has job.toml, what the client
+// says (init_data.xml; none when standalone), what else is known (input.json), and the plan or the
+// error that comes of it.
+func TestPlan(t *testing.T) {
+	files, err := filepath.Glob("testdata/plan/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("got %v, %v; want files", files, err)
+	}
+	for _, name := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
+			a, err := txtar.ParseFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sections := map[string][]byte{}
+			for _, f := range a.Files {
+				sections[f.Name] = f.Data
+			}
+			got := planOf(t, sections)
+			if *update {
+				a.Files = slices.DeleteFunc(a.Files, func(f txtar.File) bool { return f.Name == "plan.json" })
+				a.Files = append(a.Files, txtar.File{Name: "plan.json", Data: []byte(got)})
+				if err := os.WriteFile(name, txtar.Format(a), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(string(sections["plan.json"]), got); diff != "" {
+				t.Errorf("want -, got + (go test -update, and read the diff):\n%s", diff)
+			}
+		})
+	}
+}
+
+func planOf(t *testing.T, sections map[string][]byte) string {
+	t.Helper()
+	var given struct {
+		Args          []string
+		Dockerfile    string
+		HasDockerfile bool
+		Links         map[string]string
+		Signed        bool
+		Policy        string
+		Host          Host
+	}
+	if data := sections["input.json"]; data != nil {
+		dec := json.NewDecoder(bytes.NewReader(data))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&given); err != nil {
+			t.Fatalf("input.json: %v", err)
+		}
+	}
+	in := Input{Dir: testSlot, ProjectDir: testProject, Args: given.Args, Dockerfile: given.Dockerfile, HasDockerfile: given.HasDockerfile,
+		Signed: given.Signed, Host: given.Host}
+	for _, name := range slices.Sorted(maps.Keys(given.Links)) {
+		in.Links = append(in.Links, Link{Name: name, Target: filepath.Join(testProject, given.Links[name])})
+	}
+	var err error
+	if in.Config, err = ParseConfig("job.toml", sections["job.toml"]); err != nil {
+		t.Fatal(err)
+	}
+	if in.Policy, err = ParsePolicy(PolicyFile, []byte(given.Policy)); err != nil {
+		t.Fatal(err)
+	}
+	if data := sections["init_data.xml"]; data != nil {
+		d, err := boincapi.ParseInitData(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.Init = &d
+	}
+	j, err := Plan(in)
+	if err != nil {
+		return "error: " + err.Error() + "\n"
+	}
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(j); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// testInit is a job of the client that knows Docker.
+func testInit() *boincapi.InitData {
+	return &boincapi.InitData{ProjectDir: testProject, BoincDir: "/boinc", AppName: "worker", PlanClass: "docker", AppVersion: 101,
+		WUName: "wu", ResultName: "wu_0", NCPUs: 1, GPUDeviceNum: -1, HostInfo: boincapi.HostInfo{DockerVersion: "28.5.2"}}
+}
+
+func testInput(t testing.TB, toml string) Input {
+	t.Helper()
+	c, err := ParseConfig("job.toml", []byte(toml))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Input{Config: c, Init: testInit(), Dir: testSlot, ProjectDir: testProject, HasDockerfile: true, Signed: true}
+}
+
+func TestPlanMistakes(t *testing.T) {
+	both := []Link{{Name: "in", Target: testProject + "/in_0"}, {Name: "out", Target: testProject + "/wu_0_0"}}
+	for _, tt := range []struct {
+		name, toml string
+		set        func(*Input)
+		want       string // "" for none
+		noGPU      bool
+	}{
+		{name: "no image", set: func(in *Input) { in.HasDockerfile = false },
+			want: "Dockerfile: no such file in the slot, and job.toml names no image (add a Dockerfile, or one of the keys image, image_archive, image_name)"},
+		{name: "copy out over an input", toml: `copy_from_container = [{src = "/x", dst = "in"}]`, set: func(in *Input) { in.Links = both },
+			want: `job.toml:1:23: copy_from_container: dst "in" is an input of this job, not an output`},
+		{name: "copy out over an output", toml: `copy_from_container = [{src = "/x", dst = "out"}]`, set: func(in *Input) { in.Links = both }},
+		{name: "copy out over an input, standalone", toml: `copy_from_container = [{src = "/x", dst = "in"}]`,
+			set: func(in *Input) { in.Links, in.Init = both, nil }},
+		{name: "mounted twice", toml: "slot_dir_mount = \"/app\"\nproject_dir_mount = \"/app\"",
+			want: `job.toml:2:21: project_dir_mount: "/app" is mounted twice`},
+		{name: "checkpoint file out of reach", toml: "copy_to_container = [{src = \"in\", dst = \"/in\"}]\n[checkpoint]\nfile = \"cp\"",
+			want: `job.toml:3:8: checkpoint.file: the slot isn't mounted, so the job can't write "cp" there`},
+		{name: "no GPU assigned", toml: "use_gpu = true", want: "job.toml:1:11: use_gpu: BOINC assigned no GPU to this job: its plan class must ask for one"},
+		{name: "a GPU type without a device", toml: "use_gpu = true", set: func(in *Input) { in.Init.GPUType = "NVIDIA" },
+			want: "job.toml:1:11: use_gpu: BOINC assigned no GPU to this job: its plan class must ask for one"},
+		{name: "another vendor", toml: "use_gpu = true", set: func(in *Input) { in.Init.GPUType = "ATI" },
+			want: `job.toml:1:11: use_gpu: GPUs of type "ATI" can't be given to a container by this version`},
+		{name: "a GPU that is gone", toml: "use_gpu = true", noGPU: true,
+			set: func(in *Input) {
+				in.Init.GPUType, in.Args, in.Host.GPUs = "NVIDIA", []string{"--device", "1"}, []GPU{{Index: 0, UUID: "GPU-0"}}
+			},
+			want: "no GPU for this job: BOINC assigned device 1, and this host has 1"},
+		{name: "a GPU without UUID", toml: "use_gpu = true",
+			set: func(in *Input) { in.Init.GPUType, in.Init.GPUDeviceNum, in.Host.GPUs = "NVIDIA", 0, []GPU{{Index: 0}} }},
+		{name: "unsigned jobs refused", set: func(in *Input) { in.Signed, in.Policy.Unsigned = false, "refuse" },
+			want: "job.toml: the job's files aren't signed, and this computer's docker_wrapper.toml refuses such jobs"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			in := testInput(t, tt.toml)
+			if tt.set != nil {
+				tt.set(&in)
+			}
+			_, err := Plan(in)
+			got := ""
+			if err != nil {
+				got = err.Error()
+			}
+			if got != tt.want {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+			var c *ConfigError
+			if errors.As(err, &c) != (err != nil && !tt.noGPU) || errors.Is(err, ErrNoGPU) != tt.noGPU {
+				t.Errorf("got %T, want a *ConfigError or ErrNoGPU", err)
+			}
+		})
+	}
+}
+
+func TestLater(t *testing.T) {
+	for toml, want := range map[string]string{
+		"":                                   "",
+		"[checkpoint]\nmethod = \"auto\"":    "",
+		"[checkpoint]\nmethod = \"engine\"":  "job.toml:2:10: checkpoint.method: this version can't checkpoint through the engine (a newer docker_wrapper may)",
+		"[checkpoint]\nsignal = \"SIGUSR1\"": "job.toml:2:10: checkpoint.signal: this version can't ask for checkpoints by a signal (a newer docker_wrapper may)",
+		"[checkpoint]\nmethod = \"none\"\ncopy = [{src = \"/cp\", dst = \"cp\"}]": "job.toml:3:8: checkpoint.copy: this version can't save checkpoints out of the container (a newer docker_wrapper may)",
+	} {
+		j, err := Plan(testInput(t, toml))
+		if err != nil {
+			t.Errorf("%s: %v", toml, err)
+			continue
+		}
+		got := ""
+		for _, l := range j.Later {
+			got += l.Why
+			if l.Err == nil || l.Err.Error() != l.Why {
+				t.Errorf("%s: got error %v, want the text's", toml, l.Err)
+			}
+		}
+		if got != want {
+			t.Errorf("%s:\ngot  %s\nwant %s", toml, got, want)
+		}
+	}
+}
+
+func TestSeconds(t *testing.T) {
+	for in, want := range map[Seconds]string{0: "0", 10e9: "10", 1500e6: "1.5", 1e6: "0.001"} {
+		if got, err := json.Marshal(in); string(got) != want || err != nil {
+			t.Errorf("%d ns: got %s, %v; want %s", in, got, err, want)
+		}
+	}
+	if got, err := json.Marshal(Checkpoint{Method: "none"}); string(got) != `{"method":"none"}` || err != nil {
+		t.Errorf("got %s, %v; want no period", got, err)
+	}
+}
