@@ -216,9 +216,8 @@ var containerRows = []contractRow{
 			t.Cleanup(func() { k.mustRemove(t, c) })
 			err = c.Start(t.Context())
 		}
-		var re *engine.RunError
-		if !errors.As(err, &re) || !strings.Contains(err.Error(), missing) {
-			t.Errorf("got %v, want *RunError naming %s", err, missing)
+		if !errors.Is(err, engine.ErrHost) || !strings.Contains(err.Error(), missing) {
+			t.Errorf("got %v, want ErrHost naming %s", err, missing)
 		}
 		if _, err := os.Stat(missing); err == nil {
 			t.Error("the engine made it")

@@ -68,7 +68,7 @@ func (c *Container) copyIn(ctx context.Context, cp job.Copy, uid, gid int) error
 		return err
 	}
 	if isDir && !fi.IsDir() {
-		base, rest = cp.Dst, path.Base(cp.Src)
+		rest = path.Base(cp.Src)
 	}
 	pr, pw := io.Pipe()
 	go func() {
@@ -96,10 +96,17 @@ func (c *Container) deepestDir(ctx context.Context, dst string) (base, rest stri
 	for {
 		callCtx, cancel := c.e.call(ctx)
 		st, err := c.e.api.ContainerStatPath(callCtx, c.ID, base)
+		dir := base
+		if err == nil && st.Mode&fs.ModeSymlink != 0 && st.LinkTarget != "" {
+			dir = st.LinkTarget // resolved by the engine, inside the container
+			if to, err := c.e.api.ContainerStatPath(callCtx, c.ID, dir); err == nil {
+				st = to
+			}
+		}
 		cancel()
 		switch {
-		case err == nil && st.Mode.IsDir(), err == nil && st.Mode&fs.ModeSymlink != 0 && base != path.Clean(dst):
-			return base, strings.TrimPrefix(strings.TrimPrefix(path.Clean(dst), base), "/"), base == path.Clean(dst), nil
+		case err == nil && st.Mode.IsDir():
+			return dir, strings.TrimPrefix(strings.TrimPrefix(path.Clean(dst), base), "/"), base == path.Clean(dst), nil
 		case err != nil && !errors.Is(wrap(err), ErrNotFound):
 			return "", "", false, err
 		case base == "/":
@@ -207,20 +214,30 @@ func (c *Container) owner(ctx context.Context) (uid, gid int, err error) {
 	}
 	name, group, hasGroup := strings.Cut(in.Config.User, ":")
 	uid, gid, ok := numbers(name, group)
-	if ok {
+	if ok && (hasGroup || uid == 0) {
 		return uid, gid, nil
 	}
 	passwd, err := c.readFile(ctx, "/etc/passwd", 1<<20)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return 0, 0, err
-	} else if err != nil {
-		return 0, 0, &RunError{Reason: fmt.Sprintf("the image's user %q: %v", in.Config.User, err)}
 	}
-	if uid, gid, ok = lookUser(string(passwd), name); !ok {
+	if u, g, found := lookUser(string(passwd), name); found {
+		uid, gid = u, g
+	} else if uid, err = strconv.Atoi(name); err != nil {
 		return 0, 0, &RunError{Reason: fmt.Sprintf("the image's user %q isn't in its /etc/passwd", name)}
 	}
-	if n, err := strconv.Atoi(group); hasGroup && err == nil {
-		gid = n
+	if !hasGroup {
+		return uid, gid, nil
+	}
+	if n, err := strconv.Atoi(group); err == nil {
+		return uid, n, nil
+	}
+	groups, err := c.readFile(ctx, "/etc/group", 1<<20)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return 0, 0, err
+	}
+	if gid, ok = lookGroup(string(groups), group); !ok {
+		return 0, 0, &RunError{Reason: fmt.Sprintf("the image's group %q isn't in its /etc/group", group)}
 	}
 	return uid, gid, nil
 }
@@ -248,6 +265,17 @@ func lookUser(passwd, name string) (uid, gid int, ok bool) {
 		}
 	}
 	return 0, 0, false
+}
+
+// lookGroup finds a group in the text of a group file (group(5)).
+func lookGroup(groups, name string) (gid int, ok bool) {
+	for line := range strings.Lines(groups) {
+		if f := strings.Split(strings.TrimSpace(line), ":"); len(f) >= 3 && f[0] == name {
+			gid, err := strconv.Atoi(f[2])
+			return gid, err == nil
+		}
+	}
+	return 0, false
 }
 
 // ReadFile reads a regular file of the container, at most limit bytes of it. The container may be
@@ -305,18 +333,20 @@ func (c *Container) copyOut(ctx context.Context, cp job.Copy, u *unpacker) error
 	if err == nil && st.Mode&fs.ModeSymlink != 0 && st.LinkTarget != "" {
 		src = st.LinkTarget // resolved by the engine, inside the container
 	}
-	if errors.Is(wrap(err), ErrNotFound) {
+	// Whatever else was wrong is said again, and in words, when the bytes are asked for.
+	body, st, err := c.e.api.CopyFromContainer(ctx, c.ID, src)
+	switch {
+	case errors.Is(wrap(err), ErrNotFound), err != nil && strings.Contains(err.Error(), "not a directory"):
 		return &CopyError{Name: cp.Src, Missing: true, Reason: "the job didn't make this output"}
-	} else if err != nil {
-		return err
-	}
-	body, _, err := c.e.api.CopyFromContainer(ctx, c.ID, src)
-	if errors.Is(wrap(err), ErrNotFound) {
-		return &CopyError{Name: cp.Src, Missing: true, Reason: "the job didn't make this output"}
-	} else if err != nil {
+	case err != nil && strings.Contains(err.Error(), "too many"): // links
+		return &CopyError{Name: cp.Src, Reason: plain(err.Error())}
+	case err != nil:
 		return err
 	}
 	defer body.Close()
+	if !st.Mode.IsDir() && !st.Mode.IsRegular() {
+		return &CopyError{Name: cp.Src, Reason: "neither a file nor a directory"}
+	}
 	u.root, err = os.OpenRoot(cp.Root)
 	if err != nil {
 		return err
@@ -331,6 +361,7 @@ type unpacker struct {
 	left    int64 // bytes
 	limited bool
 	entries int
+	links   map[string]bool // symlinks that were made: nothing is written through them
 	leftOut []string
 }
 
@@ -368,6 +399,15 @@ func (u *unpacker) unpack(ctx context.Context, archive io.Reader, base, dst stri
 // entry writes one entry; rest is its name below dst.
 func (u *unpacker) entry(tr *tar.Reader, h *tar.Header, base, dst, rest string) error {
 	name := path.Join(dst, rest)
+	for dir := path.Dir(name); dir != "." && dir != "/"; dir = path.Dir(dir) {
+		if u.links[dir] {
+			u.leftOut = append(u.leftOut, h.Name)
+			return nil
+		}
+	}
+	if h.Typeflag != tar.TypeSymlink {
+		delete(u.links, name)
+	}
 	mode := fs.FileMode(h.Mode) & 0o777
 	switch h.Typeflag {
 	case tar.TypeDir:
@@ -379,14 +419,18 @@ func (u *unpacker) entry(tr *tar.Reader, h *tar.Header, base, dst, rest string) 
 		return u.file(tr, h.Size, name, mode|0o600)
 	case tar.TypeSymlink:
 		// A link may point to what is copied with it and nowhere else: the client follows links when it
-		// uploads.
-		if rest == "" || path.IsAbs(h.Linkname) || !filepath.IsLocal(path.Join(path.Dir(rest), h.Linkname)) {
+		// uploads. One that climbs out of what may be another link can't be judged by its text.
+		if rest == "" || path.IsAbs(h.Linkname) || climbsLate(h.Linkname) || !filepath.IsLocal(path.Join(path.Dir(rest), h.Linkname)) {
 			u.leftOut = append(u.leftOut, h.Name)
 			return nil
 		}
 		if err := u.root.RemoveAll(name); err != nil {
 			return err
 		}
+		if u.links == nil {
+			u.links = map[string]bool{}
+		}
+		u.links[name] = true
 		return u.root.Symlink(h.Linkname, name)
 	case tar.TypeLink:
 		return u.hardLink(h, base, dst, name)
@@ -394,6 +438,18 @@ func (u *unpacker) entry(tr *tar.Reader, h *tar.Header, base, dst, rest string) 
 		u.leftOut = append(u.leftOut, h.Name)
 		return nil
 	}
+}
+
+// climbsLate reports a ".." after a name.
+func climbsLate(target string) bool {
+	named := false
+	for part := range strings.SplitSeq(target, "/") {
+		if part == ".." && named {
+			return true
+		}
+		named = named || part != ".." && part != "." && part != ""
+	}
+	return false
 }
 
 // hardLink makes another name for a file that came earlier in the archive.

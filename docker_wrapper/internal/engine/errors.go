@@ -91,6 +91,7 @@ var phrases = []struct {
 	text  string
 	class error
 }{
+	{"for api route and version", ErrUnreachable}, // the engine's answer had no text: it is starting or stopping
 	{"no space left on device", ErrDiskFull},
 	{"disk quota exceeded", ErrDiskFull},
 	{"is not running", ErrNotRunning},

@@ -108,6 +108,7 @@ type stripper struct {
 	skip    time.Time // messages before it were written by an earlier read
 	again   int       // messages of that time that were, and come again
 	recent  []int64   // times of the newest messages written, ascending, ns
+	rewound bool      // the engine sends messages again that were written
 }
 
 // recentKept is more messages than a log has that is rotated.
@@ -154,8 +155,15 @@ func (s *stripper) isOld(t time.Time) bool {
 		s.again--
 		return true
 	}
-	_, repeated := slices.BinarySearch(s.recent, t.UnixNano())
-	return t.Before(s.skip) || repeated && t.Nanosecond() != 0
+	if t.Before(s.skip) {
+		return true
+	}
+	if t.Equal(s.last) && !s.rewound {
+		return false // parts of one long line have the same time
+	}
+	_, known := slices.BinarySearch(s.recent, t.UnixNano())
+	s.rewound = known && t.Nanosecond() != 0
+	return s.rewound
 }
 
 func (s *stripper) note(t time.Time) {

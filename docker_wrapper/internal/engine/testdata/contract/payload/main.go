@@ -157,14 +157,14 @@ var verbs = map[string]func(string) error{
 		fmt.Printf("%x\n", h.Sum(nil))
 		return err
 	},
-	"stat": func(v string) error { // octal mode, owner, group, links, name as Go quotes it
+	"stat": func(v string) error { // octal mode, owner, group, name as Go quotes it
 		return filepath.Walk(v, func(name string, _ os.FileInfo, err error) error {
 			var st syscall.Stat_t
 			if err == nil {
 				err = syscall.Lstat(name, &st)
 			}
 			if err == nil {
-				fmt.Printf("%o %d:%d %d %q\n", st.Mode, st.Uid, st.Gid, st.Nlink, name)
+				fmt.Printf("%o %d:%d %q\n", st.Mode, st.Uid, st.Gid, name)
 			}
 			return err
 		})
