@@ -130,7 +130,7 @@ func TestMayMount(t *testing.T) {
 			}
 		}
 	}
-	if (Policy{}).mayMount("/srv", "/srv/boinc/") || (Policy{}).mayMount(`C:\ProgramData`, `C:\ProgramData\BOINC`) {
+	if (Policy{}).mayMount("/", "") || (Policy{}).mayMount("/srv", "/srv/boinc/") || (Policy{}).mayMount(`C:\ProgramData`, `C:\ProgramData\BOINC`) {
 		t.Error("what holds BOINC's directory: got allowed, want refused")
 	}
 }

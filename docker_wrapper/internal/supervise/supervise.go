@@ -112,7 +112,6 @@ func Run(ctx context.Context, o Options) Outcome {
 	}
 	r := &runner{o: o, log: o.Log, samples: make(chan sample, 1), ctx: context.WithoutCancel(ctx)}
 	r.snap.CPU, r.snap.Ran, r.checkpointCPU = o.CPU, o.Ran, o.CPU
-	ctxDone := ctx.Done()
 	tick := time.NewTicker(tickTime)
 	defer tick.Stop()
 	select { // what the client wants already
@@ -121,7 +120,6 @@ func Run(ctx context.Context, o Options) Outcome {
 	default:
 	}
 	if ctx.Err() != nil {
-		ctxDone, r.signalled = nil, true
 		r.wish(leave)
 	}
 	r.step()
@@ -129,9 +127,8 @@ func Run(ctx context.Context, o Options) Outcome {
 		select {
 		case st := <-o.Client.Status():
 			r.onStatus(st)
-		case <-ctxDone:
-			ctxDone, r.signalled = nil, true
-			r.wish(leave)
+		case <-ctx.Done():
+			r.wish(leave) // which ends it in the same step
 		case p := <-r.prepared:
 			r.onPrepared(p)
 		case exit := <-r.exited:
@@ -166,11 +163,10 @@ type runner struct {
 	ctx context.Context // never cancelled: engine calls aren't cut in half
 	log zerolog.Logger
 
-	snap      Snapshot
-	want      wish
-	signalled bool // a signal came: nothing but abort overrides leaving
-	reread    int  // how often the client said that it has rewritten init_data.xml
-	stale     bool // the container has not got that yet
+	snap   Snapshot
+	want   wish
+	reread int  // how often the client said that it has rewritten init_data.xml
+	stale  bool // the container has not got that yet
 
 	container Container
 	prepared  chan preparation
@@ -227,9 +223,6 @@ func (r *runner) onStatus(st boincapi.Status) {
 }
 
 func (r *runner) wish(w wish) {
-	if r.signalled && w != abort {
-		w = leave
-	}
 	if w != r.want {
 		r.log.Debug().Stringer("wish", w).Stringer("state", r.snap.State).Msg("client")
 	}
@@ -325,7 +318,6 @@ func (r *runner) do(a action) bool {
 		} else {
 			raise(p.bug)
 			r.prepared = nil
-			r.failing = time.Time{} // patience begins anew
 		}
 	case pause:
 		err = r.container.Pause(r.ctx)
