@@ -133,6 +133,9 @@ func (e *Engine) create(w http.ResponseWriter, r *http.Request) error {
 			c.request.Cmd = im.config.Cmd
 		}
 	}
+	if c.request.User == "" {
+		c.request.User = im.config.User
+	}
 	c.request.Env = slices.Concat(c.request.Env, im.config.Env)
 	if err := os.CopyFS(c.dir, os.DirFS(im.dir)); err != nil {
 		return err

@@ -1,0 +1,465 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/docker/docker/client"
+	"github.com/google/go-cmp/cmp"
+
+	"boincdocker/docker_wrapper/internal/engine/enginetest"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+func matches(pattern, text string) bool { return regexp.MustCompile(pattern).MatchString(text) }
+
+func TestOpen(t *testing.T) {
+	tests := []struct {
+		name string
+		o    enginetest.Options
+		want Info
+	}{
+		{"Docker", enginetest.Options{}, Info{Kind: Docker, Version: "20.10.24", Architecture: "amd64", CPUs: 4}},
+		{"Podman, rootless", enginetest.Options{Podman: true, Rootless: true}, Info{Kind: Podman, Version: "4.3.1", Architecture: "amd64", CPUs: 4, Rootless: true}},
+		{"SELinux, ARM, BuildKit", enginetest.Options{SELinux: true, Machine: "aarch64", CPUs: 2, BuildKit: true},
+			Info{Kind: Docker, Version: "20.10.24", Architecture: "arm64", CPUs: 2, SELinux: true, BuildKit: true}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			e, fake := open1(t, tt.o)
+			got := e.Info
+			got.quirks = quirks{}
+			tt.want.Host, tt.want.APIVersion = fake.Host(), "1.41"
+			if got != tt.want {
+				t.Errorf("got  %+v\nwant %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+// DOCKER_HOST is the engine that was chosen: one that happens to answer elsewhere doesn't have the job's container.
+func TestOpenKeepsToDockerHost(t *testing.T) {
+	_, fake := open1(t, enginetest.Options{})
+	env := map[string]string{"DOCKER_HOST": "unix:///nonexistent/docker.sock", "CONTAINER_HOST": fake.Host()}
+	_, err := Open(t.Context(), Options{Getenv: environment1(env)})
+	if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "tried unix:///nonexistent/docker.sock (is Docker") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func environment1(vars map[string]string) func(string) string {
+	return func(name string) string { return vars[name] }
+}
+
+// simple is a job whose program is these steps.
+func simple(steps ...string) *job.Job {
+	return &job.Job{Container: job.Container{Name: "c", Command: steps, User: job.User{Mode: "image"},
+		Labels: map[string]string{job.LabelResult: "r", job.LabelDataDir: "/b"}}}
+}
+
+func made(t *testing.T, e *Engine, fake *enginetest.Engine, j *job.Job, im enginetest.Image) *Container {
+	t.Helper()
+	if err := fake.AddImage("im", im); err != nil {
+		t.Fatal(err)
+	}
+	c, err := e.Create(t.Context(), j, "im")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestEnsureBuildsOnce(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	fsys := slotOf(map[string]string{"Dockerfile": "FROM scratch\nRUN hold\n"})
+	im := job.Image{LockDir: t.TempDir(), Sources: []job.Source{{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}}}
+	var wg sync.WaitGroup
+	ids := make([]string, 4)
+	for i := range ids {
+		wg.Go(func() {
+			var err error
+			if ids[i], err = e.Ensure(t.Context(), im, fsys); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := fake.Await(t.Context(), "images", len(ids)); err != nil { // all have looked and found none
+		t.Fatal(err)
+	}
+	fake.Release("")
+	wg.Wait()
+	for _, id := range ids {
+		if id == "" || id != ids[0] {
+			t.Errorf("got images %q, want one", ids)
+		}
+	}
+	if got := fake.Count("build"); got != 1 {
+		t.Errorf("built %d times, want once", got)
+	}
+}
+
+func TestEnsureIsCancelled(t *testing.T) {
+	for _, call := range []string{"build", "pull", "load"} {
+		t.Run(call, func(t *testing.T) {
+			e, fake := open1(t, enginetest.Options{})
+			fake.Inject(enginetest.Fault{Call: call, Hang: true})
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "a"), dockerArchive().tar(t), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			source := map[string]job.Source{"build": {Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}},
+				"pull": {Name: "i", Pull: true}, "load": {Name: "i", Archive: filepath.Join(dir, "a")}}[call]
+			ctx, cancel := context.WithCancel(t.Context())
+			failed := make(chan error, 1)
+			go func() {
+				_, err := e.Ensure(ctx, job.Image{LockDir: dir, Sources: []job.Source{source}}, slotOf(map[string]string{"Dockerfile": "FROM scratch"}))
+				failed <- err
+			}()
+			if err := fake.Await(t.Context(), call, 1); err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			if err := <-failed; !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v, want %v", err, context.Canceled)
+			}
+		})
+	}
+}
+
+// What may mend is not given up because an alternative is hopeless.
+func TestEnsureOfSeveral(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	im := job.Image{LockDir: t.TempDir(), Sources: []job.Source{{Name: "a", Pull: true}, {Name: "b", Pull: true}}}
+	fake.Inject(enginetest.Fault{Call: "pull", Status: 500, Message: "i/o timeout", Times: 1})
+	if _, err := e.Ensure(t.Context(), im, nil); !errors.Is(err, ErrNetwork) {
+		t.Errorf("got %v, want %v", err, ErrNetwork)
+	}
+	if err := fake.AddImage("b", enginetest.Image{}); err != nil {
+		t.Fatal(err)
+	}
+	pulls := fake.Count("pull")
+	if _, err := e.Ensure(t.Context(), im, nil); err != nil || fake.Count("pull") != pulls {
+		t.Errorf("got %v after %d pulls, want what is there already", err, fake.Count("pull")-pulls)
+	}
+}
+
+// A stream that ends without an error has not always done what was asked.
+func TestBuildThatOnlySaysSo(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	fake.Inject(enginetest.Fault{Call: "build", Status: 200, Message: "Successfully built 123"})
+	_, err := e.Ensure(t.Context(), job.Image{LockDir: t.TempDir(), Sources: []job.Source{{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}}},
+		slotOf(map[string]string{"Dockerfile": "FROM scratch"}))
+	if !errors.Is(err, ErrNotFound) {
+		t.Errorf("got %v, want %v", err, ErrNotFound)
+	}
+}
+
+func TestAskingTwiceIsHarmless(t *testing.T) {
+	for _, o := range []enginetest.Options{{}, {Podman: true}} {
+		t.Run(fmt.Sprintf("podman=%t", o.Podman), func(t *testing.T) {
+			e, fake := open1(t, o)
+			ctx := t.Context()
+			c := made(t, e, fake, simple("hold"), enginetest.Image{})
+			steps := []struct {
+				name string
+				do   func(context.Context) error
+				want string
+			}{
+				{"start", c.Start, StateRunning}, {"start", c.Start, StateRunning},
+				{"unpause", c.Unpause, StateRunning},
+				{"pause", c.Pause, StatePaused}, {"pause", c.Pause, StatePaused},
+				{"kill", c.Kill, StateExited}, {"kill", c.Kill, StateExited},
+				{"pause", c.Pause, StateExited}, {"unpause", c.Unpause, StateExited},
+				{"start", c.Start, StateRunning}, {"pause", c.Pause, StatePaused},
+				{"stop", func(ctx context.Context) error { return c.Stop(ctx, time.Second) }, StateExited},
+				{"stop", func(ctx context.Context) error { return c.Stop(ctx, time.Second) }, StateExited},
+				{"start", c.Start, StateRunning},
+				{"remove", c.Remove, ""}, {"remove", c.Remove, ""}, {"kill", c.Kill, ""}, {"pause", c.Pause, ""},
+			}
+			for i, s := range steps {
+				if err := s.do(ctx); err != nil {
+					t.Fatalf("%d: %s: %v", i, s.name, err)
+				}
+				if got := fake.State("c"); got != s.want {
+					t.Fatalf("%d: %s: the container is %q, want %q", i, s.name, got, s.want)
+				}
+			}
+		})
+	}
+}
+
+func TestFind(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	j := simple("hold")
+	if _, err := e.Find(t.Context(), j.Container); !errors.Is(err, ErrNotFound) {
+		t.Errorf("got %v, want %v", err, ErrNotFound)
+	}
+	c := made(t, e, fake, j, enginetest.Image{})
+	for _, s := range []struct {
+		do   func(context.Context) error
+		want string
+	}{{func(context.Context) error { return nil }, StateCreated}, {c.Start, StateRunning}, {c.Pause, StatePaused}, {c.Kill, StateExited}} {
+		if err := s.do(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		found, err := e.Find(t.Context(), j.Container)
+		if err != nil || found.State != s.want || found.ID != c.ID {
+			t.Errorf("got %+v, %v, want %s", found, err, s.want)
+		}
+	}
+	other := simple()
+	other.Container.Labels = map[string]string{job.LabelResult: "r", job.LabelDataDir: "/other client"}
+	if _, err := e.Find(t.Context(), other.Container); !errors.Is(err, ErrNameTaken) {
+		t.Errorf("another data directory's: got %v, want %v", err, ErrNameTaken)
+	}
+	if _, err := e.Create(t.Context(), other, "im"); !errors.Is(err, ErrNameTaken) {
+		t.Errorf("create under a name that is taken: got %v, want %v", err, ErrNameTaken)
+	}
+}
+
+func TestStartFailures(t *testing.T) {
+	isRunError := func(err error) bool { var re *RunError; return errors.As(err, &re) }
+	noInit := false
+	for _, podman := range []bool{false, true} {
+		e, fake := open1(t, enginetest.Options{Podman: podman})
+		j := simple("nosuch")
+		j.Container.Extra.Init = &noInit
+		if err := made(t, e, fake, j, enginetest.Image{}).Start(t.Context()); !isRunError(err) || !strings.Contains(err.Error(), "nosuch") {
+			t.Errorf("podman=%t: got %v, want *RunError", podman, err)
+		}
+	}
+	e, fake := open1(t, enginetest.Options{})
+	c := made(t, e, fake, simple("print x"), enginetest.Image{})
+	for message, want := range map[string]error{
+		`could not select device driver "nvidia" with capabilities: [[gpu]]`:    ErrHost,
+		"starting container process caused: setting cgroup config: device busy": nil,
+		"mkdir /run/x: no space left on device: unknown":                        ErrDiskFull,
+	} {
+		fake.Inject(enginetest.Fault{Call: "start", Status: 500, Message: message, Times: 1})
+		if err := c.Start(t.Context()); err == nil || isRunError(err) || want != nil && !errors.Is(err, want) {
+			t.Errorf("%s: got %v, want %v", message, err, want)
+		}
+	}
+}
+
+func TestCopies(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	root := t.TempDir()
+	for name, text := range map[string]string{"in": "1", "dir/a": "2", "dir/sub/b": "3"} {
+		name = filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := made(t, e, fake, simple(), enginetest.Image{User: "app", Files: map[string]string{"/etc/passwd": "app:x:7:8::/:/x\n", "/work/old": "o"}})
+	in := func(src, dst string) job.Copy { return job.Copy{Root: root, Src: src, Dst: dst} }
+	if err := c.CopyIn(t.Context(), []job.Copy{in("in", "/work"), in("in", "/new/deep/name"), in("dir", "/work/d")}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"/work/in": "1", "/new/deep/name": "1", "/work/d/a": "2", "/work/d/sub/b": "3", "/work/old": "o"} {
+		data, owner, err := fake.File(name)
+		if err != nil || data != want {
+			t.Errorf("%s: got %q, %v, want %q", name, data, err, want)
+		}
+		if owner != "7:8" && name != "/work/old" {
+			t.Errorf("%s belongs to %q, want 7:8", name, owner)
+		}
+	}
+	out := t.TempDir()
+	from := func(src, dst string) job.Copy { return job.Copy{Root: out, Src: src, Dst: dst} }
+	leftOut, err := c.CopyOut(t.Context(), []job.Copy{from("/work/d/", "d"), from("/work/in", "x/in")}, 3)
+	if err != nil || len(leftOut) > 0 {
+		t.Fatalf("got %q, %v", leftOut, err)
+	}
+	if diff := cmp.Diff(map[string]string{"d/": "", "d/a": "2", "d/sub/": "", "d/sub/b": "3", "x/": "", "x/in": "1"}, tree(t, out)); diff != "" {
+		t.Error(diff)
+	}
+	fails := []struct {
+		name string
+		err  error
+		want CopyError
+	}{
+		{"no input", c.CopyIn(t.Context(), []job.Copy{in("nowhere", "/x")}), CopyError{Name: "nowhere", Missing: true, Reason: "no such file in the slot"}},
+		{"no output", second(c.CopyOut(t.Context(), []job.Copy{from("/nowhere", "x")}, 0)), CopyError{Name: "/nowhere", Missing: true, Reason: "the job didn't make this output"}},
+		{"too much output", second(c.CopyOut(t.Context(), []job.Copy{from("/work/d", "y"), from("/work/in", "z")}, 2)), CopyError{Name: "z", Reason: "more output than rsc_disk_bound allows"}},
+	}
+	for _, f := range fails {
+		var ce *CopyError
+		if !errors.As(f.err, &ce) || *ce != f.want {
+			t.Errorf("%s: got %v, want %v", f.name, f.err, &f.want)
+		}
+	}
+	for _, call := range []string{"inspect", "copy-in"} {
+		fake.Inject(enginetest.Fault{Call: call, Cut: true}) // again and again: Go's HTTP client tries a GET twice
+		if err := c.CopyIn(t.Context(), []job.Copy{in("in", "/x")}); !errors.Is(err, ErrUnreachable) {
+			t.Errorf("%s is cut: got %v, want %v", call, err, ErrUnreachable)
+		}
+		fake.Mend()
+	}
+	fake.Mend()
+	fake.Inject(enginetest.Fault{Call: "copy-out", Cut: true})
+	if _, err := c.CopyOut(t.Context(), []job.Copy{from("/work/in", "z")}, 0); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("copy-out is cut: got %v, want %v", err, ErrUnreachable)
+	}
+	// Who the image's user is can't be asked just now: that is no mistake of the image's.
+	if err := c.CopyIn(t.Context(), []job.Copy{in("in", "/x")}); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("look-up of the user is cut: got %v, want %v", err, ErrUnreachable)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestUsage(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	c := made(t, e, fake, simple("hold"), enginetest.Image{})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	u, err := c.Usage(t.Context())
+	if err != nil || u.CPU <= 0 || u.Memory <= 0 || u.Memory > 60<<20 {
+		t.Errorf("got %+v, %v", u, err)
+	}
+	if err := c.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if u, err := c.Usage(t.Context()); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("of a container that has ended: got %+v, %v, want %v", u, err, ErrNotRunning)
+	}
+}
+
+func TestWait(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	c := made(t, e, fake, simple("hold", "exit 3"), enginetest.Image{})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	exited := c.Wait(t.Context())
+	fake.Release("")
+	if x := <-exited; x.Code != 3 || x.Away || x.Lost || x.Gone || x.FinishedAt.Before(x.StartedAt) {
+		t.Errorf("got %+v", x)
+	}
+	if err := c.Remove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if x := <-c.Wait(t.Context()); !x.Gone {
+		t.Errorf("removed: got %+v", x)
+	}
+}
+
+// outage is an engine that can't be reached for a while, counted from the start.
+type outage struct {
+	began    time.Time
+	from, to time.Duration
+	ends     time.Duration // when the container does, with code 137
+}
+
+func (o outage) RoundTrip(r *http.Request) (*http.Response, error) {
+	now := func() time.Duration { return time.Since(o.began) }
+	away := func() bool { return now() >= o.from && now() < o.to }
+	unreachable := errors.New("dial unix /x: connect: connection refused")
+	if away() {
+		return nil, fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, unreachable)
+	}
+	body := "{}"
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/wait"):
+		for now() < o.ends && !away() {
+			select {
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			case <-time.After(time.Second):
+			}
+		}
+		if away() {
+			return nil, io.ErrUnexpectedEOF
+		}
+		body = `{"StatusCode":137}`
+	case strings.HasSuffix(r.URL.Path, "/json"):
+		running := now() < o.ends
+		body = fmt.Sprintf(`{"Id":"c","State":{"Running":%t,"ExitCode":137}}`, running)
+	}
+	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+}
+
+func TestWaitOutlivesTheEngine(t *testing.T) {
+	const second, minute, hour = time.Second, time.Minute, time.Hour
+	tests := []struct {
+		name             string
+		from, to, ends   time.Duration
+		away, lost       bool
+		earliest, latest time.Duration
+	}{
+		{name: "always there", from: 10 * hour, to: 10 * hour, ends: hour, earliest: hour, latest: hour + second},
+		{name: "restarted while it runs", from: minute, to: 2 * minute, ends: hour, away: true, earliest: hour, latest: hour + second},
+		{name: "restarted when it ends", from: minute, to: 3 * minute, ends: minute, away: true, earliest: 3 * minute, latest: 3*minute + lastRetry},
+		{name: "away for too long", from: minute, to: hour, ends: minute, lost: true, earliest: minute + patience, latest: minute + patience + lastRetry + second},
+		{name: "away twice", from: minute, to: 5 * minute, ends: 5 * minute, away: true, earliest: 5 * minute, latest: 5*minute + lastRetry},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				api, err := client.NewClientWithOpts(client.WithHost("tcp://engine:1"), client.WithVersion("1.41"),
+					client.WithHTTPClient(&http.Client{Transport: outage{began, tt.from, tt.to, tt.ends}}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				c := &Container{ID: "c", Name: "c", e: &Engine{api: api, timeout: 30 * time.Second}}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				x := <-c.Wait(ctx)
+				took := time.Since(began)
+				if x.Away != tt.away || x.Lost != tt.lost || x.Gone || !x.Lost && x.Code != 137 {
+					t.Errorf("got %+v", x)
+				}
+				if took < tt.earliest || took > tt.latest {
+					t.Errorf("after %v, want %v to %v", took, tt.earliest, tt.latest)
+				}
+			})
+		})
+	}
+}
+
+func TestStreamGivesUp(t *testing.T) {
+	tests := []struct {
+		name  string
+		every time.Duration // between messages
+		after time.Duration
+	}{{"silence", time.Hour, streamSilence}, {"without end", time.Minute, streamTotal}}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				err := new(Engine).stream(t.Context(), func(ctx context.Context) (io.ReadCloser, error) {
+					pr, pw := io.Pipe()
+					go func() {
+						for {
+							select {
+							case <-ctx.Done():
+								pw.CloseWithError(ctx.Err())
+								return
+							case <-time.After(tt.every):
+								io.WriteString(pw, `{"stream":"on and on\n"}`)
+							}
+						}
+					}()
+					return pr, nil
+				}, nil)
+				if took := time.Since(began); !errors.Is(err, ErrNetwork) || took != tt.after {
+					t.Errorf("got %v after %v, want %v after %v", err, took, ErrNetwork, tt.after)
+				}
+			})
+		})
+	}
+}
