@@ -1,0 +1,893 @@
+//go:build clients
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"boincdocker/boincapi"
+	"boincdocker/boincapi/boinctest/project"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// These tests let real BOINC clients run jobs with the release binary. The older client is this
+// machine's and uses its engine; the newer one lives in a container with an engine of its own, which it
+// tidies up as it likes. scripts/clients.sh provides both.
+//
+// What is asserted is what the project's server received, and what is left on the computer.
+
+const (
+	newerWorld  = "boinc_test_newer_world" // an image, of scripts/newer-world.sh
+	authkey     = "0123456789abcdef0123456789abcdef"
+	rpcPassword = "clients"
+	platform    = "x86_64-pc-linux-gnu"
+	patienceFor = 90 * time.Second // what one step may take
+	input       = "a line of input\n"
+	wantOut     = "A LINE OF INPUT\n"
+)
+
+// scenarios are run one after the other with each client and user. The order is that of the table.
+var scenarios = []struct {
+	name string
+	run  func(*testing.T, *world)
+}{
+	{"run", testRun},
+	{"exit code", testExitCode},
+	{"suspend and resume", testSuspend},
+	{"abort", testAbort},
+	{"quit and restart", testRestart},
+	{"network suspended", testNetwork},
+	{"two at once", testTwo},
+	{"throttled to 50 %", testThrottle},
+	{"reset", testReset},
+	{"detach", testDetach},
+}
+
+func TestClients(t *testing.T) {
+	dir := t.TempDir()
+	for _, pkg := range []string{".", "./testdata/clients/worker"} {
+		cmd := exec.Command("go", "build", "-trimpath", "-o", dir+"/", pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	var table table
+	t.Cleanup(func() { table.print() })
+	for _, newer := range []bool{false, true} {
+		for _, user := range []string{"root", "boinc"} {
+			w := &world{newer: newer, user: user, programs: dir}
+			name := "7.20 " + user
+			if newer {
+				name = "8.2 " + user
+			}
+			column := table.column(name)
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				w.open(t)
+				for _, s := range scenarios {
+					began := time.Now()
+					ok := t.Run(s.name, func(t *testing.T) {
+						defer w.explain(t)
+						s.run(t, w)
+						w.clean(t)
+					})
+					if ok {
+						column.took(s.name, time.Since(began))
+					}
+					fmt.Printf("%s, %s: %s\n", name, s.name, map[bool]string{true: "ok", false: "FAILED"}[ok])
+				}
+			})
+		}
+	}
+}
+
+func testRun(t *testing.T, w *world) {
+	j := w.send(t, "Run", "--seconds 6")
+	j.begun(t)
+	if got, want := j.name, w.containerName(j.result); got != want {
+		t.Errorf("container %s, want %s", got, want)
+	}
+	j.succeeds(t)
+}
+
+func testExitCode(t *testing.T, w *world) {
+	j := w.send(t, "Code", "--exit 7")
+	r := j.report(t)
+	if r.State != project.ComputeError || r.ExitStatus != 7 {
+		t.Errorf("state %d, exit status %d, want %d and 7", r.State, r.ExitStatus, project.ComputeError)
+	}
+	if want := "the job ended with code 7"; !strings.Contains(r.Stderr, want) {
+		t.Errorf("stderr lacks %q:\n%s", want, r.Stderr)
+	}
+}
+
+func testSuspend(t *testing.T, w *world) {
+	j := w.send(t, "Suspend", "--seconds 4")
+	j.computed(t, time.Second)
+	w.boinccmd(t, "--task", w.server.URL(), j.result, "suspend")
+	j.becomes(t, "paused")
+	used := j.cpu(t)
+	// The client has to say twice that it is suspended: long enough for a job that isn't to go on.
+	eventuallyIn(t, "the client to have it suspended", func() bool {
+		return strings.Contains(w.task(t, j.result), "suspended via GUI: yes")
+	})
+	w.boinccmd(t, "--get_state")
+	if now := j.cpu(t); now-used > 10*time.Millisecond {
+		t.Errorf("used %v while it was suspended", now-used)
+	}
+	w.boinccmd(t, "--task", w.server.URL(), j.result, "resume")
+	j.becomes(t, "running")
+	j.succeeds(t)
+}
+
+func testAbort(t *testing.T, w *world) {
+	j := w.send(t, "Abort", "--seconds 300")
+	j.computed(t, time.Second)
+	w.boinccmd(t, "--task", w.server.URL(), j.result, "abort")
+	r := j.report(t)
+	if r.State != project.Aborted || r.ExitStatus != boincapi.ExitAbortedViaGUI {
+		t.Errorf("state %d, exit status %d, want %d and %d", r.State, r.ExitStatus, project.Aborted, boincapi.ExitAbortedViaGUI)
+	}
+	j.cpuIsRight(t, r)
+}
+
+func testRestart(t *testing.T, w *world) {
+	j := w.send(t, "Restart", "--seconds 5")
+	j.computed(t, time.Second)
+	w.quit(t)
+	j.becomes(t, "paused")
+	stray := "boinc__" + w.server.Dir() + "__stray_0"
+	if w.newer { // it removes such a container at its start if it isn't one of its jobs'
+		w.engine(t, "create", "--name", stray, "hello-world")
+	}
+	w.start(t)
+	j.becomes(t, "running") // the same one
+	j.succeeds(t)
+	if got := w.engine(t, "ps", "-aq", "--filter", "name="+stray); got != "" {
+		t.Errorf("the client left the stray container, so that nothing is shown of its own clean-up")
+	}
+}
+
+func testNetwork(t *testing.T, w *world) {
+	w.boinccmd(t, "--set_run_mode", "never")
+	j := w.send(t, "Network", "--seconds 2")
+	eventuallyIn(t, "the download", func() bool { return strings.Contains(w.task(t, j.result), "state: downloaded") })
+	w.boinccmd(t, "--set_network_mode", "never")
+	w.boinccmd(t, "--set_run_mode", "always")
+	eventuallyIn(t, "the end of the job", func() bool { return strings.Contains(w.task(t, j.result), "state: uploading") })
+	if got := w.server.Uploads(j.result); got != 0 {
+		t.Errorf("%d files uploaded though the network is suspended", got)
+	}
+	w.boinccmd(t, "--set_network_mode", "always")
+	w.boinccmd(t, "--network_available")
+	j.succeeds(t)
+}
+
+func testTwo(t *testing.T, w *world) {
+	a, b := w.add("Two_a", "--seconds 5"), w.add("Two_b", "--seconds 5")
+	w.update(t, a, b)
+	a.begun(t)
+	b.begun(t)
+	if ca, cb := a.state(t), b.state(t); ca != "running" || cb != "running" {
+		t.Errorf("states %s and %s, want both running", ca, cb)
+	}
+	a.succeeds(t)
+	b.succeeds(t)
+}
+
+func testThrottle(t *testing.T, w *world) {
+	w.preferences(t, 50)
+	w.boinccmd(t, "--read_global_prefs_override")
+	j := w.send(t, "Throttle", "--seconds 5")
+	j.begun(t)
+	began, used := time.Now(), j.cpu(t)
+	j.becomes(t, "paused")
+	j.becomes(t, "running")
+	j.computed(t, 4500*time.Millisecond)
+	share := float64(j.cpu(t)-used) / float64(time.Since(began))
+	if share < 0.3 || share > 0.7 {
+		t.Errorf("computes %.0f %% of the time, want about 50", 100*share)
+	}
+	j.succeeds(t)
+	w.preferences(t, 100)
+	w.boinccmd(t, "--read_global_prefs_override")
+}
+
+func testReset(t *testing.T, w *world) {
+	j := w.send(t, "Reset", "--seconds 300")
+	j.computed(t, time.Second)
+	w.boinccmd(t, "--project", w.server.URL(), "reset")
+	eventuallyIn(t, "the job to be forgotten", func() bool { return w.task(t, j.result) == "" })
+	w.next(t, j)
+}
+
+func testDetach(t *testing.T, w *world) {
+	j := w.send(t, "Detach", "--seconds 300")
+	j.computed(t, time.Second)
+	w.boinccmd(t, "--project", w.server.URL(), "detach")
+	eventuallyIn(t, "the job to be forgotten", func() bool { return w.task(t, j.result) == "" })
+	w.attach(t)
+	w.next(t, j)
+}
+
+// next runs another job after one that the client has forgotten. Clients before 8.2.9 only ask a job
+// of a project that is reset or detached to quit: what waits for its next time is removed when the
+// wrapper starts again under this client.
+func (w *world) next(t *testing.T, forgotten *task) {
+	j := w.send(t, "Next", "")
+	j.succeeds(t)
+	if got := forgotten.state(t); got != "" {
+		t.Errorf("the container of the job that was forgotten is %s, want none", got)
+	}
+}
+
+// world is a client, the user it runs as, and the engine that its jobs use.
+type world struct {
+	newer    bool
+	user     string
+	programs string // directory with docker_wrapper and worker
+
+	dir     string   // the data directory
+	inside  []string // what a command begins with that is to run where the client does
+	server  *project.Server
+	version string
+	port    int // of the client's remote procedure calls
+	jobs    int
+
+	mu     sync.Mutex
+	log    bytes.Buffer // what the client says
+	client *exec.Cmd
+	exited chan struct{}
+}
+
+func (w *world) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.Write(b)
+}
+
+// open prepares everything and attaches the client to its project.
+func (w *world) open(t *testing.T) {
+	var err error
+	if w.dir, err = os.MkdirTemp("", "clients"); err != nil {
+		t.Fatal(err)
+	}
+	if w.dir, err = filepath.EvalSymlinks(w.dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.close(t) })
+	if err := os.Chmod(w.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var l net.Listener
+	if w.newer {
+		l = w.openNewer(t)
+		w.port = 31416
+	} else {
+		l = listen(t)
+		free := listen(t)
+		w.port = free.Addr().(*net.TCPAddr).Port
+		free.Close()
+	}
+	if w.server, err = project.New("http://" + l.Addr().String() + "/test/"); err != nil {
+		t.Fatal(err)
+	}
+	go http.Serve(l, w.server)
+	t.Cleanup(func() { l.Close() })
+	w.server.AddVersion(w.appVersion(t))
+	w.configure(t)
+	w.start(t)
+	w.attach(t)
+}
+
+// openNewer starts the newer world: a container with an engine, in a network of its own. It returns
+// what listens in that network.
+func (w *world) openNewer(t *testing.T) net.Listener {
+	name := fmt.Sprintf("boinc_test_clients_%d_%s", os.Getpid(), w.user)
+	args := []string{"run", "-d", "--rm", "--name", name, "--network", "none", "--cgroupns", "host",
+		"--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
+		"--device-cgroup-rule", "a *:* rwm", "--tmpfs", "/run:exec", "--tmpfs", "/tmp:exec",
+		"-v", "/sys/fs/cgroup:/sys/fs/cgroup", "-v", "/var/lib/docker", "-v", w.dir + ":" + w.dir}
+	for _, c := range capabilities(t) {
+		args = append(args, "--cap-add", c)
+	}
+	command(t, "docker", append(args, newerWorld, "sh", "-c",
+		"mount -o remount,rw /sys; mount -o remount,rw /proc/sys; exec dockerd --iptables=false --ip6tables=false --group docker")...)
+	w.inside = []string{"docker", "exec", name}
+	t.Cleanup(func() { command(t, "docker", "rm", "-fv", name) })
+	eventuallyIn(t, "the newer world's engine", func() bool {
+		_, err := w.try("docker", "version")
+		if err != nil && !strings.Contains(command(t, "docker", "ps", "-q", "--filter", "name="+name), "\n") &&
+			command(t, "docker", "ps", "-q", "--filter", "name="+name) == "" {
+			t.Fatal("the newer world's engine has ended")
+		}
+		return err == nil
+	})
+	if err := os.Link(filepath.Join(w.programs, "worker"), filepath.Join(w.dir, "worker")); err != nil {
+		data, err := os.ReadFile(filepath.Join(w.programs, "worker"))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(w.dir, "worker"), data, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// How the client tells whether an engine works: this image's output has "Hello" in it.
+	w.run(t, "sh", "-c", "tar -C "+w.dir+" -c worker | docker import -c 'ENTRYPOINT [\"/worker\"]' - hello-world")
+	pid := command(t, "docker", "inspect", "-f", "{{.State.Pid}}", name)
+	return listenIn(t, "/proc/"+pid+"/ns/net")
+}
+
+func listen(t *testing.T) net.Listener {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// listenIn listens in another network namespace.
+func listenIn(t *testing.T, namespace string) net.Listener {
+	var l net.Listener
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
+		var f *os.File
+		if f, err = os.Open(namespace); err != nil {
+			return
+		}
+		defer f.Close()
+		if err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
+			return
+		}
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+	}()
+	<-done
+	if err != nil {
+		t.Fatal("listen in the newer world's network: ", err)
+	}
+	return l
+}
+
+// capabilities are this process's, as far as older engines know them.
+func capabilities(t *testing.T) []string {
+	names := strings.Fields("chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable " +
+		"net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace " +
+		"sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control " +
+		"setfcap mac_override mac_admin syslog wake_alarm block_suspend audit_read")
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(status), "CapEff:\t")
+	line, _, _ := strings.Cut(after, "\n")
+	bits, err := strconv.ParseUint(line, 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var have []string
+	for i, n := range names {
+		if bits>>i&1 == 1 {
+			have = append(have, n)
+		}
+	}
+	return have
+}
+
+func (w *world) appVersion(t *testing.T) project.Version {
+	read := func(name string) []byte {
+		data, err := os.ReadFile(filepath.Join(w.programs, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	return project.Version{App: "worker", Number: 100, Platform: platform, PlanClass: "docker", APIVersion: "8.2.15", Files: []project.File{
+		{Physical: "docker_wrapper_1_" + platform, Data: read("docker_wrapper"), Executable: true},
+		{Physical: "Dockerfile_1", Logical: "Dockerfile", Copy: true, Data: []byte("FROM scratch\nCOPY worker /worker\nWORKDIR /app\nENTRYPOINT [\"/worker\"]\n")},
+		{Physical: "job_1.toml", Logical: "job.toml", Copy: true, Data: []byte("# All defaults.\n")},
+		{Physical: "worker_1", Logical: "worker", Copy: true, Executable: true, Data: read("worker")},
+	}}
+}
+
+// configure writes the data directory's files, and gives it to the user.
+func (w *world) configure(t *testing.T) {
+	w.preferences(t, 100)
+	for name, text := range map[string]string{
+		"gui_rpc_auth.cfg": rpcPassword,
+		"cc_config.xml": `<cc_config>
+<log_flags><task_debug>1</task_debug><sched_op_debug>1</sched_op_debug><app_msg_send>1</app_msg_send><app_msg_receive>1</app_msg_receive></log_flags>
+<options>
+<report_results_immediately>1</report_results_immediately>
+<dont_contact_ref_site>1</dont_contact_ref_site>
+<skip_cpu_benchmarks>1</skip_cpu_benchmarks>
+<ncpus>2</ncpus>
+</options>
+</cc_config>
+`,
+	} {
+		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.run(t, "chown", "-R", w.user, w.dir)
+}
+
+// preferences are the user's: compute whatever else the computer does.
+func (w *world) preferences(t *testing.T, cpu int) {
+	text := fmt.Sprintf(`<global_preferences>
+<run_on_batteries>1</run_on_batteries>
+<run_if_user_active>1</run_if_user_active>
+<suspend_cpu_usage>0</suspend_cpu_usage>
+<niu_suspend_cpu_usage>0</niu_suspend_cpu_usage>
+<leave_apps_in_memory>1</leave_apps_in_memory>
+<max_ncpus_pct>100</max_ncpus_pct>
+<niu_max_ncpus_pct>100</niu_max_ncpus_pct>
+<cpu_usage_limit>%d</cpu_usage_limit>
+<niu_cpu_usage_limit>%[1]d</niu_cpu_usage_limit>
+<ram_max_used_busy_pct>90</ram_max_used_busy_pct>
+<ram_max_used_idle_pct>90</ram_max_used_idle_pct>
+<disk_max_used_gb>0</disk_max_used_gb>
+<disk_max_used_pct>100</disk_max_used_pct>
+<disk_min_free_gb>0.1</disk_min_free_gb>
+<disk_interval>5</disk_interval>
+</global_preferences>
+`, cpu)
+	if err := os.WriteFile(filepath.Join(w.dir, "global_prefs_override.xml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start starts the client and waits until it listens.
+func (w *world) start(t *testing.T) {
+	args := append([]string{}, w.inside...)
+	if w.user != "root" {
+		args = append(args, "setpriv", "--reuid", w.user, "--regid", w.user, "--groups", "docker")
+	}
+	args = append(args, "env", "HOME="+w.dir, "boinc", "--dir", w.dir, "--skip_cpu_benchmarks", "--gui_rpc_port", strconv.Itoa(w.port))
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = w, w, w.dir
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.client, w.exited = cmd, make(chan struct{})
+	go func() {
+		cmd.Wait() // its end is what matters
+		close(w.exited)
+	}()
+	eventuallyIn(t, "the client to answer", func() bool {
+		select {
+		case <-w.exited:
+			t.Fatalf("the client has ended:\n%s", w.tail())
+		default:
+		}
+		out, err := w.tryBoinccmd("--client_version")
+		w.version = strings.TrimPrefix(strings.TrimSpace(out), "Client version: ")
+		return err == nil
+	})
+}
+
+// quit ends the client as its user would.
+func (w *world) quit(t *testing.T) {
+	w.boinccmd(t, "--quit")
+	select {
+	case <-w.exited:
+	case <-time.After(patienceFor):
+		t.Fatal("the client doesn't quit")
+	}
+}
+
+func (w *world) attach(t *testing.T) {
+	w.boinccmd(t, "--project_attach", w.server.URL(), authkey)
+	before := len(w.server.Requests())
+	eventuallyIn(t, "the client to speak to its project", func() bool { return len(w.server.Requests()) > before })
+}
+
+// close ends the client and removes what is left of its world.
+func (w *world) close(t *testing.T) {
+	if w.client != nil {
+		w.tryBoinccmd("--quit")
+		select {
+		case <-w.exited:
+		case <-time.After(20 * time.Second):
+			w.client.Process.Kill()
+		}
+	}
+	if !w.newer {
+		label := "label=" + job.LabelDataDir + "=" + w.dir
+		for _, kind := range [][]string{{"ps", "-aq", "rm"}, {"images", "-q", "rmi"}} {
+			ids := strings.Fields(command(t, "docker", kind[0], kind[1], "--filter", label))
+			if slices.Sort(ids); len(ids) > 0 {
+				command(t, "docker", append([]string{kind[2], "-f"}, slices.Compact(ids)...)...)
+			}
+		}
+	}
+	if err := os.RemoveAll(w.dir); err != nil {
+		t.Error(err)
+	}
+}
+
+// clean asserts that nothing is left of the jobs: no container, no file in a slot.
+func (w *world) clean(t *testing.T) {
+	t.Helper()
+	if got := w.engine(t, "ps", "-a", "--filter", "label="+job.LabelDataDir+"="+w.dir, "--format", "{{.Names}} {{.Status}}"); got != "" {
+		t.Errorf("containers left: %s", got)
+	}
+	var left []string
+	look := func() bool {
+		left = nil
+		err := filepath.WalkDir(filepath.Join(w.dir, "slots"), func(name string, d fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err == nil && !d.IsDir() {
+				left = append(left, name)
+			}
+			return err
+		})
+		return err == nil && len(left) == 0
+	}
+	if !within(30*time.Second, look) {
+		t.Errorf("left in the slots: %v", left)
+	}
+}
+
+// explain shows what the client said, if the test has failed.
+func (w *world) explain(t *testing.T) {
+	if t.Failed() {
+		t.Logf("the client:\n%s", w.tail())
+		out, _ := w.try("docker", "ps", "-a")
+		t.Logf("the engine:\n%s", out)
+		for _, name := range glob(t, filepath.Join(w.dir, "slots/*/stderr.txt")) {
+			data, _ := os.ReadFile(name)
+			t.Logf("%s:\n%s", name, data)
+		}
+	}
+}
+
+func glob(t *testing.T, pattern string) []string {
+	names, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+func (w *world) tail() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	const most = 6000
+	b := w.log.Bytes()
+	return string(b[max(0, len(b)-most):])
+}
+
+// containerName is what the design asks for: this client's own clean-up must find its jobs'
+// containers, and an older client's nothing.
+func (w *world) containerName(result string) string {
+	if w.newer {
+		return "boinc__" + strings.ToLower(w.server.Dir()+"__"+result)
+	}
+	return "boinc_" + strings.ToLower(result)
+}
+
+// try runs a command where the client runs.
+func (w *world) try(args ...string) (string, error) {
+	args = append(slices.Clone(w.inside), args...)
+	ctx, cancel := context.WithTimeout(context.Background(), patienceFor)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+func (w *world) run(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := w.try(args...)
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+func (w *world) engine(t *testing.T, args ...string) string {
+	t.Helper()
+	return w.run(t, append([]string{"docker"}, args...)...)
+}
+
+func (w *world) tryBoinccmd(args ...string) (string, error) {
+	return w.try(append([]string{"boinccmd", "--host", fmt.Sprintf("127.0.0.1:%d", w.port), "--passwd", rpcPassword}, args...)...)
+}
+
+func (w *world) boinccmd(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := w.tryBoinccmd(args...)
+	if err != nil {
+		t.Fatalf("boinccmd %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// task is what the client says of a job, "" if it knows of none.
+func (w *world) task(t *testing.T, result string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(w.boinccmd(t, "--get_tasks"), "name: "+result+"\n")
+	if !ok {
+		return ""
+	}
+	one, _, _ := strings.Cut(rest, ") -----------")
+	return one
+}
+
+// task is a job of a world.
+type task struct {
+	w      *world
+	result string
+
+	id, name string // of its container
+
+	mu   sync.Mutex
+	used time.Duration
+}
+
+// send gives the client a job, and watches its container from then on.
+func (w *world) send(t *testing.T, name, args string) *task {
+	t.Helper()
+	j := w.add(name, args)
+	w.update(t, j)
+	return j
+}
+
+func (w *world) add(name, args string) *task {
+	w.jobs++
+	j := &task{w: w, result: fmt.Sprintf("%s_%d_0", name, w.jobs)}
+	if args == "" {
+		args = "--seconds 1"
+	}
+	w.server.Add(project.Job{Result: j.result, CommandLine: args, Outputs: []string{"out"},
+		Inputs: []project.File{{Physical: j.result + "_in", Logical: "in", Data: []byte(input)}}})
+	return j
+}
+
+// update lets the client ask for what there is.
+func (w *world) update(t *testing.T, jobs ...*task) {
+	t.Helper()
+	w.boinccmd(t, "--project", w.server.URL(), "update")
+	ctx, cancel := context.WithTimeout(t.Context(), patienceFor)
+	defer cancel()
+	for _, j := range jobs {
+		if err := w.server.Sent(ctx, j.result); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// begun waits for the job's container.
+func (j *task) begun(t *testing.T) {
+	t.Helper()
+	if j.id != "" {
+		return
+	}
+	eventuallyIn(t, "the container of "+j.result, func() bool {
+		out := j.w.engine(t, "ps", "--no-trunc", "--filter", "label="+job.LabelResult+"="+j.result,
+			"--filter", "label="+job.LabelDataDir+"="+j.w.dir, "--format", "{{.ID}} {{.Names}}")
+		j.id, j.name, _ = strings.Cut(out, " ")
+		return out != ""
+	})
+	go j.watch(j.id)
+}
+
+// watch notes what the container's control group has used, to its end.
+func (j *task) watch(id string) {
+	for {
+		used, err := groupCPU(id)
+		if err != nil {
+			return
+		}
+		j.mu.Lock()
+		j.used = used
+		j.mu.Unlock()
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// groupCPU reads a container's control group, of either version.
+func groupCPU(id string) (time.Duration, error) {
+	for _, dir := range []string{"/sys/fs/cgroup/cpuacct/docker/" + id, "/sys/fs/cgroup/cpuacct/system.slice/docker-" + id + ".scope"} {
+		if data, err := os.ReadFile(dir + "/cpuacct.usage"); err == nil {
+			ns, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+			return time.Duration(ns), err
+		}
+	}
+	for _, dir := range []string{"/sys/fs/cgroup/docker/" + id, "/sys/fs/cgroup/system.slice/docker-" + id + ".scope"} {
+		if data, err := os.ReadFile(dir + "/cpu.stat"); err == nil {
+			var us int64
+			_, err := fmt.Sscanf(string(data), "usage_usec %d", &us)
+			return time.Duration(us) * time.Microsecond, err
+		}
+	}
+	return 0, fs.ErrNotExist
+}
+
+func (j *task) cpu(t *testing.T) time.Duration {
+	t.Helper()
+	j.begun(t)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.used
+}
+
+// computed waits until the job has used that much CPU time.
+func (j *task) computed(t *testing.T, cpu time.Duration) {
+	t.Helper()
+	j.begun(t)
+	eventuallyIn(t, "the job to compute", func() bool { return j.cpu(t) >= cpu })
+}
+
+// state is the container's, "" if there is none.
+func (j *task) state(t *testing.T) string {
+	t.Helper()
+	j.begun(t)
+	out, err := j.w.try("docker", "inspect", "-f", "{{.State.Status}}", j.id)
+	if err != nil {
+		if strings.Contains(out, "No such object") || strings.Contains(out, "no such object") {
+			return ""
+		}
+		t.Fatalf("docker inspect: %v\n%s", err, out)
+	}
+	return out
+}
+
+func (j *task) becomes(t *testing.T, state string) {
+	t.Helper()
+	eventuallyIn(t, "the container to be "+state, func() bool { return j.state(t) == state })
+}
+
+func (j *task) report(t *testing.T) project.Report {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patienceFor)
+	defer cancel()
+	r, err := j.w.server.Report(ctx, j.result)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.ClientVersion != j.w.version {
+		t.Errorf("reported by client %s, want %s", r.ClientVersion, j.w.version)
+	}
+	readable := strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || r >= ' ' && r < 0x7f {
+			return -1
+		}
+		return r
+	}, r.Stderr)
+	if readable != "" {
+		t.Errorf("stderr has unreadable characters %q:\n%s", readable, r.Stderr)
+	}
+	return r
+}
+
+// succeeds asserts that the server received all that a good job's report has.
+func (j *task) succeeds(t *testing.T) {
+	t.Helper()
+	r := j.report(t)
+	if r.State != project.Uploaded || r.ExitStatus != 0 {
+		t.Fatalf("state %d, exit status %d, want %d and 0:\n%s", r.State, r.ExitStatus, project.Uploaded, r.Stderr)
+	}
+	if got := string(r.Outputs["out"]); got != wantOut {
+		t.Errorf("output %q, want %q", got, wantOut)
+	}
+	for _, want := range []string{"docker_wrapper", "worker: begun", "worker: done", "called boinc_finish(0)"} {
+		if !strings.Contains(r.Stderr, want) {
+			t.Errorf("stderr lacks %q:\n%s", want, r.Stderr)
+		}
+	}
+	if n := strings.Count(r.Stderr, "worker: begun"); n != 1 {
+		t.Errorf("the job began %d times, want once:\n%s", n, r.Stderr)
+	}
+	j.cpuIsRight(t, r)
+	if r.Elapsed <= 0 {
+		t.Errorf("elapsed %v s", r.Elapsed)
+	}
+}
+
+// cpuIsRight compares the reported CPU time with the control group's.
+func (j *task) cpuIsRight(t *testing.T, r project.Report) {
+	t.Helper()
+	if j.id == "" {
+		return // nobody watched it
+	}
+	got, want := r.CPU, j.cpu(t).Seconds()
+	t.Logf("CPU time %.3f s, the control group's %.3f s, elapsed %.1f s", got, want, r.Elapsed)
+	if diff := got - want; diff > 0.03*want || diff < -0.03*want {
+		t.Errorf("CPU time %.3f s, the control group's is %.3f s", got, want)
+	}
+}
+
+func command(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Errorf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// eventuallyIn waits for a condition.
+func eventuallyIn(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	if !within(patienceFor, ok) {
+		t.Fatal("waited in vain for " + what)
+	}
+}
+
+func within(limit time.Duration, ok func() bool) bool {
+	for deadline := time.Now().Add(limit); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
+
+// table is what is printed at the end: a line per scenario, a column per client and user.
+type table struct {
+	columns []*column
+}
+
+type column struct {
+	name string
+	mu   sync.Mutex
+	ok   map[string]time.Duration
+}
+
+func (b *table) column(name string) *column {
+	c := &column{name: name, ok: map[string]time.Duration{}}
+	b.columns = append(b.columns, c)
+	return c
+}
+
+func (c *column) took(scenario string, d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ok[scenario] = d
+}
+
+func (b *table) print() {
+	passed, failed := 0, 0
+	fmt.Printf("\n%-20s", "")
+	for _, c := range b.columns {
+		fmt.Printf("%14s", c.name)
+	}
+	for _, s := range scenarios {
+		fmt.Printf("\n%-20s", s.name)
+		for _, c := range b.columns {
+			if d, ok := c.ok[s.name]; ok {
+				passed++
+				fmt.Printf("%12.0f s", d.Seconds())
+			} else {
+				failed++
+				fmt.Printf("%14s", "FAILED")
+			}
+		}
+	}
+	fmt.Printf("\n\n%d passed, %d failed\n", passed, failed)
+}
