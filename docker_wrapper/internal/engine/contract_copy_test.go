@@ -244,7 +244,7 @@ var copyRows = []contractRow{
 	}},
 	{fact: "copy out: no more than the limit", check: func(t *testing.T, k *contract) {
 		dir := t.TempDir()
-		c := k.ended(t, "fill=/big:3145728", "grow=/sparse:1000000000000")
+		c := k.ended(t, "fill=/big:3145728", "grow=/sparse:2000000000")
 		for _, src := range []string{"/big", "/sparse"} {
 			k.within(t, 10*time.Second, func() {
 				_, err := c.CopyOut(t.Context(), []job.Copy{{Root: dir, Src: src, Dst: "x"}}, 3<<20-1)
