@@ -1,0 +1,46 @@
+//go:build unix
+
+package slot
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+func TestForeignAndOwn(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "sub/file", "text", 0o644)
+	if Foreign(dir, os.Getuid()) {
+		t.Error("own files: got foreign")
+	}
+	if !Foreign(dir, os.Getuid()+1) || !Foreign(filepath.Join(dir, "none"), os.Getuid()) {
+		t.Error("another's files, or none: got own")
+	}
+	if os.Getuid() != 0 {
+		return // only root gives files away
+	}
+	outside := filepath.Join(t.TempDir(), "outside")
+	write(t, filepath.Dir(outside), "outside", "text", 0o600)
+	must(t, os.Symlink(outside, filepath.Join(dir, "link")), os.Chmod(filepath.Join(dir, "sub/file"), 0o4555|os.ModeSetuid), os.Chmod(filepath.Join(dir, "sub"), 0o500))
+	const uid, gid = 65534, 65533
+	must(t, Own(dir, uid, gid))
+	if Foreign(dir, uid) {
+		t.Error("given away: got foreign")
+	}
+	owner := func(name string) (uid, gid int, mode os.FileMode) {
+		fi, err := os.Lstat(name)
+		must(t, err)
+		st := fi.Sys().(*syscall.Stat_t)
+		return int(st.Uid), int(st.Gid), fi.Mode()
+	}
+	for name, want := range map[string]os.FileMode{"sub": os.ModeDir | 0o700, "sub/file": 0o755, "link": os.ModeSymlink | 0o777} {
+		if u, g, mode := owner(filepath.Join(dir, name)); u != uid || g != gid || mode != want {
+			t.Errorf("%s: got %d:%d %v, want %d:%d %v", name, u, g, mode, uid, gid, want)
+		}
+	}
+	if u, _, mode := owner(outside); u != 0 || mode != 0o600 {
+		t.Errorf("behind the link: got %d %v, want it untouched", u, mode)
+	}
+}
