@@ -312,6 +312,12 @@ func (b *bench) boinc(args []string) error {
 			return err
 		}
 		return await("fraction "+rest[0], func() bool { return b.client.Last().Fraction == x })
+	case "reread":
+		if err := b.client.WriteInitData(); err != nil {
+			return err
+		}
+		b.client.RereadAppInfo()
+		return nil
 	case "outcome":
 		r, err := b.end()
 		if err != nil {
@@ -320,7 +326,7 @@ func (b *bench) boinc(args []string) error {
 		return judge(r, rest[0], rest[1], rest[2])
 	}
 	orders := map[string]func(){"suspend": b.client.Suspend, "resume": b.client.Resume, "quit": b.client.Quit,
-		"abort": b.client.Abort, "reread": b.client.RereadAppInfo}
+		"abort": b.client.Abort}
 	do, ok := orders[args[0]]
 	if !ok {
 		return fmt.Errorf("boinc %s: no such order", args[0])
