@@ -24,17 +24,18 @@ const (
 
 // walls says which packages of ours each package may import, besides the standard library.
 var walls = map[string][]string{
-	module + "/docker_wrapper":        {rooms + "supervise", rooms + "slot", rooms + "engine", rooms + "gpu", rooms + "job", module + "/boincapi", module + "/resolve"},
-	rooms + "supervise":               {rooms + "job", module + "/boincapi"},
-	rooms + "slot":                    {rooms + "job", module + "/boincapi", module + "/resolve"},
-	rooms + "engine":                  {rooms + "job"},
-	rooms + "engine/enginetest":       {}, // fakes know nothing of us, and nothing but tests knows them
-	rooms + "gpu":                     {rooms + "job"},
-	rooms + "job":                     {module + "/boincapi"},
-	module + "/boincapi":              {},
-	module + "/boincapi/boinctest":    {module + "/boincapi"},
-	module + "/resolve":               {},
-	module + "/resolve/boinc_resolve": {module + "/resolve"},
+	module + "/docker_wrapper":             {rooms + "supervise", rooms + "slot", rooms + "engine", rooms + "gpu", rooms + "job", module + "/boincapi", module + "/resolve"},
+	rooms + "supervise":                    {rooms + "job", module + "/boincapi"},
+	rooms + "slot":                         {rooms + "job", module + "/boincapi", module + "/resolve"},
+	rooms + "engine":                       {rooms + "job"},
+	rooms + "engine/enginetest":            {}, // fakes know nothing of us, and nothing but tests knows them
+	rooms + "gpu":                          {rooms + "job"},
+	rooms + "job":                          {module + "/boincapi"},
+	module + "/boincapi":                   {},
+	module + "/boincapi/boinctest":         {module + "/boincapi"},
+	module + "/boincapi/boinctest/project": {},
+	module + "/resolve":                    {},
+	module + "/resolve/boinc_resolve":      {module + "/resolve"},
 }
 
 // guests says where packages that aren't ours may be imported.
