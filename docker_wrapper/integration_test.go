@@ -446,3 +446,18 @@ func TestQuitAndComeBack(t *testing.T) {
 	}
 	cleanAfterwards(t, c, os.Getuid())
 }
+
+// What goes to a file of the job's is whole, however fast it is printed: it may be the result.
+func TestFastOutputIsWhole(t *testing.T) {
+	const lines = 500_000
+	c := newJob(t, "fast_output", "stdout_file = \"out\"\n", nil)
+	runJob(t, c, fmt.Sprintf("count=%d", lines))
+	want := &strings.Builder{}
+	for i := range lines {
+		fmt.Fprintln(want, i, strings.Repeat("x", 90))
+	}
+	got := read(t, filepath.Join(c.Slot(), "out"))
+	if got != want.String() {
+		t.Errorf("got %d lines, %d bytes, want %d lines, %d bytes, in order", strings.Count(got, "\n"), len(got), lines, want.Len())
+	}
+}

@@ -24,8 +24,11 @@ type request struct {
 }
 
 const (
-	// The engine keeps this much of a container's output, for a wrapper that comes back to it.
-	logMaxSize, logMaxFile = "2m", "2"
+	// The engine keeps this much of a container's output, for a wrapper that comes back to it. What goes
+	// to a file of the job's is kept whole, up to a limit, because an engine that rotates a log loses some of
+	// what is written fast.
+	logMaxSize, logMaxFile = 2 << 20, "2"
+	logMaxWhole            = 1 << 30
 
 	oomScore = 500 // of -1000 to 1000: when the host runs out of memory, BOINC's jobs go first
 )
@@ -59,7 +62,7 @@ func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) req
 		NetworkMode:    container.NetworkMode(c.Network),
 		PortBindings:   nat.PortMap{},
 		Init:           &initProcess,
-		LogConfig:      container.LogConfig{Type: q.logDriver, Config: map[string]string{"max-size": logMaxSize}},
+		LogConfig:      container.LogConfig{Type: q.logDriver, Config: map[string]string{"max-size": strconv.FormatInt(logSize(j), 10)}},
 		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyDisabled},
 		CapAdd:         x.CapAdd,
 		CapDrop:        x.CapDrop,
@@ -109,6 +112,18 @@ func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) req
 		publish(&r, p)
 	}
 	return r
+}
+
+// logSize is how much of a container's output the engine keeps, in bytes.
+func logSize(j *job.Job) int64 {
+	switch {
+	case j.Logs == job.Logs{}:
+		return logMaxSize
+	case j.Container.Limits.Disk > 0:
+		return max(logMaxSize, j.Container.Limits.Disk)
+	default:
+		return logMaxWhole
+	}
 }
 
 func resourcesOf(l job.Limits, x job.CreateArgs, info Info) container.Resources {

@@ -9,20 +9,22 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/stdcopy"
 )
 
-// drainTime is how long the rest of a finished container's output may take.
-const drainTime = 10 * time.Second
+// drainPause is how long the rest of a finished container's output may pause before it is given up.
+const drainPause = 2 * time.Second
 
 // Logs streams a container's output while it runs, each line once.
 type Logs struct {
 	c      *Container
 	since  time.Time
 	out    [2]*stripper // stdout, stderr
+	flowed atomic.Int64 // messages that came, new or not
 	cancel context.CancelFunc
 	done   chan struct{}
 }
@@ -35,6 +37,7 @@ func (c *Container) Logs(ctx context.Context, since time.Time, stdout, stderr io
 	var mu sync.Mutex
 	l := &Logs{c: c, since: since, cancel: cancel, done: make(chan struct{})}
 	l.out = [2]*stripper{newStripper(stdout, &mu, since), newStripper(stderr, &mu, since)}
+	l.out[0].flowed, l.out[1].flowed = &l.flowed, &l.flowed
 	go func() {
 		defer close(l.done)
 		if err := l.read(ctx, true); err != nil && ctx.Err() == nil {
@@ -47,16 +50,38 @@ func (c *Container) Logs(ctx context.Context, since time.Time, stdout, stderr io
 // Drain waits for the rest of the output of a container that has ended, then reads once more what
 // the stream may have missed: followed logs end early when the engine rotates them.
 func (l *Logs) Drain(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	select {
-	case <-l.done:
-	case <-time.After(drainTime / 5):
-	case <-ctx.Done():
-	}
+	l.whileFlowing(l.done)
 	l.cancel()
 	<-l.done
-	return l.read(ctx, false)
+	result, done := error(nil), make(chan struct{})
+	go func() {
+		defer close(done)
+		result = l.read(ctx, false)
+	}()
+	l.whileFlowing(done)
+	cancel()
+	<-done
+	return result
+}
+
+// whileFlowing waits until done, or until nothing has come for a while.
+func (l *Logs) whileFlowing(done <-chan struct{}) {
+	tick := time.NewTicker(drainPause)
+	defer tick.Stop()
+	for seen := l.flowed.Load(); ; {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+		}
+		now := l.flowed.Load()
+		if now == seen {
+			return
+		}
+		seen = now
+	}
 }
 
 // Stop ends the stream of a container that goes on without us, and returns the instant of the last
@@ -103,6 +128,7 @@ func (l *Logs) read(ctx context.Context, follow bool) error {
 type stripper struct {
 	w       io.Writer
 	mu      *sync.Mutex
+	flowed  *atomic.Int64
 	last    time.Time // of the newest message written
 	written int       // messages of that time that were written
 	skip    time.Time // messages before it were written by an earlier read
@@ -119,7 +145,7 @@ const all = math.MaxInt
 
 // newStripper drops what came up to and including since.
 func newStripper(w io.Writer, mu *sync.Mutex, since time.Time) *stripper {
-	return &stripper{w: w, mu: mu, last: since, written: all}
+	return &stripper{w: w, mu: mu, last: since, written: all, flowed: new(atomic.Int64)}
 }
 
 func (s *stripper) resume() {
@@ -137,6 +163,7 @@ func (s *stripper) at() time.Time {
 func (s *stripper) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.flowed.Add(1)
 	t, text := splitStamp(p)
 	if !t.IsZero() && s.isOld(t) {
 		return len(p), nil

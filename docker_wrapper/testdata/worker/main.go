@@ -3,6 +3,8 @@
 package main
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -56,6 +58,13 @@ func do(verb, arg, path string) error {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
+	case "count": // print so many lines as fast as can be
+		n, err := strconv.Atoi(arg)
+		w := bufio.NewWriterSize(os.Stdout, 1<<16)
+		for i := range n {
+			fmt.Fprintln(w, i, strings.Repeat("x", 90))
+		}
+		return errors.Join(err, w.Flush())
 	case "dump": // every file that can be seen
 		return filepath.WalkDir("/", dump)
 	}
