@@ -141,9 +141,13 @@ func TestEnsureIsCancelled(t *testing.T) {
 func TestEnsureOfSeveral(t *testing.T) {
 	e, fake := open1(t, enginetest.Options{})
 	im := job.Image{LockDir: t.TempDir(), Sources: []job.Source{{Name: "a", Pull: true}, {Name: "b", Pull: true}}}
-	fake.Inject(enginetest.Fault{Call: "pull", Status: 500, Message: "i/o timeout", Times: 1})
-	if _, err := e.Ensure(t.Context(), im, nil); !errors.Is(err, ErrNetwork) {
-		t.Errorf("got %v, want %v", err, ErrNetwork)
+	for _, messages := range [][2]string{{"i/o timeout", "unauthorized"}, {"unauthorized", "i/o timeout"}} {
+		for _, m := range messages {
+			fake.Inject(enginetest.Fault{Call: "pull", Status: 500, Message: m, Times: 1})
+		}
+		if _, err := e.Ensure(t.Context(), im, nil); !errors.Is(err, ErrNetwork) {
+			t.Errorf("%q: got %v, want %v", messages, err, ErrNetwork)
+		}
 	}
 	if err := fake.AddImage("b", enginetest.Image{}); err != nil {
 		t.Fatal(err)
