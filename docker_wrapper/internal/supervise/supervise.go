@@ -87,9 +87,11 @@ type Outcome struct {
 const (
 	tickTime = time.Second
 
-	// Usage is asked for often while a job is young, because what it uses after the last question is
-	// never learned, and seldom later.
+	// Usage is asked for often while a job is young, because what it uses after the last question can
+	// only be estimated, and seldom later.
 	minSample, maxSample, sampleShare = time.Second, 10 * time.Second, 60
+
+	lastSample = 2 * time.Second // what the one before a kill may take
 
 	firstRetry, lastRetry = 5 * time.Second, time.Minute
 	defaultPatience       = 2 * time.Minute
@@ -182,6 +184,7 @@ type runner struct {
 	samples       chan sample
 	sampling      bool
 	sampledAt     time.Time
+	used          [2]use // by the container, at the last two samples
 	cpuBase       time.Duration
 	tickedAt      time.Time
 	checkpointCPU time.Duration
@@ -326,6 +329,11 @@ func (r *runner) do(a action) bool {
 	case park:
 		r.park()
 	case kill:
+		ctx, cancel := context.WithTimeout(r.ctx, lastSample)
+		if u, err := r.container.Usage(ctx); err == nil {
+			r.onUsage(u)
+		}
+		cancel()
 		if err := r.container.Kill(r.ctx); err != nil {
 			r.log.Warn().Err(err).Msg("the container could not be killed")
 		}
@@ -405,6 +413,9 @@ func (r *runner) onPrepared(p preparation) {
 }
 
 func (r *runner) onExit(exit job.Exit) {
+	if !exit.Away && !exit.Gone && !exit.Lost {
+		r.addRest()
+	}
 	r.end(Outcome{Reason: Finished, Exit: exit})
 }
 
@@ -436,8 +447,7 @@ type sample struct {
 // sample asks, in a goroutine of its own so that a slow engine doesn't stop the watch, and never
 // twice at a time.
 func (r *runner) sample(now time.Time) {
-	every := min(max(r.snap.Ran/sampleShare, minSample), maxSample)
-	if r.snap.State != Running || r.sampling || now.Sub(r.sampledAt) < every-tickTime/2 {
+	if r.snap.State != Running || r.sampling || now.Sub(r.sampledAt) < r.sampleEvery()-tickTime/2 {
 		return
 	}
 	r.sampling, r.sampledAt = true, now
@@ -455,14 +465,16 @@ func (r *runner) sample(now time.Time) {
 	}()
 }
 
-// onSample takes up a sample. Reported time never goes back, and where there is no sample nothing is
-// invented.
+func (r *runner) sampleEvery() time.Duration {
+	return min(max(r.snap.Ran/sampleShare, minSample), maxSample)
+}
+
+// onSample takes up a sample. Where there is none nothing is invented.
 func (r *runner) onSample(s sample) {
 	raise(s.bug)
 	r.sampling = false
 	if s.err == nil {
-		r.snap.CPU = max(r.snap.CPU, r.cpuBase+s.usage.CPU)
-		r.snap.Memory = s.usage.Memory
+		r.onUsage(s.usage)
 	}
 	if s.known {
 		r.snap.Fraction = s.fraction
@@ -474,6 +486,31 @@ func (r *runner) onSample(s sample) {
 		r.checkpointed, r.checkpointCPU = at, r.snap.CPU
 		r.log.Debug().Stringer("cpu", r.snap.CPU.Round(time.Millisecond)).Msg("the job has checkpointed")
 	}
+}
+
+// use is the CPU time that the container had used when the job had run for so long.
+type use struct{ ran, cpu time.Duration }
+
+// onUsage takes up what the container has used. Reported time never goes back.
+func (r *runner) onUsage(u job.Usage) {
+	r.count(time.Now())
+	r.snap.CPU = max(r.snap.CPU, r.cpuBase+u.CPU)
+	r.snap.Memory = u.Memory
+	r.used = [2]use{r.used[1], {r.snap.Ran, u.CPU}}
+}
+
+// addRest adds what a container that has ended will have used since the last sample. Its control group is
+// gone, so that nobody knows; leaving it out would be wrong for certain, and by a tenth for a job of
+// seconds. It is taken to have gone on as between the last two samples.
+func (r *runner) addRest() {
+	r.count(time.Now())
+	before, last := r.used[0], r.used[1]
+	if before.cpu <= 0 || last.cpu <= before.cpu || last.ran <= before.ran {
+		return
+	}
+	rate := float64(last.cpu-before.cpu) / float64(last.ran-before.ran)
+	rest := min(r.snap.Ran-last.ran, r.sampleEvery())
+	r.snap.CPU = max(r.snap.CPU, r.cpuBase+last.cpu+time.Duration(rate*float64(rest)))
 }
 
 func (r *runner) report() {

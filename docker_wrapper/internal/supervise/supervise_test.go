@@ -509,14 +509,14 @@ func TestReports(t *testing.T) {
 				p.CPUBase = 100 * s
 				return p, nil
 			}
-		}, at{10*s + 1, ended})
-		if got, want := out.Last.CPU, 120*s; got != want {
+		}, at{10*s + s/2, ended})
+		if got, want := out.Last.CPU, 121*s; got != want {
 			t.Errorf("got %v, want %v", got, want)
 		}
 		if got, want := w.reports[0], (boincapi.Report{CPU: 100, CheckpointCPU: 100}); got != want {
 			t.Errorf("first report: got %+v, want %+v", got, want)
 		}
-		if got, want := last(w.reports), (boincapi.Report{CPU: 120, CheckpointCPU: 100, RSS: 1 << 20}); got != want {
+		if got, want := last(w.reports), (boincapi.Report{CPU: 121, CheckpointCPU: 100, RSS: 1 << 20}); got != want {
 			t.Errorf("last report: got %+v, want %+v", got, want)
 		}
 	})
@@ -545,6 +545,23 @@ func TestReports(t *testing.T) {
 			if r.CPU != 50 && r.CPU != 80 || r.RSS > 7 || r.Fraction != 0 || r.CheckpointCPU != 50 {
 				t.Errorf("got %+v, want nothing invented", r)
 			}
+		}
+	})
+	t.Run("what is used after the last sample", func(t *testing.T) {
+		half := func(w *world) {
+			w.usage = func(ran time.Duration) (job.Usage, error) { return job.Usage{CPU: ran / 2}, nil }
+		}
+		_, out := play(t, Options{}, half, at{5*s + 800*time.Millisecond, ended})
+		if got, want := out.Last.CPU, 2900*time.Millisecond; got.Round(time.Millisecond) != want {
+			t.Errorf("ended by itself: got %v, want %v", got, want)
+		}
+		_, out = play(t, Options{}, half, at{5*s + 800*time.Millisecond, aborted})
+		if got, want := out.Last.CPU, 2900*time.Millisecond; got.Round(time.Millisecond) != want {
+			t.Errorf("aborted: got %v, want %v", got, want)
+		}
+		_, out = play(t, Options{}, half, at{2*s + s/2, suspended}, at{time.Hour, ended})
+		if got, want := out.Last.CPU, 1250*time.Millisecond; got.Round(time.Millisecond) != want {
+			t.Errorf("while it was suspended: got %v, want %v", got, want)
 		}
 	})
 	t.Run("no sample while paused", func(t *testing.T) {
