@@ -39,7 +39,7 @@ func needsBuildKit(reason string) bool {
 func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.Image, s job.Source, b *buildContext) error {
 	o := build.ImageBuildOptions{
 		Version:     v,
-		Tags:        []string{s.Name},
+		Tags:        []string{s.Name, contentTag(b.identity)},
 		Dockerfile:  b.dockerfile,
 		BuildArgs:   s.Build.Args,
 		Target:      s.Build.Target,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/go-connections/nat"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -29,11 +30,35 @@ const (
 // Container is one container of the engine. Its methods may be called at any time and more than
 // once: pausing what is paused, or removing what is gone, is no error.
 type Container struct {
-	ID    string
-	Name  string
-	State string // when it was found
+	ID     string
+	Name   string
+	State  string            // when it was found
+	Labels map[string]string // when it was listed
 
 	e *Engine
+}
+
+// List lists the containers, ended ones too, that carry all these labels.
+func (e *Engine) List(ctx context.Context, labels map[string]string) ([]*Container, error) {
+	ctx, cancel := e.call(ctx)
+	defer cancel()
+	f := filters.NewArgs()
+	for k, v := range labels {
+		f.Add("label", k+"="+v)
+	}
+	found, err := e.api.ContainerList(ctx, container.ListOptions{All: true, Filters: f})
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", wrap(err))
+	}
+	var list []*Container
+	for _, c := range found {
+		name := ""
+		if len(c.Names) > 0 {
+			name = strings.TrimPrefix(c.Names[0], "/")
+		}
+		list = append(list, &Container{ID: c.ID, Name: name, State: c.State, Labels: c.Labels, e: e})
+	}
+	return list, nil
 }
 
 // Find looks a container up by its exact name. ErrNotFound when there is none; ErrNameTaken when

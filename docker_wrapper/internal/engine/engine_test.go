@@ -94,7 +94,7 @@ func TestEnsureBuildsOnce(t *testing.T) {
 			}
 		})
 	}
-	if err := fake.Await(t.Context(), "images", len(ids)); err != nil { // all have looked and found none
+	if err := fake.Await(t.Context(), "inspect-image", len(ids)); err != nil { // all have looked and found none
 		t.Fatal(err)
 	}
 	fake.Release("")

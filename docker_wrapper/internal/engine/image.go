@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/pkg/jsonmessage"
 	"github.com/gofrs/flock"
@@ -92,26 +91,30 @@ func (e *Engine) present(ctx context.Context, s job.Source, b *buildContext) (st
 	return in.ID, nil
 }
 
-// byIdentity finds an image that was built from the same things, whatever it is called, and gives it
-// this job's name too: the name says who used it, and the engine notes when.
+// byIdentity finds an image that was built from the same things, and gives it this job's name too: the
+// name says who used it, and the engine notes when.
+//
+// It is found by a tag that only this room gives. A label alone proves nothing: it is inherited by what
+// is built FROM the image, and an image that is pulled or loaded carries what its maker wrote.
 func (e *Engine) byIdentity(ctx context.Context, s job.Source, identity string) (string, error) {
+	in, err := e.inspectImage(ctx, contentTag(identity))
+	if errors.Is(err, ErrNotFound) {
+		return "", nil
+	} else if err != nil {
+		return "", fmt.Errorf("look for image %s: %w", s.Name, err)
+	}
 	callCtx, cancel := e.call(ctx)
 	defer cancel()
-	list, err := e.api.ImageList(callCtx, image.ListOptions{Filters: filters.NewArgs(filters.Arg("label", job.LabelContent+"="+identity))})
-	if err != nil {
-		return "", fmt.Errorf("look for image %s: %w", s.Name, wrap(err))
+	if err := wrap(e.api.ImageTag(callCtx, in.ID, s.Name)); errors.Is(err, ErrNotFound) {
+		return "", nil // removed just now: build it again
+	} else if err != nil {
+		return "", fmt.Errorf("tag image %s: %w", s.Name, err)
 	}
-	if len(list) == 0 {
-		return "", nil
-	}
-	if err := e.api.ImageTag(callCtx, list[0].ID, s.Name); err != nil {
-		if wrapped := wrap(err); !errors.Is(wrapped, ErrNotFound) { // else removed just now: build it again
-			return "", fmt.Errorf("tag image %s: %w", s.Name, wrapped)
-		}
-		return "", nil
-	}
-	return list[0].ID, nil
+	return in.ID, nil
 }
+
+// contentTag names an image by what it was built from. [job.Plan] lets no job use such a name.
+func contentTag(identity string) string { return job.ContentRepository + ":" + identity }
 
 func (e *Engine) inspectImage(ctx context.Context, name string) (image.InspectResponse, error) {
 	ctx, cancel := e.call(ctx)

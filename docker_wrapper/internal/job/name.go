@@ -23,6 +23,10 @@ const (
 	LabelWrapper  = "boinc.docker_wrapper"
 )
 
+// ContentRepository is the name under which images are tagged with what they were built from. It is the
+// wrapper's: an image of that name is trusted to be what its tag says.
+const ContentRepository = "boinc_content"
+
 // clientPrefix marks the containers and images that a client which knows Docker removes when it
 // doesn't list them (docker_is_boinc_name in BOINC's lib/util.cpp).
 const clientPrefix = "boinc__"

@@ -255,6 +255,9 @@ func asFiles(c *Config) bool {
 
 func planImage(in Input, signed bool) (Image, error) {
 	c := in.Config
+	if err := imageNames(c, signed); err != nil {
+		return Image{}, err
+	}
 	im := Image{LockDir: first(in.LockDir, in.ProjectDir)}
 	build := Source{
 		Name:       first(c.ImageName, ImageName(in.Init, in.Dir, signed)),
@@ -317,6 +320,27 @@ func archives(c *Config) []string {
 		}
 	}
 	return names
+}
+
+// imageNames refuses names that would let a job stand in for images that others rely on.
+func imageNames(c *Config, signed bool) error {
+	if c.ImageName != "" && !signed {
+		e := c.Errorf("image_name", "a name in the engine that other jobs' images may have, and this file isn't signed")
+		e.Hint = "leave the key out: the image is named after the workunit"
+		return e
+	}
+	keys := []struct{ key, name string }{{"image_name", c.ImageName}, {"image", c.Image}}
+	for _, choice := range c.Images {
+		keys = append(keys, struct{ key, name string }{"images", choice.Image})
+	}
+	for _, k := range keys {
+		for part := range strings.SplitSeq(strings.ToLower(k.name), "/") {
+			if name, _, _ := strings.Cut(part, ":"); name == ContentRepository {
+				return c.Errorf(k.key, "%q: the name %s is the wrapper's own", k.name, ContentRepository)
+			}
+		}
+	}
+	return nil
 }
 
 func planUser(in Input, slotMounted bool) User {

@@ -156,6 +156,23 @@ func (e *Engine) create(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+func (e *Engine) listContainers(w http.ResponseWriter, r *http.Request) error {
+	fits, err := labelFilter(r)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list := []any{}
+	for _, c := range e.containers {
+		if fits(c.request.Labels) {
+			list = append(list, map[string]any{"Id": c.id, "Names": []string{"/" + c.name}, "State": c.status, "Labels": c.request.Labels})
+		}
+	}
+	writeJSON(w, http.StatusOK, list)
+	return nil
+}
+
 func (e *Engine) ofContainer(w http.ResponseWriter, r *http.Request, call, target string) error {
 	e.mu.Lock()
 	var c *container

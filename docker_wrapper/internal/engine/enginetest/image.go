@@ -43,28 +43,39 @@ func (e *Engine) find(name string) *image {
 }
 
 func (e *Engine) listImages(w http.ResponseWriter, r *http.Request) error {
-	var filters struct{ Label map[string]bool }
-	if f := r.URL.Query().Get("filters"); f != "" {
-		if err := json.Unmarshal([]byte(f), &filters); err != nil {
-			return refuse(http.StatusBadRequest, "invalid filter")
-		}
+	fits, err := labelFilter(r)
+	if err != nil {
+		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	list := []any{}
 	for _, im := range e.images {
-		fits := true
-		for want := range filters.Label {
-			k, v, hasValue := strings.Cut(want, "=")
-			have, ok := im.config.Labels[k]
-			fits = fits && ok && (!hasValue || have == v)
-		}
-		if fits {
+		if fits(im.config.Labels) {
 			list = append(list, map[string]any{"Id": im.id, "RepoTags": im.tags, "Labels": im.config.Labels})
 		}
 	}
 	writeJSON(w, http.StatusOK, list)
 	return nil
+}
+
+// labelFilter is what a request for a list asks of labels.
+func labelFilter(r *http.Request) (fits func(map[string]string) bool, err error) {
+	var filters struct{ Label map[string]bool }
+	if f := r.URL.Query().Get("filters"); f != "" {
+		if err := json.Unmarshal([]byte(f), &filters); err != nil {
+			return nil, refuse(http.StatusBadRequest, "invalid filter")
+		}
+	}
+	return func(labels map[string]string) bool {
+		for want := range filters.Label {
+			k, v, hasValue := strings.Cut(want, "=")
+			if have, ok := labels[k]; !ok || hasValue && have != v {
+				return false
+			}
+		}
+		return true
+	}, nil
 }
 
 func (e *Engine) inspectImage(w http.ResponseWriter, name string) error {

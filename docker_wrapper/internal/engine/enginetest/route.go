@@ -46,6 +46,9 @@ func route(r *http.Request) (name, target string) {
 	if name == "images" && target != "" {
 		name = "inspect-image"
 	}
+	if name == "inspect" && target == "" {
+		name = "list"
+	}
 	switch name {
 	case "create":
 		target = r.URL.Query().Get("name")
@@ -161,6 +164,8 @@ func (e *Engine) carryOut(w http.ResponseWriter, r *http.Request, name, target s
 		err = e.tag(w, r, target)
 	case "create":
 		err = e.create(w, r)
+	case "list":
+		err = e.listContainers(w, r)
 	default:
 		err = e.ofContainer(w, r, name, target)
 	}
