@@ -73,6 +73,31 @@ var imageRows = []contractRow{
 			t.Errorf("the second name is %s, want %s", got, first)
 		}
 	}},
+	{fact: "build: a label that somebody else wrote makes no image ours", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("forged", "")
+		im.Sources[0].Build.NoCache = true
+		first := k.ensure(t, im, fsys)
+		content := k.inspectImage(t, first).Config.Labels[job.LabelContent]
+		if _, err := k.api.ImageRemove(t.Context(), first, image.RemoveOptions{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+		name := k.name("forged") + ":1" // as one that is pulled or loaded: it has the label and not our tag
+		resp, err := k.api.ImageLoad(t.Context(), bytes.NewReader(k.forged(name, content)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil { // it is loaded when the answer ends
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		forged := k.inspectImage(t, name)
+		if forged.Config.Labels[job.LabelContent] != content {
+			t.Fatalf("the forged image has labels %v", forged.Config.Labels)
+		}
+		if got := k.ensure(t, im, fsys); got == forged.ID {
+			t.Error("the forged image was taken")
+		}
+	}},
 	{fact: "build: other content is another image under the same name", check: func(t *testing.T, k *contract) {
 		im, fsys := k.source("changed", "COPY x /x\n")
 		fsys["x"] = &fstest.MapFile{Data: []byte("1")}
@@ -419,6 +444,15 @@ func (k *contract) dockerArchive(arch, content string) []byte {
 	manifest := fmt.Sprintf(`[{"Config":"config.json","RepoTags":["stranger_%s:1"],"Layers":["a/layer.tar"]}]`, k.run)
 	return tarOf("a/layer.tar", layer, "config.json", config, "manifest.json", []byte(manifest),
 		"repositories", fmt.Appendf(nil, `{"stranger_%s":{"1":"a"}}`, k.run))
+}
+
+// forged is an archive of an image whose label says that it was built from what content is the hash of.
+func (k *contract) forged(name, content string) []byte {
+	layer := tarOf("payload", k.payload)
+	config := fmt.Appendf(nil, `{"architecture":"amd64","os":"linux","config":{"Labels":{%q:%q,%q:%q}},"rootfs":{"type":"layers","diff_ids":[%q]}}`,
+		job.LabelContent, content, job.LabelDataDir, k.run, digestOf(layer))
+	return tarOf("layer.tar", layer, "config.json", config,
+		"manifest.json", fmt.Appendf(nil, `[{"Config":"config.json","RepoTags":[%q],"Layers":["layer.tar"]}]`, name))
 }
 
 // ociLayout has no manifest.json, and its layer is compressed.
