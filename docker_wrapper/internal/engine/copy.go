@@ -477,6 +477,9 @@ func (u *unpacker) file(r io.Reader, size int64, name string, mode fs.FileMode) 
 	if u.left -= size; u.limited && u.left < 0 {
 		return &CopyError{Name: name, Reason: "more output than rsc_disk_bound allows"}
 	}
+	if fi, err := u.root.Lstat(name); err == nil && fi.IsDir() {
+		return &CopyError{Name: name, Reason: "a file can't take the place of a directory"}
+	}
 	part := name + partSuffix
 	if err := u.root.RemoveAll(part); err != nil {
 		return err

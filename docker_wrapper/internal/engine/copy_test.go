@@ -127,6 +127,8 @@ func TestUnpack(t *testing.T) {
 		{name: "over the limit", entries: []string{"src/", "src/a=12345", "src/b=123456"}, limit: 10, want: map[string]string{"dst/": "", "dst/a": "12345"},
 			err: "dst/b: more output than rsc_disk_bound allows"},
 		{name: "a file twice", entries: []string{"src=1", "src=2"}, want: map[string]string{"dst": "2"}},
+		{name: "a file in place of a directory", entries: []string{"src/", "src/a/", "src/a=2"}, want: map[string]string{"dst/": "", "dst/a/": ""},
+			err: "dst/a: a file can't take the place of a directory"},
 		{name: "a file in place of a link", entries: []string{"src/", "src/a=1", "src/l->a", "src/l=2"}, want: map[string]string{"dst/": "", "dst/a": "1", "dst/l": "2"}},
 	}
 	for _, tt := range tests {
