@@ -349,6 +349,8 @@ func (b *bench) set(key, value string) error {
 		switch key {
 		case "plan_class":
 			d.PlanClass, err = value, nil
+		case "result":
+			d.ResultName, err = value, nil
 		case "authenticator":
 			d.Authenticator, err = value, nil
 		case "gpu_type":

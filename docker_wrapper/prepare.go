@@ -35,6 +35,7 @@ func (w *wrapper) prepare(ctx context.Context) (_ supervise.Prepared, err error)
 		w.engine = e
 		w.log.Info().Str("kind", e.Info.Kind).Str("version", e.Info.Version).Str("host", e.Info.Host).Msg("engine")
 	}
+	w.sweep(ctx)
 	found, err := w.engine.Find(ctx, w.job.Container)
 	switch {
 	case errors.Is(err, engine.ErrNotFound):

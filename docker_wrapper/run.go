@@ -43,6 +43,7 @@ type wrapper struct {
 	episode supervise.Episode
 
 	engine    *engine.Engine
+	swept     bool // forgotten containers are removed
 	container *engine.Container
 	logs      *engine.Logs
 	sinks     []io.Closer

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/job"
+	"boincdocker/docker_wrapper/internal/supervise"
+)
+
+// sweep removes the containers of jobs that the client of this data directory has forgotten. Clients
+// before 8.2.9 only ask a job to quit when its project is reset or detached, and clear its slot then:
+// the container, parked for the next time, is nobody's. Other clients' are left alone.
+func (w *wrapper) sweep(ctx context.Context) {
+	if w.init == nil || w.swept {
+		return
+	}
+	list, err := w.engine.List(ctx, map[string]string{job.LabelDataDir: w.init.BoincDir})
+	if err != nil {
+		w.log.Debug().Err(err).Msg("look for containers of forgotten jobs")
+		return
+	}
+	w.swept = true
+	for _, c := range list {
+		if c.Name == w.job.Container.Name || !forgotten(c) {
+			continue
+		}
+		if err := c.Remove(ctx); err != nil {
+			w.log.Warn().Err(err).Msg("the container of a job that the client has forgotten is left")
+			continue
+		}
+		w.log.Info().Str("container", c.Name).Msg("removed the container of a job that the client has forgotten")
+	}
+}
+
+// forgotten reports that a container's slot knows nothing of it: neither the wrapper's own notes nor
+// init_data.xml, which the client takes away for a moment when it writes it anew.
+func forgotten(c *engine.Container) bool {
+	slot, result := c.Labels[job.LabelSlot], c.Labels[job.LabelResult]
+	if slot == "" || result == "" {
+		return false
+	}
+	if e, err := supervise.LoadEpisode(filepath.Join(slot, job.WrapperDir)); err != nil || e.Container == c.ID {
+		return false
+	}
+	f, err := os.Open(filepath.Join(slot, boincapi.InitDataFile))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	defer f.Close()
+	d, err := boincapi.ParseInitData(f)
+	return err == nil && d.ResultName != result
+}
