@@ -68,6 +68,7 @@ func (w *wrapper) end(err error) int {
 	var done *ended
 	if errors.As(err, &done) {
 		if done.silent {
+			w.app.Flush(context.Background())
 			return done.code
 		}
 		return w.finish(done.code, done.message)
