@@ -27,9 +27,10 @@ func (s *Server) schedule(w http.ResponseWriter, r *http.Request) {
 <project_name>Test</project_name>
 <user_name>Tester</user_name>
 <hostid>1</hostid>
-<code_sign_key>
-%s</code_sign_key>
-`, esc(s.url), publicText(&s.key.PublicKey))
+`, esc(s.url))
+	if element(request, "code_sign_key") == "" { // one that it has already must come signed by the older one
+		fmt.Fprintf(&reply, "<code_sign_key>\n%s</code_sign_key>\n", publicText(&s.key.PublicKey))
+	}
 	s.change(func() {
 		s.requests = append(s.requests, request)
 		for _, report := range reports(request) {
