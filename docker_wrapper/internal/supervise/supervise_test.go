@@ -30,7 +30,6 @@ type world struct {
 	did     []string
 	reports []boincapi.Report
 	seen    []Snapshot
-	rereads int
 	calls   int
 	paused  bool
 	ran     time.Duration // of the container

@@ -13,6 +13,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -329,7 +330,8 @@ func (e *Engine) instruction(ctx context.Context, im *image, dir, line string, s
 			_, rest, _ = strings.Cut(rest, " ")
 		}
 		if x := e.runStep(ctx, im.dir, im.config.Env, rest, s.say); x.code != 0 {
-			return fmt.Errorf("The command '/bin/sh -c %s' returned a non-zero code: %d", rest, x.code)
+			//lint:ignore ST1005 these are docker's own words
+			return errors.New("The command '/bin/sh -c " + rest + "' returned a non-zero code: " + strconv.Itoa(x.code))
 		}
 	}
 	return nil
