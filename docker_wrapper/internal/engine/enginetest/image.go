@@ -330,7 +330,6 @@ func (e *Engine) instruction(ctx context.Context, im *image, dir, line string, s
 			_, rest, _ = strings.Cut(rest, " ")
 		}
 		if x := e.runStep(ctx, im.dir, im.config.Env, rest, s.say); x.code != 0 {
-			//lint:ignore ST1005 these are docker's own words
 			return errors.New("The command '/bin/sh -c " + rest + "' returned a non-zero code: " + strconv.Itoa(x.code))
 		}
 	}
