@@ -7,12 +7,16 @@
 //
 // # Flags
 //
-//	--config F       the job's file (default job.toml; a missing one means defaults)
+//	--config F       the job's file (default job.toml, which may be missing)
 //	--dockerfile F   what its image is built from (default Dockerfile)
 //	--verbose        log every call
 //	--sporadic       keep the files by which BOINC's sporadic apps talk to the client
+//	--               what follows is the job's
+//
+// As the first argument:
+//
 //	--plan           print what would be done, as JSON, and touch nothing
-//	--check          check job.toml, unknown keys included, and touch nothing
+//	--check          check job.toml, unknown keys included, and the files it names; touch nothing
 //	--version, --help
 //
 // Everything else is the job's: it reaches the container in the variable ARGS. --device N and
@@ -36,5 +40,12 @@
 //	quit, client lost, a signal   exit 0; the container is left paused (or stopped) for the next time
 //	abort                         the container is killed and removed; exit 194
 //
-// The numbers are BOINC's (lib/error_numbers.h). Standalone, the exit code is the container's.
+// The numbers are BOINC's (lib/error_numbers.h).
+//
+// # By hand
+//
+// Without init_data.xml the project directory is ./project, and the slot is the directory itself: nothing
+// is moved, nothing is protected, and a job may ask for everything. The exit code is the container's,
+// or one of the above; 206 also stands for what would be a temporary exit, and 130 for an interrupt.
+// Images stay: docker image prune -a --filter label=boinc.data_dir="$PWD" removes this directory's.
 package main

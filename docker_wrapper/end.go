@@ -58,9 +58,10 @@ var delays = []struct {
 	{job.ErrNoGPU, ownerDelay},
 }
 
-// soonMends reports whether it is worth waiting here for a short while.
-func soonMends(err error) bool {
-	return errors.Is(err, engine.ErrUnreachable) || errors.Is(err, engine.ErrNetwork)
+// soonMends reports whether it is worth waiting here for a short while. A person who waits is told at
+// once.
+func (w *wrapper) soonMends(err error) bool {
+	return w.init != nil && (errors.Is(err, engine.ErrUnreachable) || errors.Is(err, engine.ErrNetwork))
 }
 
 // end is the only place that ends a job. err says what came of it; nil can't be.
@@ -75,17 +76,16 @@ func (w *wrapper) end(err error) int {
 	}
 	for _, d := range delays {
 		if errors.Is(err, d.err) {
-			w.log.Error().Err(err).Msg("not now")
+			w.log.Error().Err(err).Msg(w.notNow())
 			return w.temporaryExit(d.delay, firstLine(err.Error()))
 		}
 	}
 	if projectsFault(err) {
-		if err.Error() != firstLine(err.Error()) {
-			w.log.Error().Msg(err.Error())
-		}
+		w.log.Error().Msg(err.Error()) // all lines of it; the client gets the first
+		w.said = true
 		return w.finish(boincapi.ExitInitFailure, firstLine(err.Error()))
 	}
-	w.log.Error().Err(err).Msg("not now")
+	w.log.Error().Err(err).Msg(w.notNow())
 	return w.temporaryExit(soonDelay, firstLine(err.Error()))
 }
 
@@ -172,6 +172,9 @@ func (w *wrapper) exited(ctx context.Context, exit job.Exit) error {
 	w.drain(ctx)
 	code, message := exitCode(exit, w.job.Container.Limits)
 	w.log.Info().Int("code", exit.Code).Bool("oom", exit.OOMKilled).Msg("the container has ended")
+	if exit.OOMKilled && exit.Code == 0 {
+		w.log.Warn().Msgf("a process of the job was killed for memory (limit %d MB)", w.job.Container.Limits.Memory>>20)
+	}
 	if exit.Code == 0 {
 		leftOut, err := w.container.CopyOut(ctx, w.job.CopyOut, w.job.Container.Limits.Disk)
 		for _, name := range leftOut {
@@ -197,6 +200,10 @@ func exitCode(exit job.Exit, l job.Limits) (int, string) {
 		return boincapi.ExitChildFailed, fmt.Sprintf("the container ended with code %d", exit.Code)
 	case exit.Code > 128 && exit.Code <= 128+64:
 		return exit.Code, fmt.Sprintf("the job was ended by signal %d", exit.Code-128)
+	case exit.Code == 126: // as shells, and the init process, have it
+		return exit.Code, "the job ended with code 126 (a program that can't be executed: is it for another kind of machine?)"
+	case exit.Code == 127:
+		return exit.Code, "the job ended with code 127 (a program, or the interpreter in its first line, was not found: does a script have Windows line ends?)"
 	case exit.Code != 0:
 		return exit.Code, fmt.Sprintf("the job ended with code %d", exit.Code)
 	default:
@@ -247,6 +254,9 @@ func (w *wrapper) moveOut() error {
 			return err
 		}
 	}
+	if w.job.Standalone {
+		return slot.Settle(w.job.Slot)
+	}
 	if w.job.Slot.MakeOutputs {
 		return slot.DropOutputs(w.job.Slot)
 	}
@@ -290,10 +300,18 @@ func (w *wrapper) remove(ctx context.Context) {
 	}
 }
 
+// notNow says what becomes of a job that can't run at present.
+func (w *wrapper) notNow() string {
+	if w.standalone {
+		return "the job can't run here now"
+	}
+	return "not now; the client tries again later"
+}
+
 // finish writes boinc_finish_called.
 func (w *wrapper) finish(code int, message string) int {
-	if message != "" {
-		w.log.Error().Int("code", code).Msg(message)
+	if message != "" && !w.said {
+		w.log.Error().Msg(message)
 	}
 	if w.init == nil {
 		return code
@@ -307,7 +325,7 @@ func (w *wrapper) finish(code int, message string) int {
 
 // temporaryExit asks the client to try again later. Standalone nobody will.
 func (w *wrapper) temporaryExit(delay time.Duration, why string) int {
-	if w.app == nil || w.app.Standalone() && w.init == nil && !exists(boincapi.InitDataFile) {
+	if w.app == nil || w.standalone {
 		return boincapi.ExitInitFailure
 	}
 	if err := w.app.TemporaryExit(delay, why, false); err != nil {

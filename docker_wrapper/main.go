@@ -40,10 +40,16 @@ type options struct {
 func parseArgs(argv []string) (options, error) {
 	var o options
 	for i := 0; i < len(argv); i++ {
+		if argv[i] == "--" {
+			o.args = append(o.args, argv[i+1:]...)
+			break
+		}
 		name, value, hasValue := strings.Cut(argv[i], "=")
 		str := map[string]*string{"--config": &o.config, "--dockerfile": &o.dockerfile}[name]
-		flag := map[string]*bool{"--verbose": &o.verbose, "--sporadic": &o.sporadic, "--plan": &o.plan, "--check": &o.check,
-			"--version": &o.showVersion, "--help": &o.help}[argv[i]]
+		flag := map[string]*bool{"--verbose": &o.verbose, "--sporadic": &o.sporadic}[argv[i]]
+		if i == 0 && flag == nil { // a job may have such arguments of its own
+			flag = map[string]*bool{"--plan": &o.plan, "--check": &o.check, "--version": &o.showVersion, "--help": &o.help, "-h": &o.help}[argv[i]]
+		}
 		switch {
 		case str != nil && hasValue:
 			*str = value
@@ -70,12 +76,16 @@ init_data.xml is there, else by itself.
   --dockerfile F   what its image is built from (default Dockerfile)
   --verbose        log every call
   --sporadic       keep the files of BOINC's sporadic apps
+  --               what follows is the job's
+
+As the first argument:
+
   --plan           print what would be done, as JSON, and touch nothing
-  --check          check job.toml, unknown keys included, and touch nothing
+  --check          check job.toml, unknown keys included, and the files it names; touch nothing
   --version        print the version
   --help           print this
 
-Everything else reaches the container in the variable ARGS.
+Everything else reaches the container in the variable ARGS. By hand, the project directory is ./project.
 `
 
 // Main is the program. It returns the exit code.

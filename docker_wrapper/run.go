@@ -37,10 +37,13 @@ type wrapper struct {
 	stdout, stderr io.Writer
 	log            zerolog.Logger
 
-	app     *boincapi.App
-	init    *boincapi.InitData // nil when standalone
-	job     *job.Job
-	episode supervise.Episode
+	app  *boincapi.App
+	init *boincapi.InitData // nil when standalone
+
+	standalone bool // no init_data.xml: nobody starts us again
+	said       bool // the log tells already why the job ended
+	job        *job.Job
+	episode    supervise.Episode
 
 	engine    *engine.Engine
 	swept     bool // forgotten containers are removed
@@ -53,8 +56,8 @@ type wrapper struct {
 // run is the story: read, plan, open the engine, supervise, end.
 func (w *wrapper) run(ctx context.Context) int {
 	w.log = newLogger(w.stderr, 1)
-	standalone := !exists(filepath.Join(w.dir, boincapi.InitDataFile))
-	if !standalone {
+	w.standalone = !exists(filepath.Join(w.dir, boincapi.InitDataFile))
+	if !w.standalone {
 		if err := boincapi.RedirectStderr(w.dir); err != nil {
 			w.log.Error().Err(err).Msg("stderr.txt")
 		}
@@ -66,8 +69,15 @@ func (w *wrapper) run(ctx context.Context) int {
 		w.screen = newScreen(w.stderr)
 	}
 	w.log.Info().Str("version", version).Msg("docker_wrapper")
+	o := boincapi.Options{Dir: w.dir, LockRetry: lockRetry, Sporadic: w.o.sporadic}
+	if w.standalone {
+		o.LockRetry = -1 // a person waits
+	}
 	var err error
-	if w.app, err = boincapi.Start(ctx, boincapi.Options{Dir: w.dir, LockRetry: lockRetry, Sporadic: w.o.sporadic}); err != nil {
+	if w.app, err = boincapi.Start(ctx, o); errors.Is(err, boincapi.ErrLocked) && w.standalone {
+		w.log.Error().Msgf("another docker_wrapper runs in %s: wait for it, or stop it", w.dir)
+		return boincapi.ExitInitFailure
+	} else if err != nil {
 		return w.end(err)
 	}
 	defer w.app.Close()
@@ -93,7 +103,7 @@ func (w *wrapper) run(ctx context.Context) int {
 	if len(w.job.Later) > 0 {
 		return w.end(w.job.Later[0].Err)
 	}
-	for _, text := range w.job.Warnings {
+	for _, text := range append(w.job.Warnings, w.job.Notes...) {
 		w.log.Warn().Msg(text)
 	}
 	return w.end(w.supervise(ctx))
@@ -134,7 +144,9 @@ func (w *wrapper) plan() (*job.Job, error) {
 		config = defaultConfig
 	}
 	data, err := fs.ReadFile(files, filepath.ToSlash(config))
-	if errors.Is(err, fs.ErrNotExist) && w.o.config == "" {
+	if l := linkNamed(in.Links, filepath.ToSlash(config)); err != nil && l != nil {
+		return nil, &job.ConfigError{File: config, Problem: "it is a link to " + l.Target + ", which can't be read: " + reason(err)}
+	} else if errors.Is(err, fs.ErrNotExist) && w.o.config == "" {
 		data, err = nil, nil
 	} else if err != nil {
 		return nil, &job.ConfigError{File: config, Problem: reason(err), Hint: "it is named by --config"}
@@ -144,6 +156,11 @@ func (w *wrapper) plan() (*job.Job, error) {
 		return nil, err
 	}
 	in.Config = c
+	if w.init == nil && c.ProjectDirMount != "" && !exists(in.ProjectDir) {
+		e := c.Errorf("project_dir_mount", "by hand the project directory is ./%s, and it isn't there", projectSubdir)
+		e.Hint = "make it, and put the files into it that the links name"
+		return nil, e
+	}
 	_, statErr := fs.Stat(files, in.Dockerfile)
 	in.HasDockerfile = statErr == nil
 	w.setVerbosity(c.Verbose)
@@ -232,11 +249,14 @@ func (w *wrapper) show() int {
 		for _, l := range j.Later {
 			fmt.Fprintln(w.stderr, l.Why)
 		}
-		for _, text := range j.Warnings {
+		for _, text := range append(j.Warnings, j.Notes...) {
 			fmt.Fprintln(w.stderr, text)
 		}
 		if len(j.Later)+len(j.Warnings) > 0 {
 			return boincapi.ExitInitFailure
+		}
+		if err := checkFiles(j); err != nil {
+			return fail(err)
 		}
 	}
 	if w.o.plan {
@@ -249,12 +269,32 @@ func (w *wrapper) show() int {
 	return 0
 }
 
+// checkFiles looks for the files that the Dockerfile and job.toml name.
+func checkFiles(j *job.Job) error {
+	var errs []error
+	for _, s := range j.Image.Sources {
+		if s.Dockerfile != "" {
+			errs = append(errs, engine.CheckDockerfile(slot.Files(j.Slot), s))
+		}
+	}
+	for _, cp := range j.CopyIn {
+		root := cp.Root
+		if root == j.Slot.Payload && j.Slot.Move { // not moved yet
+			root = j.Slot.Dir
+		}
+		if !exists(filepath.Join(root, filepath.FromSlash(cp.Src))) {
+			errs = append(errs, &job.ConfigError{File: "copy_to_container", Problem: cp.Src + ": no such file in the slot"})
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // supervise runs the job and returns what came of it; an *ended error says how the job ended.
 func (w *wrapper) supervise(ctx context.Context) error {
 	o := supervise.Options{
 		Client:    w.app,
 		Prepare:   w.prepare,
-		MayMend:   soonMends,
+		MayMend:   w.soonMends,
 		Fraction:  w.fraction(),
 		Stop:      w.job.Stop,
 		TimeLimit: time.Duration(w.job.TimeLimit),
@@ -327,6 +367,15 @@ func (w *wrapper) saveEpisode() error {
 }
 
 func (w *wrapper) stateDir() string { return filepath.Join(w.dir, job.WrapperDir) }
+
+func linkNamed(links []job.Link, name string) *job.Link {
+	for i := range links {
+		if links[i].Name == name {
+			return &links[i]
+		}
+	}
+	return nil
+}
 
 func exists(name string) bool {
 	_, err := os.Lstat(name)

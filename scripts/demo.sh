@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 sample=${1:-docking}
 
 [ -d "samples/$sample" ] || {
-	echo "demo.sh: there is no sample $sample; there are: $(cd samples && ls -d */ | tr -d '/\n' | sed 's/demo//')" >&2
+	echo "demo.sh: there is no sample $sample; there are: $(cd samples && ls */sample.toml | sed 's,/.*,,' | tr '\n' ' ')" >&2
 	exit 1
 }
 trap 'scripts/engine.sh release' EXIT

@@ -23,7 +23,7 @@ func (e *Engine) build(ctx context.Context, im job.Image, s job.Source, b *build
 	e.log.Info().Str("image", s.Name).Str("content", b.identity[:12]).Int("files", len(b.files)).Msg("build image")
 	err := e.buildWith(ctx, build.BuilderV1, im, s, b)
 	var ie *ImageError
-	if errors.As(err, &ie) && needsBuildKit(ie.Reason) && e.Info.BuildKit {
+	if errors.As(err, &ie) && needsBuildKit(ie.Reason) && e.Info.quirks.buildKit {
 		e.log.Info().Msg("this Dockerfile needs BuildKit")
 		err = e.buildWith(ctx, build.BuilderBuildKit, im, s, b)
 	}

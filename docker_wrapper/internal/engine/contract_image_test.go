@@ -73,6 +73,22 @@ var imageRows = []contractRow{
 			t.Errorf("the second name is %s, want %s", got, first)
 		}
 	}},
+	{fact: "build: what only BuildKit knows", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("buildkit", "COPY --chmod=711 x /x\n")
+		fsys["x"] = &fstest.MapFile{Data: []byte("x")}
+		j := k.job("out=built")
+		c, err := k.e.Create(t.Context(), j, k.ensure(t, im, fsys))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { k.mustRemove(t, c) })
+		if err := c.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := k.finish(t, c); got.out != "built\n" {
+			t.Errorf("got %+v, want built", got)
+		}
+	}},
 	{fact: "build: a label that somebody else wrote makes no image ours", check: func(t *testing.T, k *contract) {
 		im, fsys := k.source("forged", "")
 		im.Sources[0].Build.NoCache = true

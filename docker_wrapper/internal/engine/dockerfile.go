@@ -70,6 +70,13 @@ func newBuildContext(fsys fs.FS, s job.Source, platform string) (*buildContext, 
 	return b, nil
 }
 
+// CheckDockerfile reports what Ensure would find wrong with a Dockerfile before it is built. It needs no
+// engine.
+func CheckDockerfile(fsys fs.FS, s job.Source) error {
+	_, err := newBuildContext(fsys, s, "")
+	return err
+}
+
 // bare drops the operation and path that the os package adds.
 func bare(err error) error {
 	var pe *fs.PathError

@@ -48,7 +48,6 @@ type Info struct {
 	Architecture string `json:"architecture"`
 	CPUs         int    `json:"cpus"`
 	Rootless     bool   `json:"rootless"`
-	BuildKit     bool   `json:"buildkit"`
 	SELinux      bool   `json:"selinux"`
 	quirks       quirks
 }
@@ -62,10 +61,11 @@ type quirks struct {
 	memoryLimit   bool
 	pidsLimit     bool
 	unpauseToStop bool // a paused container can't be stopped or killed
+	buildKit      bool // has two builders
 }
 
 func quirksOf(kind string, i infoFacts) quirks {
-	q := quirks{logDriver: "json-file", init: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit}
+	q := quirks{logDriver: "json-file", init: true, buildKit: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit}
 	if kind == Podman {
 		q = quirks{logDriver: "k8s-file", unpauseToStop: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit}
 	}
@@ -113,6 +113,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if denied != "" {
 		return nil, fmt.Errorf("%w: %s (%s)", ErrPermission, denied, permissionHint(denied))
 	}
+	if o.Host == "" && o.Getenv("DOCKER_HOST") != "" {
+		return nil, fmt.Errorf("%w at %s, which DOCKER_HOST names (correct it, or unset it)", ErrUnreachable, o.Getenv("DOCKER_HOST"))
+	}
 	return nil, fmt.Errorf("%w; tried %s (is Docker or Podman installed and started? try: sudo systemctl start docker)", ErrUnreachable, strings.Join(tried, ", "))
 }
 
@@ -153,7 +156,6 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 		APIVersion:   e.api.ClientVersion(),
 		Architecture: architecture(info.Architecture),
 		CPUs:         info.NCPU,
-		BuildKit:     ping.BuilderVersion == "2",
 	}
 	for _, s := range info.SecurityOptions {
 		e.Info.Rootless = e.Info.Rootless || strings.HasPrefix(s, "name=rootless")

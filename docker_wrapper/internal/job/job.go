@@ -23,6 +23,7 @@ type Job struct {
 	TimeLimit  Seconds    `json:"time_limit,omitempty"` // of running, suspended time not counted; 0 means none
 	Later      []Later    `json:"later,omitempty"`      // what this version can't do; such a job is not run
 	Warnings   []string   `json:"warnings,omitempty"`
+	Notes      []string   `json:"notes,omitempty"` // what is different elsewhere
 }
 
 // Seconds is a duration that JSON shows in seconds.
@@ -47,9 +48,10 @@ type Slot struct {
 
 // Link is a link file (or symlink) of the slot.
 type Link struct {
-	Name   string `json:"name"`   // in the slot, with /
-	Target string `json:"target"` // absolute host path
-	Output bool   `json:"output,omitempty"`
+	Name    string `json:"name"`   // in the slot, with /
+	Target  string `json:"target"` // absolute host path
+	Output  bool   `json:"output,omitempty"`
+	Missing bool   `json:"missing,omitempty"` // Target isn't there
 }
 
 // Image says how the container's image is found or made. Sources are tried in order, first all

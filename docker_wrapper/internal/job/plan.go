@@ -146,6 +146,11 @@ func Plan(in Input) (*Job, error) {
 		gpu = strconv.Itoa(j.Container.GPU.Indexes[0])
 	}
 	j.Container.Env = environment(c, in, slotMount, int(math.Ceil(threads)), gpu)
+	if standalone {
+		if err := (Policy{}).check(c, true, ""); err != nil {
+			j.Notes = append(j.Notes, "on a volunteer's computer: "+err.Error())
+		}
+	}
 	for _, w := range c.Warnings {
 		j.Warnings = append(j.Warnings, w.Error())
 	}
@@ -177,16 +182,16 @@ func planFiles(in Input, j *Job, slotMount string) error {
 	}
 	byName := map[string]Link{}
 	for _, l := range in.Links {
-		l.Output = isOutput(in.Init, l.Target)
+		l.Output = isOutput(in.Init, l.Target) || j.Standalone && l.Missing
 		byName[l.Name] = l
 		j.Slot.Links = append(j.Slot.Links, l)
 		switch {
 		case l.Output:
-			if c.ProjectDirMount != "" {
+			if c.ProjectDirMount != "" && !j.Standalone {
 				j.Slot.MakeOutputs = true
 				mount(l.Target, path.Join(c.ProjectDirMount, filepath.Base(l.Target)), false)
 			}
-		case slotMount != "" && asFiles(c) && !j.Standalone && !slices.Contains(j.Slot.Copied, l.Name) && !slices.Contains(j.Slot.Kept, l.Name):
+		case slotMount != "" && asFiles(c) && !l.Missing && !slices.Contains(j.Slot.Copied, l.Name) && !slices.Contains(j.Slot.Kept, l.Name):
 			mount(l.Target, path.Join(slotMount, l.Name), true)
 		}
 	}

@@ -516,6 +516,50 @@ func (m *mover) pastLink(f *os.File) (int64, error) {
 	return int64(len(head) - len(data)), nil
 }
 
+// Settle moves outputs that a job without a client wrote under their logical names to where their links
+// point, and makes the links anew.
+func Settle(s job.Slot) error {
+	m, err := newMover(s)
+	if err != nil {
+		return err
+	}
+	defer m.root.Close()
+	for _, l := range s.Links {
+		fi, err := m.root.Lstat(l.Name)
+		if !l.Output || err != nil || !fi.Mode().IsRegular() {
+			continue
+		}
+		if err := m.settle(l); err != nil {
+			return fmt.Errorf("move output %s to %s: %w", l.Name, l.Target, err)
+		}
+	}
+	return nil
+}
+
+func (m *mover) settle(l job.Link) error {
+	f, err := m.root.Open(l.Name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	data, err := m.pastLink(f)
+	if err != nil || data < 0 {
+		return err
+	}
+	if _, err := f.Seek(data, io.SeekStart); err != nil {
+		return err
+	}
+	if err := writeWhole(l.Target, f); err != nil {
+		return err
+	}
+	target, err := filepath.Rel(m.slot.Dir, l.Target)
+	if err != nil {
+		return err
+	}
+	link := boincapi.SoftLinkTag + escape(filepath.ToSlash(target)) + softLinkEnd + "\n"
+	return os.WriteFile(filepath.Join(m.slot.Dir, filepath.FromSlash(l.Name)), []byte(link), 0o644)
+}
+
 func writeWhole(name string, r io.Reader) error {
 	temp := name + ".docker_wrapper.part"
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)

@@ -19,7 +19,8 @@ import (
 
 const (
 	payloadName = job.WrapperDir + "/payload"
-	maxDepth    = 16 // of directories in a slot; logical names have few
+	maxDepth    = 16      // of directories in a slot; logical names have few
+	maxLooked   = 100_000 // files of a slot that are looked at for being links
 )
 
 // hidden reports whether a name at the top of the slot is none of the job's.
@@ -29,26 +30,34 @@ func hidden(name string) bool {
 
 // Links lists the slot's link files and symlinks, by name. Only those count whose target lies
 // directly in the project directory, as the client makes them: a job that leaves a link file of its
-// own in the slot gains nothing. With an empty projectDir (standalone) all count.
+// own in the slot gains nothing. With an empty projectDir (standalone) all link files count, and symlinks,
+// which are then the directory's own affair, don't.
 func Links(dir, projectDir string) ([]job.Link, error) {
 	var links []job.Link
+	looked := 0
 	var walk func(rel string, depth int) error
 	walk = func(rel string, depth int) error {
 		entries, err := os.ReadDir(filepath.Join(dir, filepath.FromSlash(rel)))
-		if err != nil {
+		if errors.Is(err, fs.ErrPermission) && rel != "." {
+			return nil // a directory that the job closed
+		} else if err != nil {
 			return fmt.Errorf("read slot: %w", err)
 		}
 		for _, e := range entries {
+			if looked++; looked > maxLooked {
+				return nil
+			}
 			name := path.Join(rel, e.Name())
 			switch {
-			case rel == "." && hidden(e.Name()):
+			case rel == "." && hidden(e.Name()), projectDir == "" && e.Type()&fs.ModeSymlink != 0:
 			case e.IsDir() && depth < maxDepth:
 				if err := walk(name, depth+1); err != nil {
 					return err
 				}
 			default:
 				if target, ok := linkTarget(dir, name, e.Type()); ok && allowed(target, projectDir) {
-					links = append(links, job.Link{Name: name, Target: target})
+					_, err := os.Stat(target)
+					links = append(links, job.Link{Name: name, Target: target, Missing: errors.Is(err, fs.ErrNotExist)})
 				}
 			}
 		}
