@@ -30,10 +30,15 @@ getent group docker >/dev/null || give_up "there is no group docker, which the p
 work=$(mktemp -d)
 chmod 755 "$work"
 leave() {
-	docker ps -aq --filter "label=boinc_test_clients=$work" | xargs -r docker rm -fv >/dev/null
+	set +e
+	docker ps -aq --filter "label=boinc_test_clients=$work" | xargs -r docker rm -fv >/dev/null 2>&1
 	for dir in "$work"/clients_*; do
 		[ -d "$dir" ] || continue # there are some only if the test was broken off
-		if pid=$(cat "$dir/client.pid" 2>/dev/null) && [ "$(readlink "/proc/$pid/cwd")" = "$dir" ]; then kill "$pid"; fi
+		pid=$(cat "$dir/client.pid" 2>/dev/null)
+		if [ -n "$pid" ] && [ "$(readlink "/proc/$pid/cwd")" = "$dir" ]; then
+			kill "$pid"
+			timeout 70 tail -s 0.2 -f --pid "$pid" /dev/null # its jobs end with it
+		fi
 		docker ps -aq --filter "label=boinc.data_dir=$dir" | xargs -r docker rm -fv >/dev/null
 		docker images -q --filter "label=boinc.data_dir=$dir" | sort -u | xargs -r docker rmi -f >/dev/null
 	done
@@ -45,5 +50,4 @@ trap 'exit 1' HUP INT TERM
 scripts/engine.sh ensure
 scripts/newer-world.sh
 CGO_ENABLED=0 go test -c -tags clients -o "$work/clients.test" ./docker_wrapper
-
 (cd docker_wrapper && TMPDIR=$work CLIENTS_RUN=$work "$work/clients.test" -test.parallel 64 -test.timeout 12m -test.run "^TestClients$")
