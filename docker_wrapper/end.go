@@ -105,6 +105,7 @@ func (w *wrapper) settle(ctx context.Context, out supervise.Outcome) error {
 		return w.leave(ctx)
 	case supervise.Aborted:
 		w.log.Info().Msg("aborted")
+		w.own(ctx) // or the client could not clear the slot
 		w.remove(ctx)
 		return &ended{code: boincapi.ExitAbortedByClient, silent: true}
 	case supervise.TimedOut:
@@ -152,8 +153,11 @@ func (w *wrapper) failed(ctx context.Context, err error) error {
 			return err
 		}
 	}
+	w.own(ctx)
 	w.remove(ctx)
-	w.moveOut()
+	if moveErr := w.moveOut(); moveErr != nil {
+		w.log.Warn().Err(moveErr).Msg("the job's files are not all back in the slot")
+	}
 	return err
 }
 
@@ -229,14 +233,14 @@ func (w *wrapper) conclude(ctx context.Context, code int, message string) error 
 // still be moved, as far as its directories allow.
 func (w *wrapper) own(ctx context.Context) {
 	u, dir := w.job.Container.User, w.job.Slot.Payload
-	if dir == "" || u.Mode == "auto" || !slot.Foreign(dir, os.Getuid()) {
+	if dir == "" || !slot.Foreign(dir, os.Getuid()) || w.job.Standalone && u.Mode == "auto" {
 		return
 	}
 	err := errors.New("not root")
 	if os.Getuid() == 0 {
 		err = slot.Own(dir, 0, os.Getgid())
 	} else if self, exeErr := os.Executable(); exeErr == nil && w.container != nil {
-		err = w.container.RunAsRoot(ctx, self, dir, ownFlag, fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid()))
+		err = w.container.RunHelper(ctx, self, dir, fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid()))
 	}
 	if err != nil {
 		w.log.Warn().Err(err).Msg("some of the job's files stay another user's")

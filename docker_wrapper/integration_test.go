@@ -461,3 +461,55 @@ func TestFastOutputIsWhole(t *testing.T) {
 		t.Errorf("got %d lines, %d bytes, want %d lines, %d bytes, in order", strings.Count(got, "\n"), len(got), lines, want.Len())
 	}
 }
+
+// Whatever a workunit's command line says, it is the job's: nothing of the wrapper's own is reached by it.
+func TestCommandLineIsTheJobs(t *testing.T) {
+	victim := t.TempDir()
+	if err := os.Chmod(victim, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := newJob(t, "command_line", "", nil)
+	c2, err := c.Run(t.Context(), binary(t, "docker_wrapper"), "--own-files", "64399:64399", victim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c2.FinishCode != 99 { // the worker doesn't know such a step
+		t.Errorf("got %+v, want the worker's code 99\n%s", c2, stderrOf(t, c))
+	}
+	fi, err := os.Stat(victim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fi.Sys().(*syscall.Stat_t).Uid; int(got) != os.Getuid() {
+		t.Errorf("the directory is user %d's now", got)
+	}
+}
+
+// A check that an image asks for is not run: neither beside the job nor, as root, beside the helper.
+func TestNoHealthcheckRuns(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Fatal("this test changes its user, which only root can")
+	}
+	const uid = 64321
+	c := newJob(t, "healthcheck", "user = \"0:0\"\n", nil)
+	add(t, c, "Dockerfile", []byte("FROM scratch\nCOPY worker /worker\nHEALTHCHECK --interval=1ms CMD [\"/worker\", \"check\"]\nENTRYPOINT [\"/worker\"]\n"))
+	if err := os.WriteFile(filepath.Join(c.Slot(), "Dockerfile"), []byte(read(t, filepath.Join(c.ProjectDir(), "Dockerfile_1"))), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	giveTo(t, c.DataDir(), uid)
+	fi, err := os.Stat("/var/run/docker.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Run(t.Context(), "/usr/bin/setpriv", fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", uid),
+		fmt.Sprintf("--groups=%d", fi.Sys().(*syscall.Stat_t).Gid), binary(t, "docker_wrapper"), "mkdir=d", "write=d/f", "sleep=500ms")
+	if err != nil || r.Outcome != boinctest.Success {
+		t.Fatalf("got %+v, %v\n%s", r, err, stderrOf(t, c))
+	}
+	if _, err := os.Lstat(filepath.Join(c.Slot(), "checked")); err == nil {
+		t.Error("the image's check was run")
+	}
+	if fi, err = os.Stat(filepath.Join(c.Slot(), "d", "f")); err != nil || fi.Sys().(*syscall.Stat_t).Uid != uid {
+		t.Errorf("the job's file: got %v, %v, want it user %d's", fi, err, uid)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/slot"
 )
 
@@ -103,8 +104,8 @@ func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "docker_wrapper", version)
 		return 0
 	}
-	if len(argv) == 3 && argv[0] == ownFlag {
-		return own(argv[1], argv[2], stderr)
+	if user := os.Getenv(engine.HelperEnv); user != "" && os.Args[0] == engine.HelperPath {
+		return own(user, engine.HelperDir, stderr)
 	}
 	w := &wrapper{o: o, dir: dir, stdout: stdout, stderr: stderr, argErr: err}
 	if o.plan || o.check {
@@ -113,10 +114,8 @@ func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 	return w.guarded(ctx)
 }
 
-// ownFlag makes the wrapper a helper of itself: it runs as root in a container and gives the files of a
-// directory to a user, UID:GID.
-const ownFlag = "--own-files"
-
+// own is the wrapper as a helper of itself: it runs as root in a container and gives the files of a
+// directory to a user, UID:GID. No command line leads here, because a workunit's is the job's.
 func own(user, dir string, stderr io.Writer) int {
 	var uid, gid int
 	_, err := fmt.Sscanf(user, "%d:%d", &uid, &gid)

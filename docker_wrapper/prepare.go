@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"time"
 
@@ -56,7 +57,7 @@ func (w *wrapper) prepare(ctx context.Context) (_ supervise.Prepared, err error)
 	w.log.Info().Str("container", found.Name).Str("state", found.State).Msg("found this job's container")
 	if w.init != nil {
 		if err := w.renewInitData(); err != nil {
-			return supervise.Prepared{}, err
+			w.log.Warn().Err(err).Msg("the container keeps the older init_data.xml")
 		}
 	}
 	if again, err := w.cutOff(ctx, found); err != nil {
@@ -223,7 +224,7 @@ func (w *wrapper) follow(ctx context.Context, since time.Time, live bool) error 
 		if since.IsZero() {
 			mode |= os.O_TRUNC
 		}
-		file, err := os.OpenFile(f.name, mode, 0o664)
+		file, err := w.openOutput(f.name, mode)
 		if err != nil {
 			return fmt.Errorf("open the file for the job's output: %w", err)
 		}
@@ -232,6 +233,28 @@ func (w *wrapper) follow(ctx context.Context, since time.Time, live bool) error 
 	}
 	w.logs = w.container.Logs(context.WithoutCancel(ctx), since, out, errs) // ctx is that of the preparation
 	return nil
+}
+
+// openOutput opens a file of the slot, or an output file in the project directory, for what the container
+// prints. No symlink leads out of there.
+func (w *wrapper) openOutput(name string, mode int) (*os.File, error) {
+	dir := filepath.Dir(name)
+	if rel, err := filepath.Rel(w.job.Slot.Dir, name); err == nil && filepath.IsLocal(rel) {
+		dir = w.job.Slot.Dir
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	rel, err := filepath.Rel(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	if fi, err := root.Lstat(rel); err == nil && !fi.Mode().IsRegular() {
+		return nil, &job.ConfigError{File: rel, Problem: "the job's output is to go there, and it is no file"}
+	}
+	return root.OpenFile(rel, mode, 0o664)
 }
 
 // tellGraphics tells the client where the job's web page is.

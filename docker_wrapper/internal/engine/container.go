@@ -73,7 +73,7 @@ func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) 
 	if in.ContainerJSONBase == nil || in.State == nil || in.Config == nil {
 		return nil, fmt.Errorf("find container %s: the engine's answer has no state in it", c.Name)
 	}
-	for _, l := range []string{job.LabelDataDir, job.LabelResult} {
+	for _, l := range []string{job.LabelDataDir, job.LabelProject, job.LabelResult} {
 		if got := in.Config.Labels[l]; got != c.Labels[l] {
 			return nil, fmt.Errorf("find container %s: %w", c.Name, ErrNameTaken)
 		}

@@ -49,6 +49,7 @@ func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) req
 		WorkingDir:   x.Workdir,
 		Labels:       merged(x.Labels, c.Labels),
 		StopSignal:   j.Stop.Signal,
+		Healthcheck:  noHealthcheck,
 		ExposedPorts: nat.PortSet{},
 	}
 	grace := int(time.Duration(j.Stop.Timeout).Seconds())
@@ -113,6 +114,10 @@ func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) req
 	}
 	return r
 }
+
+// noHealthcheck: an image's own check would run beside the job, unseen and unbounded, and is nobody's
+// business here.
+var noHealthcheck = &container.HealthConfig{Test: []string{"NONE"}}
 
 // logSize is how much of a container's output the engine keeps, in bytes.
 func logSize(j *job.Job) int64 {

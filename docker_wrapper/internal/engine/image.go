@@ -24,7 +24,8 @@ const (
 	streamSilence = 10 * time.Minute // a builder or registry that says nothing for so long hangs
 	streamTotal   = 3 * time.Hour
 
-	lockRetry = 200 * time.Millisecond
+	lockRetry    = 200 * time.Millisecond
+	lockPatience = 15 * time.Minute // a long build's time
 )
 
 // Ensure finds the image or makes it, and returns its ID. fsys shows the slot's files to a
@@ -166,7 +167,11 @@ func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buil
 	if err != nil {
 		return "", err
 	}
-	in, err := e.inspectImage(ctx, s.Name) // the engine's "success" isn't: a stream may be cut
+	made := s.Name
+	if b != nil && !s.Fixed {
+		made = contentTag(b.identity) // the name may be another job's by now
+	}
+	in, err := e.inspectImage(ctx, made) // the engine's "success" isn't: a stream may be cut
 	if err != nil {
 		return "", fmt.Errorf("%s image %s: %w", verb, s.Name, err)
 	}
@@ -194,8 +199,15 @@ func (e *Engine) lock(ctx context.Context, im job.Image, s job.Source, b *buildC
 		return func() { l.Close() }, nil
 	}
 	e.log.Info().Str("image", s.Name).Msg("another job makes this image: waiting")
-	if _, err := l.TryLockContext(ctx, lockRetry); err != nil {
-		return nil, fmt.Errorf("lock image %s: %w", s.Name, err)
+	waitCtx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	_, err = l.TryLockContext(waitCtx, lockRetry)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil: // a second build does no harm, and a container that sees the file could hold it for ever
+		e.log.Warn().Str("image", s.Name).Msg("waited long enough for the other job")
+		return func() {}, nil
 	}
 	return func() { l.Close() }, nil
 }

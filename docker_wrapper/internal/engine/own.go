@@ -3,62 +3,80 @@ package engine
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
-	"github.com/docker/docker/api/types/strslice"
 )
 
-// RunAsRoot runs a static program of the host's on a directory of the host's, as root with the rights
-// to change owners and none else, in a container of this one's image: a user who may use the engine is
-// not root, and an image may have no program of its own for it. The directory is the program's last
-// argument.
-func (c *Container) RunAsRoot(ctx context.Context, program, dir string, args ...string) error {
-	const programPath, dirPath = "/docker_wrapper", "/payload"
-	err := c.runAsRoot(ctx, &container.Config{
-		User:       "0:0",
-		Entrypoint: strslice.StrSlice{programPath},
-		Cmd:        append(append(strslice.StrSlice{}, args...), dirPath),
-		WorkingDir: "/",
-	}, &container.HostConfig{
-		NetworkMode: "none",
-		CapDrop:     strslice.StrSlice{"ALL"},
-		CapAdd:      strslice.StrSlice{"CHOWN", "DAC_OVERRIDE", "FOWNER"},
-		SecurityOpt: []string{"no-new-privileges"},
-		Mounts: []mount.Mount{
-			{Type: mount.TypeBind, Source: program, Target: programPath, ReadOnly: true},
-			{Type: mount.TypeBind, Source: dir, Target: dirPath},
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("run %s as root on %s: %w", program, dir, err)
+// How the wrapper knows itself as the helper of [Container.RunHelper].
+const (
+	HelperPath = "/.docker_wrapper_helper"
+	HelperDir  = "/.docker_wrapper_payload"
+	HelperEnv  = "DOCKER_WRAPPER_HELPER"
+
+	helperTime = 20 * time.Second // well under what a client waits after quit
+)
+
+// RunHelper runs a static program of the host's on a directory of the host's, as root with the rights
+// to change owners and none else: a user who may use the engine is not root. The container has the
+// image of this one, which may be nobody's friend: nothing of it is run. say is the value of HelperEnv.
+func (c *Container) RunHelper(ctx context.Context, program, dir, say string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), helperTime)
+	defer cancel()
+	if err := c.runHelper(ctx, program, dir, say); err != nil {
+		return fmt.Errorf("run a helper on %s: %w", dir, err)
 	}
 	return nil
 }
 
-func (c *Container) runAsRoot(ctx context.Context, config *container.Config, host *container.HostConfig) error {
-	callCtx, cancel := c.e.call(ctx)
-	defer cancel()
-	in, err := c.e.api.ContainerInspect(callCtx, c.ID)
+func (c *Container) runHelper(ctx context.Context, program, dir, say string) error {
+	in, err := c.e.api.ContainerInspect(ctx, c.ID)
 	if err != nil {
 		return wrap(err)
 	}
-	config.Image, config.Labels = in.Image, in.Config.Labels
+	pids := int64(32)
+	config := &container.Config{
+		Image:       in.Image,
+		Labels:      in.Config.Labels,
+		User:        "0:0",
+		Env:         []string{HelperEnv + "=" + say},
+		Entrypoint:  []string{HelperPath},
+		Cmd:         []string{},
+		WorkingDir:  "/",
+		Healthcheck: noHealthcheck,
+	}
+	host := &container.HostConfig{
+		NetworkMode:    "none",
+		CapDrop:        []string{"ALL"},
+		CapAdd:         []string{"CHOWN", "DAC_OVERRIDE", "FOWNER"},
+		SecurityOpt:    []string{"no-new-privileges"},
+		ReadonlyRootfs: true,
+		Resources:      container.Resources{PidsLimit: &pids},
+		Mounts: []mount.Mount{
+			{Type: mount.TypeBind, Source: program, Target: HelperPath, ReadOnly: true},
+			{Type: mount.TypeBind, Source: dir, Target: HelperDir},
+		},
+	}
 	if c.e.Info.SELinux {
 		host.SecurityOpt = append(host.SecurityOpt, "label=disable")
 	}
-	made, err := c.e.api.ContainerCreate(callCtx, config, host, nil, nil, c.Name+"_owner")
+	helper := &Container{ID: c.Name + "_owner", Name: c.Name + "_owner", e: c.e}
+	if err := helper.Remove(ctx); err != nil { // one that an earlier try left
+		return err
+	}
+	made, err := c.e.api.ContainerCreate(ctx, config, host, nil, nil, helper.Name)
 	if err != nil {
 		return wrap(err)
 	}
-	helper := &Container{ID: made.ID, Name: c.Name + "_owner", e: c.e}
+	helper.ID = made.ID
 	defer func() {
 		if err := helper.Remove(ctx); err != nil {
 			c.e.log.Warn().Err(err).Msg("a helper container is left behind")
 		}
 	}()
-	if err := helper.Start(ctx); err != nil {
-		return err
+	if err := c.e.api.ContainerStart(ctx, helper.ID, container.StartOptions{}); err != nil {
+		return wrap(err)
 	}
 	if err := helper.waitOnce(ctx); err != nil {
 		return err

@@ -4,6 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,9 +26,27 @@ const (
 	LabelWrapper  = "boinc.docker_wrapper"
 )
 
-// ContentRepository is the name under which images are tagged with what they were built from. It is the
-// wrapper's: an image of that name is trusted to be what its tag says.
-const ContentRepository = "boinc_content"
+// The names under which images are tagged with what they were built from, or with the archive that they
+// were loaded from. They are the wrapper's: an image of such a name is trusted to be what its tag says.
+const (
+	ContentRepository = "boinc_content"
+	ArchiveRepository = "boinc_archive"
+)
+
+// archiveTag names the image of an archive. A physical name is never reused for other bytes
+// (tools/update_versions and tools/stage_file of BOINC refuse it), so it is an identity within its
+// project; a copy in the slot has only a logical name, and is known by its workunit too.
+func archiveTag(d *boincapi.InitData, host string, linked bool) string {
+	parts := []string{host}
+	if d != nil {
+		parts = []string{projectName(d), filepath.Base(host)}
+		if !linked {
+			parts = append(parts, d.WUName)
+		}
+	}
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	return ArchiveRepository + ":" + hex.EncodeToString(sum[:])
+}
 
 // clientPrefix marks the containers and images that a client which knows Docker removes when it
 // doesn't list them (docker_is_boinc_name in BOINC's lib/util.cpp).
@@ -36,7 +57,8 @@ const clientPrefix = "boinc__"
 // A client that knows Docker removes at its start every container boinc__* that isn't
 // boinc__<project>__<result> of one of its tasks whose plan class contains "docker"
 // (cleanup_docker in BOINC's client/cs_apps.cpp). So there it is exactly that name; under any other
-// client, which would remove it or never clean it up, the prefix is another.
+// client, which would remove it or never clean it up, the prefix is another. The project is part of the
+// name, because two projects may call their results alike.
 func ContainerName(d *boincapi.InitData, dir string) string {
 	switch {
 	case d == nil:
@@ -47,7 +69,7 @@ func ContainerName(d *boincapi.InitData, dir string) string {
 			return name
 		} // else no name that engines accept is the one that the client looks for
 	}
-	name := containerChars("boinc_" + strings.ToLower(d.ResultName))
+	name := containerChars("boinc_" + strings.ToLower(projectName(d)+"_"+d.ResultName))
 	if rest, ok := strings.CutPrefix(name, clientPrefix); ok {
 		name = "boinc_" + shortHash(d.ResultName) + "_" + rest
 	}
@@ -141,28 +163,17 @@ func shortHash(s string) string {
 	return hex.EncodeToString(sum[:4])
 }
 
-// isOutput reports whether target is one of this result's output files: the server names them
-// RESULT_N or RESULT_rRANDOM_N (tools/process_result_template.cpp, tools/backend_lib.cpp).
+// outputName is what follows RESULT_ in an output file's name: N or rRANDOM_N, as the server makes them
+// (tools/process_result_template.cpp, tools/backend_lib.cpp), and an ending that a template may add.
+var outputName = regexp.MustCompile(`^(r\d+_)?\d+(\.[A-Za-z0-9.]+)?$`)
+
+// isOutput reports whether target is one of this result's output files, which the job may write. Names of
+// workunits are not the project's alone to choose, so a file of the app version never is.
 func isOutput(d *boincapi.InitData, target string) bool {
 	if d == nil || d.ResultName == "" {
 		return false
 	}
-	rest, ok := strings.CutPrefix(path.Base(strings.ReplaceAll(target, `\`, "/")), d.ResultName+"_")
-	if !ok {
-		return false
-	}
-	if r, found := strings.CutPrefix(rest, "r"); found {
-		if _, after, ok := strings.Cut(r, "_"); ok && digits(r[:len(r)-len(after)-1]) {
-			rest = after
-		}
-	}
-	n := 0
-	for n < len(rest) && rest[n] >= '0' && rest[n] <= '9' {
-		n++
-	}
-	return n > 0
-}
-
-func digits(s string) bool {
-	return s != "" && strings.Trim(s, "0123456789") == ""
+	name := path.Base(strings.ReplaceAll(target, `\`, "/"))
+	rest, ok := strings.CutPrefix(name, d.ResultName+"_")
+	return ok && outputName.MatchString(rest) && !slices.Contains(d.AppFiles, name)
 }

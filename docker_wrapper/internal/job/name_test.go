@@ -39,12 +39,13 @@ func TestContainerName(t *testing.T) {
 		{"Windows", named(`C:\ProgramData\BOINC/projects\p.org_x`, "wu", "wu_0"), "boinc__p.org_x__wu_0"},
 		{"project directory with a slash", named(testProject+"/", "wu", "wu_0"), "boinc__p.org_x__wu_0"},
 		{"a plan class with docker in it", knows("28.5.2", "x86_docker_mt"), "boinc__p.org_x__wu_0"},
-		{"a client without Docker", knows("", "docker"), "boinc_wu_0"},
-		{"another plan class", knows("28.5.2", "mt"), "boinc_wu_0"},
-		{"no plan class", knows("28.5.2", ""), "boinc_wu_0"},
-		{"characters that engines refuse", named(testProject, "w u", "w u_0"), "boinc_w_u_0_" + shortHash("boinc_w u_0")},
-		{"UTF-8", named("/boinc/projects/é", "wu", "wu_0"), "boinc_wu_0"},
-		{"too long", named(testProject, long, long+"_0"), "boinc_" + long[:194] + "_" + shortHash("boinc_"+long+"_0")},
+		{"a client without Docker", knows("", "docker"), "boinc_p.org_x_wu_0"},
+		{"another plan class", knows("28.5.2", "mt"), "boinc_p.org_x_wu_0"},
+		{"no plan class", knows("28.5.2", ""), "boinc_p.org_x_wu_0"},
+		{"characters that engines refuse", named(testProject, "w u", "w u_0"), "boinc_p.org_x_w_u_0_" + shortHash("boinc_p.org_x_w u_0")},
+		{"UTF-8", named("/boinc/projects/é", "wu", "wu_0"), "boinc_" + shortHash("wu_0") + "__wu_0_" + shortHash("boinc_é_wu_0")},
+		{"too long", named(testProject, long, long+"_0"), "boinc_p.org_x_" + long[:186] + "_" + shortHash("boinc_p.org_x_"+long+"_0")},
+		{"another project", named("/boinc/projects/other", "wu", "wu_0"), "boinc__other__wu_0"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := ContainerName(tt.d, testSlot)
@@ -155,11 +156,16 @@ func TestIsOutput(t *testing.T) {
 		"wu_0_0": true, "wu_0_12": true, "wu_0_r123_0": true, "wu_0_r1_0.gz": true, "wu_0_0.zip": true,
 		"/boinc/projects/p.org_x/wu_0_0": true, `C:\projects\p.org_x\wu_0_r99_3`: true,
 		"wu_0": false, "wu_0_": false, "wu_00_0": false, "wu_0in": false, "wu_0_in": false, "wu_0_r_0": false, "wu_0_r12": false, "wu_0_rx1_0": false,
-		"wu_0_r1_in": false, "wu_1_0": false, "WU_0_0": false, "xwu_0_0": false, "in_wu_0_0": false, "": false, "wu_0_0/in": false,
+		"wu_0_r1_in": false, "wu_1_0": false, "WU_0_0": false, "wu_0_1_2_linux.img": false, "wu_0_5_0_r99_0": false, "xwu_0_0": false, "in_wu_0_0": false, "": false, "wu_0_0/in": false,
 	} {
 		if got := isOutput(testInit(), target); got != want {
 			t.Errorf("%s: got %v, want %v", target, got, want)
 		}
+	}
+	d := testInit()
+	d.AppFiles = []string{"wu_0_1.img"}
+	if isOutput(d, "/boinc/projects/p.org_x/wu_0_1.img") || !isOutput(d, "/boinc/projects/p.org_x/wu_0_2.img") {
+		t.Error("a workunit's name made a file of the app version its output")
 	}
 	if isOutput(nil, "wu_0_0") || isOutput(&boincapi.InitData{}, "_0") {
 		t.Error("without a result: got an output")

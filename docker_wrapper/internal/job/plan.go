@@ -221,16 +221,21 @@ func planFiles(in Input, j *Job, slotMount string) error {
 		}
 		j.CopyOut = append(j.CopyOut, cp)
 	}
-	logFile := func(name string) string {
-		if name == "" {
-			return ""
+	for _, f := range []struct {
+		key, name string
+		to        *string
+	}{{"stdout_file", c.StdoutFile, &j.Logs.Stdout}, {"stderr_file", c.StderrFile, &j.Logs.Stderr}} {
+		l, linked := byName[f.name]
+		switch {
+		case f.name == "":
+		case linked && l.Output:
+			*f.to = l.Target
+		case linked || slices.Contains(j.Slot.Copied, f.name) || slices.Contains(j.Slot.Kept, f.name):
+			return c.Errorf(f.key, "%q is an input of this job, not an output", f.name)
+		default:
+			*f.to = filepath.Join(in.Dir, filepath.FromSlash(f.name))
 		}
-		if l, ok := byName[name]; ok && l.Output {
-			return l.Target
-		}
-		return filepath.Join(in.Dir, filepath.FromSlash(name))
 	}
-	j.Logs = Logs{Stdout: logFile(c.StdoutFile), Stderr: logFile(c.StderrFile)}
 
 	f := first(c.FractionDoneFile, defaultFraction)
 	switch rel, ok := strings.CutPrefix(f, slotMount+"/"); {
@@ -271,33 +276,19 @@ func planImage(in Input, signed bool) (Image, error) {
 		Keep:       c.ImageName != "",
 		Fixed:      c.ImageName != "",
 	}
-	archive := func(name string) (Source, error) {
+	archive := func(name string) Source {
 		host, linked := filepath.Join(in.Dir, filepath.FromSlash(name)), false
 		for _, l := range in.Links {
 			if l.Name == name {
 				host, linked = l.Target, true
 			}
 		}
-		// A physical name is never reused for other bytes (tools/update_versions and
-		// tools/stage_file of BOINC refuse it), so it is an identity. The logical name of a copied
-		// file says nothing beyond its workunit.
-		tag := "boinc_archive_" + shortHash(host)
-		switch {
-		case in.Init != nil && linked:
-			tag = imageChars("boinc", projectName(in.Init), "archive", filepath.Base(host))
-		case in.Init != nil:
-			tag = imageChars("boinc", projectName(in.Init), in.Init.WUName, "archive", name)
-		}
-		return Source{Name: tag, Archive: host}, nil
+		return Source{Name: archiveTag(in.Init, host, linked), Archive: host}
 	}
 	for _, choice := range append(slices.Clone(c.Images), ImageChoice{Archive: c.ImageArchive}, ImageChoice{Image: c.Image}) {
 		switch {
 		case choice.Archive != "":
-			s, err := archive(choice.Archive)
-			if err != nil {
-				return Image{}, err
-			}
-			im.Sources = append(im.Sources, s)
+			im.Sources = append(im.Sources, archive(choice.Archive))
 		case choice.Image != "":
 			im.Sources = append(im.Sources, Source{Name: choice.Image, Pull: true})
 		}
@@ -340,8 +331,8 @@ func imageNames(c *Config, signed bool) error {
 	}
 	for _, k := range keys {
 		for part := range strings.SplitSeq(strings.ToLower(k.name), "/") {
-			if name, _, _ := strings.Cut(part, ":"); name == ContentRepository {
-				return c.Errorf(k.key, "%q: the name %s is the wrapper's own", k.name, ContentRepository)
+			if name, _, _ := strings.Cut(part, ":"); name == ContentRepository || name == ArchiveRepository {
+				return c.Errorf(k.key, "%q: the name %s is the wrapper's own", k.name, name)
 			}
 		}
 	}
