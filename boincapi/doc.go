@@ -18,28 +18,7 @@
 // An exit code other than 0 without Finish fails the job, and so does a panic. Without init_data.xml
 // the app is standalone: the same calls do nothing but to leave the finish file.
 //
-//	if code, _, found := boincapi.FinishFile("."); found {
-//		os.Exit(code) // ended just before it could exit
-//	}
-//	app, err := boincapi.Start(ctx, boincapi.Options{})
-//	if err != nil {
-//		app.TemporaryExit(10*time.Minute, err.Error(), false)
-//		os.Exit(0)
-//	}
-//	for done := 0; done < steps; {
-//		select {
-//		case st = <-app.Status():
-//			if st.Quit || st.Abort || st.ClientLost {
-//				app.Flush(ctx)
-//				app.Close()
-//				os.Exit(0)
-//			}
-//		case <-next(st.Suspended):
-//			done++
-//			app.Report(boincapi.Report{CPU: cpu(), CheckpointCPU: checkpointed, Fraction: float64(done) / steps})
-//		}
-//	}
-//	app.Finish(0, "")
+// The example of this package is a whole app. By hand, remove boinc_finish_called before the next run.
 //
 // The package never logs and never exits the process. The wire is that of BOINC 7.20 to 8.3.
 package boincapi
