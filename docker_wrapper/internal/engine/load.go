@@ -25,6 +25,13 @@ import (
 // maxWindow is what zstd may need of memory, in bytes: `zstd --long=27` and less.
 const maxWindow = 128 << 20
 
+// What is read of an archive, which may have been made to exhaust the memory.
+const (
+	maxArchived  = 100_000  // files in it
+	maxManifest  = 4 << 20  // bytes of one; manifests and configurations are small, layers aren't
+	maxManifests = 32 << 20 // bytes of all
+)
+
 // load brings a shipped archive into the engine under the source's name. It is unpacked here and
 // sent plain, with docker's manifest beside OCI's: then every engine can read it.
 func (e *Engine) load(ctx context.Context, s job.Source) error {
@@ -76,24 +83,42 @@ func readManifest(archive, arch string) (manifest, error) {
 		return manifest{}, err
 	}
 	defer f.Close()
-	const small = 4 << 20 // bytes; manifests and configurations are, layers aren't
 	blobs := map[string][]byte{}
+	kept, tooMuch := int64(0), false
 	tr := tar.NewReader(f)
-	for {
+	for entries := 1; ; entries++ {
 		h, err := tr.Next()
 		if err == io.EOF {
 			break
 		} else if err != nil {
 			return manifest{}, err
 		}
+		if entries > maxArchived {
+			return manifest{}, fmt.Errorf("more than %d files", maxArchived)
+		}
 		name := path.Clean(h.Name)
-		if name == "manifest.json" || name == "index.json" || strings.HasPrefix(name, "blobs/") && h.Size < small {
-			if h.Size > small {
+		switch _, docker := blobs["manifest.json"]; {
+		case name == "manifest.json" || name == "index.json":
+			if h.Size > maxManifest {
 				return manifest{}, fmt.Errorf("%s is too large", name)
 			}
 			if blobs[name], err = io.ReadAll(tr); err != nil {
 				return manifest{}, err
 			}
+		case docker || tooMuch || h.Size >= maxManifest || !strings.HasPrefix(name, "blobs/"):
+		default:
+			data, err := readObject(tr)
+			if err != nil {
+				return manifest{}, err
+			}
+			if data == nil {
+				continue
+			}
+			if kept += int64(len(data)); kept > maxManifests {
+				tooMuch = true
+				continue
+			}
+			blobs[name] = data
 		}
 	}
 	if data, ok := blobs["manifest.json"]; ok {
@@ -109,7 +134,23 @@ func readManifest(archive, arch string) (manifest, error) {
 	if _, ok := blobs["index.json"]; !ok {
 		return manifest{}, errors.New("neither manifest.json nor index.json in it: not an image archive")
 	}
+	if tooMuch {
+		return manifest{}, fmt.Errorf("more than %d MiB of manifests", maxManifests>>20)
+	}
 	return fromLayout(blobs, arch)
+}
+
+// readObject reads a blob that begins as a JSON object does, and gives nil for others: small layers.
+func readObject(r io.Reader) ([]byte, error) {
+	br := bufio.NewReaderSize(r, 512)
+	head, err := br.Peek(512)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	if !bytes.HasPrefix(bytes.TrimLeft(head, " \t\r\n"), []byte("{")) {
+		return nil, nil
+	}
+	return io.ReadAll(br)
 }
 
 // fromLayout reads an OCI image layout (image-layout.md of the OCI image specification).

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -188,6 +189,67 @@ func TestLoad(t *testing.T) {
 			again, err := e.Ensure(t.Context(), im, nil)
 			if err != nil || again != id || fake.Count("load") != 1 {
 				t.Errorf("the second time: got %s, %v after %d loads, want %s after 1", again, err, fake.Count("load"), id)
+			}
+		})
+	}
+}
+
+// What the wrapper keeps in memory doesn't grow with an archive that was made to exhaust it.
+func TestReadManifestIsBounded(t *testing.T) {
+	many := func(n int, text string) func(*tar.Writer) {
+		return func(tw *tar.Writer) {
+			for i := range n {
+				err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprintf("blobs/sha256/%064d", i), Size: int64(len(text)), Mode: 0o644})
+				if err == nil {
+					_, err = io.WriteString(tw, text)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	layer, object := strings.Repeat("\x00", 3<<20), "{"+strings.Repeat(" ", 3<<20)
+	tests := []struct {
+		name  string
+		blobs func(*tar.Writer)
+		rest  blobs
+		err   string
+	}{
+		{name: "many small layers", blobs: many(30, layer), rest: layout(false, "amd64")},
+		{name: "many configurations beside docker's manifest", blobs: many(30, object), rest: dockerArchive()},
+		{name: "many configurations", blobs: many(30, object), rest: layout(false, "amd64"), err: "more than 32 MiB of manifests"},
+		{name: "many entries", blobs: many(100_001, ""), rest: layout(false, "amd64"), err: "more than 100000 files"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			name := filepath.Join(t.TempDir(), "x.tar")
+			f, err := os.Create(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			z := gzip.NewWriter(f)
+			tw := tar.NewWriter(z)
+			tt.blobs(tw)
+			if err := tw.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := z.Write(tt.rest.tar(t)); err != nil {
+				t.Fatal(err)
+			}
+			if err := z.Close(); err != nil {
+				t.Fatal(err)
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err = readManifest(name, "amd64")
+			runtime.ReadMemStats(&after)
+			if got := fmt.Sprint(err); tt.err == "" && err != nil || !strings.Contains(got, tt.err) {
+				t.Errorf("got %v, want %q", err, tt.err)
+			}
+			if got := after.TotalAlloc - before.TotalAlloc; got > 300<<20 {
+				t.Errorf("got %d MiB allocated, want few", got>>20)
 			}
 		})
 	}
