@@ -119,7 +119,7 @@ func (w *wrapper) reportEarly() {
 
 // plan reads everything and decides everything. It touches nothing.
 func (w *wrapper) plan() (*job.Job, error) {
-	in := job.Input{Init: w.init, Dir: w.dir, Args: w.o.args, Dockerfile: w.o.dockerfile}
+	in := job.Input{Init: w.init, Dir: w.dir, Args: w.o.args, Dockerfile: w.o.dockerfile, RealPath: mountSource}
 	if in.Dockerfile == "" {
 		in.Dockerfile = defaultDockerfile
 	}
@@ -388,6 +388,21 @@ func realPath(name string) string {
 		return real
 	}
 	return filepath.Clean(name)
+}
+
+// mountSource is where a path is or would be made, symlinks followed; "" when that can't be said,
+// because a symlink leads nowhere or a directory can't be searched.
+func mountSource(name string) string {
+	real, err := filepath.EvalSymlinks(name)
+	switch dir := filepath.Dir(name); {
+	case err == nil:
+		return real
+	case errors.Is(err, fs.ErrNotExist) && !exists(name) && dir != name:
+		if real = mountSource(dir); real != "" {
+			return filepath.Join(real, filepath.Base(name))
+		}
+	}
+	return ""
 }
 
 // reason is an error without the operation and path that the os package adds.

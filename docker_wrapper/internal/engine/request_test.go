@@ -69,7 +69,7 @@ slot_dir_mount = "/slot"`, info: docker},
 			if err != nil {
 				t.Fatal(err)
 			}
-			in := job.Input{Config: c, Dir: "/b/slots/0", ProjectDir: "/b/projects/p", Args: tt.args, HasDockerfile: true, Signed: !tt.unsigned,
+			in := job.Input{Config: c, Dir: "/b/slots/0", ProjectDir: "/b/projects/p", Args: tt.args, HasDockerfile: true, Signed: !tt.unsigned, Policy: job.Policy{Mounts: []string{"/data"}},
 				Host:  job.Host{UID: 120, GID: 130, CPUs: 8, GPUs: []job.GPU{{Vendor: "nvidia", Index: 0, UUID: "GPU-0"}, {Vendor: "nvidia", Index: 1, UUID: "GPU-1"}}},
 				Links: []job.Link{{Name: "in", Target: "/b/projects/p/wu_in"}, {Name: "out", Target: "/b/projects/p/wu_0_r1_0"}}}
 			if !tt.standalone {

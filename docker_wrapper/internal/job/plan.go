@@ -39,6 +39,10 @@ type Input struct {
 	Policy        Policy
 	Host          Host
 	LockDir       string // absolute; "" means the project directory
+
+	// RealPath follows the symlinks of a host path, as far as it exists; "" when it can't be said
+	// where it leads. nil gives paths back as they are.
+	RealPath func(string) string
 }
 
 // Host is what the plan must know of this computer.
@@ -62,12 +66,12 @@ func Plan(in Input) (*Job, error) {
 	}
 	standalone := in.Init == nil
 	signed := in.Signed || standalone
-	dataDir := ""
+	at := hostPaths{realPath: in.RealPath}
 	if !standalone {
-		dataDir = in.Init.BoincDir
+		at.dataDir = in.Init.BoincDir
 	}
 	if !standalone || in.Policy.Unsigned != "" {
-		if err := in.Policy.check(c, signed, dataDir); err != nil {
+		if err := in.Policy.check(c, signed, at); err != nil {
 			return nil, err
 		}
 	}
@@ -110,7 +114,7 @@ func Plan(in Input) (*Job, error) {
 		Command:    c.Command,
 		User:       planUser(in, slotMount != ""),
 		Mounts:     j.Container.Mounts,
-		Binds:      slices.Concat(c.Mounts, c.Create.Volumes),
+		Binds:      binds(c, at),
 		Network:    network(c, in.Policy, signed),
 		Limits:     limits(c, in.Init, threads, signed),
 		DropCaps:   !signed,
@@ -147,7 +151,7 @@ func Plan(in Input) (*Job, error) {
 	}
 	j.Container.Env = environment(c, in, slotMount, int(math.Ceil(threads)), gpu)
 	if standalone {
-		if err := (Policy{}).check(c, true, ""); err != nil {
+		if err := (Policy{}).check(c, true, at); err != nil {
 			j.Notes = append(j.Notes, "on a volunteer's computer: "+err.Error())
 		}
 	}
@@ -351,6 +355,15 @@ func planUser(in Input, slotMounted bool) User {
 	default:
 		return User{Mode: "auto", UID: in.Host.UID, GID: in.Host.GID}
 	}
+}
+
+// binds mounts what was checked: a symlink that changes later leads nowhere else.
+func binds(c *Config, at hostPaths) []Bind {
+	list := slices.Concat(c.Mounts, c.Create.Volumes)
+	for i, b := range list {
+		list[i].Source = first(at.real(b.Source), b.Source)
+	}
+	return list
 }
 
 func network(c *Config, p Policy, signed bool) string {

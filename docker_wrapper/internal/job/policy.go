@@ -14,8 +14,7 @@ import (
 const PolicyFile = "docker_wrapper.toml"
 
 // Policy is what this computer's owner allows. The zero value is a missing file: signed jobs may
-// mount host directories that are not the system's or a user's own, publish ports and reach the
-// network; nothing that amounts to being root on the host.
+// mount [cvmfs], publish ports and reach the network; nothing that amounts to being root on the host.
 //
 // Whatever it says, job files that aren't signed never reach beyond the slot.
 type Policy struct {
@@ -23,7 +22,7 @@ type Policy struct {
 	HostNetwork  bool     `toml:"host_network"` // --network host, --pid host, --ipc host
 	Capabilities []string `toml:"capabilities"` // --cap-add, beyond those that engines give by default
 	Devices      []string `toml:"devices"`      // --device, by host path
-	Mounts       []string `toml:"mounts"`       // host directories, even protected ones; "none" allows no other
+	Mounts       []string `toml:"mounts"`       // host directories and volumes' names; "none" allows no others
 	SecurityOpts bool     `toml:"security_opts"`
 	Network      string   `toml:"network"`  // "none": no job gets a network
 	Unsigned     string   `toml:"unsigned"` // "refuse": no job whose files aren't signed
@@ -54,10 +53,9 @@ func ParsePolicy(name string, data []byte) (Policy, error) {
 var defaultCaps = []string{"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD",
 	"NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "SYS_PTRACE"}
 
-// protected are host directories that a signed job gets only where the policy file names them:
-// neither they, nor what is in them, nor what holds them.
-var protected = []string{"/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run",
-	"/sbin", "/sys", "/usr", "/var"}
+// cvmfs is the read-only network file system of particle physics, whose jobs mount it: the one host
+// directory that a signed job gets unasked.
+const cvmfs = "/cvmfs"
 
 // a rule is something that job.toml asks for that reaches beyond the slot.
 type rule struct {
@@ -67,12 +65,12 @@ type rule struct {
 	mend    string // the line of the policy file that allows it; "" when signing is enough, or nothing does
 }
 
-// check finds the first thing that this job may not have. dataDir is BOINC's data directory.
-func (p Policy) check(c *Config, signed bool, dataDir string) *ConfigError {
+// check finds the first thing that this job may not have.
+func (p Policy) check(c *Config, signed bool, at hostPaths) *ConfigError {
 	if !signed && p.Unsigned == "refuse" {
 		return c.Errorf("", "the job's files aren't signed, and this computer's %s refuses such jobs", PolicyFile)
 	}
-	for _, r := range p.rules(c, dataDir) {
+	for _, r := range p.rules(c, at) {
 		if !signed {
 			e := c.Errorf(r.key, "%s reaches beyond the slot, and this file isn't signed", r.what)
 			e.Hint = "only files of the app version are"
@@ -89,16 +87,27 @@ func (p Policy) check(c *Config, signed bool, dataDir string) *ConfigError {
 	return nil
 }
 
-func (p Policy) rules(c *Config, dataDir string) []rule {
+func (p Policy) rules(c *Config, at hostPaths) []rule {
 	var rs []rule
 	add := func(key, what string, allowed bool, mend string) {
 		rs = append(rs, rule{key, what, allowed, mend})
 	}
+	bind := func(key, what string, b Bind) {
+		real := at.real(b.Source)
+		switch real {
+		case b.Source:
+		case "":
+			what += ", of which can't be said where it leads,"
+		default:
+			what += ", which leads to " + real + ","
+		}
+		add(key, what, p.mayMount(b.Source, at), fmt.Sprintf("mounts = [%q]", first(real, b.Source)))
+	}
 	for _, b := range c.Mounts {
-		add("mount", fmt.Sprintf("%q", b), p.mayMount(b.Source, dataDir), fmt.Sprintf("mounts = [%q]", b.Source))
+		bind("mount", fmt.Sprintf("%q", b), b)
 	}
 	for _, b := range c.Create.Volumes {
-		add("create_args", fmt.Sprintf("volume %q", b), p.mayMount(b.Source, dataDir), fmt.Sprintf("mounts = [%q]", b.Source))
+		bind("create_args", fmt.Sprintf("volume %q", b), b)
 	}
 	if len(c.Ports) > 0 {
 		add("portmap", "a port of the host", true, "")
@@ -129,8 +138,8 @@ func (p Policy) rules(c *Config, dataDir string) []rule {
 		add("create_args", "--device "+host, slices.Contains(p.Devices, host), fmt.Sprintf("devices = [%q]", host))
 	}
 	for _, o := range a.SecurityOpts {
-		name, _, _ := strings.Cut(strings.ReplaceAll(o, ":", "="), "=")
-		add("create_args", "--security-opt "+o, p.SecurityOpts || name == "no-new-privileges", "security_opts = true")
+		harmless := o == "no-new-privileges" || o == "no-new-privileges=true" || o == "no-new-privileges:true"
+		add("create_args", "--security-opt "+o, p.SecurityOpts || harmless, "security_opts = true")
 	}
 	if a.GPUs != "" {
 		add("create_args", "--gpus "+a.GPUs+" (use_gpu = true gives the GPU that BOINC assigned)", false, "")
@@ -143,35 +152,67 @@ func (p Policy) rules(c *Config, dataDir string) []rule {
 	return rs
 }
 
-// mayMount reports whether a signed job may mount the host's source.
-func (p Policy) mayMount(source, dataDir string) bool {
-	if source == "" || !strings.ContainsAny(source, `/\`) { // a volume of the engine's
+// hostPaths is what of this computer's directories decides about mounts.
+type hostPaths struct {
+	dataDir  string              // BOINC's; "" for none
+	realPath func(string) string // see [Input.RealPath]; nil gives paths back as they are
+}
+
+// real is where a mount's source is: the source itself unless symlinks lead elsewhere, "" when it
+// can't be said. A volume has no place.
+func (at hostPaths) real(source string) string {
+	if at.realPath == nil || !isPath(source) {
+		return source
+	}
+	real := at.realPath(source)
+	if real != "" && cleanPath(real) == cleanPath(source) {
+		return source // an engine in a virtual machine must see it as it was written
+	}
+	return real
+}
+
+// mayMount reports whether a signed job may mount the source, a host path or a volume's name.
+func (p Policy) mayMount(source string, at hostPaths) bool {
+	if source == "" { // an anonymous volume, which goes with the container
 		return true
 	}
-	clean := cleanPath(source)
-	only := false
-	for _, m := range p.Mounts {
-		only = only || m == "none"
-		if inside(clean, cleanPath(m)) {
-			return true
-		}
-	}
-	if only {
+	real := at.real(source)
+	if real == "" {
 		return false
 	}
-	for _, d := range protected {
-		if inside(clean, d) || inside(d, clean) {
-			return false
+	clean := cleanPath(real)
+	allowed := strings.HasPrefix(source, cvmfs) && inside(clean, cvmfs) && !slices.Contains(p.Mounts, "none")
+	for _, m := range p.Mounts {
+		if m == "none" {
+			continue
 		}
+		m = cleanPath(first(at.real(m), m))
+		if clean == m {
+			return true
+		}
+		allowed = allowed || isPath(source) && inside(clean, m)
 	}
-	data := cleanPath(dataDir)
-	return dataDir == "" || !inside(clean, data) && !inside(data, clean)
+	return allowed && !at.touchesData(clean)
 }
+
+// touchesData reports whether a path is in BOINC's data directory or holds it. Letters of either
+// case are the same, as on Windows.
+func (at hostPaths) touchesData(clean string) bool {
+	if at.dataDir == "" {
+		return false
+	}
+	data := strings.ToLower(cleanPath(first(at.real(at.dataDir), at.dataDir)))
+	clean = strings.ToLower(clean)
+	return inside(clean, data) || inside(data, clean)
+}
+
+// isPath tells a host path from the name of a volume.
+func isPath(source string) bool { return strings.ContainsAny(source, `/\`) }
 
 // cleanPath is a host path in one form, whatever its separators.
 func cleanPath(p string) string { return path.Clean(strings.ReplaceAll(p, `\`, "/")) }
 
 // inside reports whether p is dir or below it. Both are clean.
 func inside(p, dir string) bool {
-	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
+	return p == dir || strings.HasPrefix(p, strings.TrimSuffix(dir, "/")+"/")
 }

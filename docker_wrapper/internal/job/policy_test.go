@@ -16,6 +16,15 @@ func TestPolicy(t *testing.T) {
 		return fmt.Sprintf("job.toml:1:%d: %s: %s %s%s%s", len(key)+4, key, what, refused, mend, tail)
 	}
 	args := func(what, mend string) string { return deny("create_args", what, mend) }
+	at := hostPaths{dataDir: "/boinc", realPath: func(name string) string {
+		switch name {
+		case "/cvmfs/link":
+			return "/etc"
+		case "/cvmfs/broken":
+			return ""
+		}
+		return name
+	}}
 	for _, tt := range []struct {
 		toml, policy string
 		want         string // for a signed job; "" for none
@@ -25,20 +34,21 @@ func TestPolicy(t *testing.T) {
 		{toml: "memory = \"1g\"\npids = 5\nuser = \"image\"\nverbose = 2", always: true},
 		{toml: `network = "none"`, always: true},
 		{toml: `build_args = "--build-arg A=1 --network none"`, always: true},
-		{toml: `mount = ["/data:/data"]`},
 		{toml: `mount = ["/cvmfs:/cvmfs:rshared"]`},
-		{toml: `mount = ["data:/data"]`},
-		{toml: `mount = ["etc:/data"]`}, // a volume of the engine's, whatever it is called
-		{toml: `mount = ["/etc/passwd:/x"]`, want: deny("mount", `"/etc/passwd:/x"`, `mounts = ["/etc/passwd"]`)},
-		{toml: `mount = ["/etc/passwd:/x:ro"]`, policy: `mounts = ["/etc/"]`},
-		{toml: `mount = ["/etcetera:/x"]`},
-		{toml: `mount = ["/data:/x"]`, policy: `mounts = ["none"]`, want: deny("mount", `"/data:/x"`, `mounts = ["/data"]`)},
-		{toml: `mount = ["/data/a:/x"]`, policy: `mounts = ["none", "/data"]`},
+		{toml: `mount = ["/cvmfs/a.b:/x:ro"]`},
+		{toml: `mount = ["/cvmfs:/cvmfs"]`, policy: `mounts = ["none"]`, want: deny("mount", `"/cvmfs:/cvmfs"`, `mounts = ["/cvmfs"]`)},
+		{toml: `mount = ["/data:/data"]`, want: deny("mount", `"/data:/data"`, `mounts = ["/data"]`)},
+		{toml: `mount = ["/data/a:/data"]`, policy: `mounts = ["/data/"]`},
 		{toml: `mount = ["/database:/x"]`, policy: `mounts = ["none", "/data"]`, want: deny("mount", `"/database:/x"`, `mounts = ["/database"]`)},
-		{toml: `mount = ["data:/x"]`, policy: `mounts = ["none"]`},
+		{toml: `mount = ["/data"]`}, // an anonymous volume
+		{toml: `mount = ["postgres:/x"]`, want: deny("mount", `"postgres:/x"`, `mounts = ["postgres"]`)},
+		{toml: `mount = ["cache:/x"]`, policy: `mounts = ["none", "cache"]`},
 		{toml: `create_args = "-v /:/x"`, want: args(`volume "/:/x"`, `mounts = ["/"]`)},
 		{toml: `create_args = "--mount type=bind,src=/root/.ssh,dst=/x"`, want: args(`volume "/root/.ssh:/x"`, `mounts = ["/root/.ssh"]`)},
-		{toml: `create_args = "-v /data:/x"`},
+		{toml: `create_args = "--mount src=postgres,dst=/x"`, want: args(`volume "postgres:/x"`, `mounts = ["postgres"]`)},
+		{toml: `create_args = "-v /data:/x"`, policy: `mounts = ["/data"]`},
+		{toml: `mount = ["/cvmfs/link:/x"]`, want: deny("mount", `"/cvmfs/link:/x", which leads to /etc,`, `mounts = ["/etc"]`)},
+		{toml: `mount = ["/cvmfs/broken:/x"]`, want: deny("mount", `"/cvmfs/broken:/x", of which can't be said where it leads,`, `mounts = ["/cvmfs/broken"]`)},
 		{toml: `portmap = ["8080:80"]`},
 		{toml: `build_args = "--network default"`, always: true},
 		{toml: `build_args = "--network host"`, want: deny("build_args", "--network host", "host_network = true")},
@@ -70,6 +80,9 @@ func TestPolicy(t *testing.T) {
 		{toml: `create_args = "--gpus all"`, policy: "privileged = true\nhost_network = true\nsecurity_opts = true",
 			want: "job.toml:1:15: create_args: --gpus all (use_gpu = true gives the GPU that BOINC assigned) isn't allowed on this computer"},
 		{toml: `create_args = "--security-opt no-new-privileges"`},
+		{toml: `create_args = "--security-opt no-new-privileges=true --security-opt no-new-privileges:true"`},
+		{toml: `create_args = "--security-opt no-new-privileges=false"`, want: args("--security-opt no-new-privileges=false", "security_opts = true")},
+		{toml: `create_args = "--security-opt no-new-privileges:false"`, want: args("--security-opt no-new-privileges:false", "security_opts = true")},
 		{toml: `create_args = "--security-opt seccomp=unconfined"`, want: args("--security-opt seccomp=unconfined", "security_opts = true")},
 		{toml: `create_args = "--security-opt label:disable"`, want: args("--security-opt label:disable", "security_opts = true")},
 		{toml: `create_args = "--security-opt apparmor=unconfined"`, policy: "security_opts = true"},
@@ -80,10 +93,10 @@ func TestPolicy(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := testInput(t, tt.toml).Config
-			if got := p.check(c, true, "/boinc"); said(got) != tt.want {
+			if got := p.check(c, true, at); said(got) != tt.want {
 				t.Errorf("signed:\ngot  %s\nwant %s", said(got), tt.want)
 			}
-			switch got := p.check(c, false, "/boinc"); {
+			switch got := p.check(c, false, at); {
 			case tt.always && got != nil:
 				t.Errorf("unsigned: got %v, want it allowed", got)
 			case !tt.always && (got == nil || !strings.HasSuffix(got.Error(), unsigned) || got.Line != 1):
@@ -101,37 +114,84 @@ func said(e *ConfigError) string {
 }
 
 func TestMayMount(t *testing.T) {
-	for source, want := range map[string]bool{
-		"": true, "data": true, "etc": true, "/data": true, "/data/": true, "/opt/x": true, "/mnt": true, "/cvmfs/a.b": true, "/usrlocal": true,
-		"/boinc_data": true, `D:\data`: true, "/srv/boinc": true,
-		"/": false, "//": false, "/.": false, "/data/..": false, "/data/../etc": false, "//etc": false, "/etc/": false, "/etc/../etc/shadow": false, "/./root": false,
-		"/boinc": false, "/boinc/": false, "/boinc/slots/0": false, "/boinc/../boinc": false, `\etc`: false, `/data\..\..\etc`: false,
+	const windows = `C:\ProgramData\BOINC`
+	real := map[string]string{"/cvmfs/etc": "/etc", "/cvmfs/boinc": "/srv/boinc/slots", "/cvmfs/other": "/cvmfs/a.b", "/cvmfs/lost": "", "/big": "/mnt/disk1",
+		"/home/boinc": "/srv/boinc", "postgres": "/cvmfs"}
+	for _, tt := range []struct {
+		source, dataDir, policy string // policy: separated by spaces
+		want                    bool
+	}{
+		{source: "", want: true},
+		{source: "/cvmfs", want: true},
+		{source: "/cvmfs/", want: true},
+		{source: "/cvmfs/a.b/c", want: true},
+		{source: "/cvmfs/other", want: true},
+		{source: "/cvmfs", policy: "none"},
+		{source: "/cvmfs", policy: "none /cvmfs", want: true},
+		{source: "/cvmfs/a.b", policy: "/data", want: true},
+		{source: "/cvmfsx"}, {source: "/cvm"}, {source: "cvmfs"}, {source: "/cvmfs/../etc"}, {source: `/cvmfs\..\..\etc`}, {source: `\\cvmfs\x`}, {source: "//cvmfs/x"}, {source: "/CVMFS"},
+		{source: "/cvmfs/etc"}, {source: "/cvmfs/lost"},
+		{source: "/cvmfs/etc", policy: "/etc", want: true},
+		{source: "/cvmfs/lost", policy: "/cvmfs"},
+		{source: "/cvmfs/etc", policy: "/cvmfs"},
+		{source: "/"}, {source: "/data"}, {source: "/mnt"}, {source: "/media/stick"}, {source: "/srv"}, {source: "/opt"}, {source: "/Users"}, {source: "C:/"}, {source: `C:\Users`}, {source: "D:/data"},
+		{source: "/etc"}, {source: "/var/lib/docker"}, {source: "postgres"}, {source: "none"}, {source: "none", policy: "none"},
+		{source: "postgres", policy: "postgres", want: true},
+		{source: "postgres", policy: "/ /postgres ."},
+		{source: "/data/a", policy: "/data", want: true},
+		{source: "/database", policy: "/data"},
+		{source: "/", policy: "/data"},
+		{source: "/", policy: "/", want: true},
+		{source: "/etc", policy: "/", want: true},
+		{source: `D:\data\a`, policy: "D:/data", want: true},
+		{source: "D:/x", policy: `D:\`, want: true},
+		{source: "/big/x", policy: "/big"}, // nothing says that /big/x leads where /big does
+		{source: "/mnt/disk1/x", policy: "/big", want: true},
+		{source: "/big", policy: "/mnt/disk1", want: true},
+		// BOINC's own directory, however it is written, and what holds it.
+		{source: "/srv/boinc", dataDir: "/srv/boinc/", policy: "/srv"},
+		{source: "/srv/boinc/slots/0", dataDir: "/srv/boinc", policy: "/srv"},
+		{source: "/srv/../srv/boinc", dataDir: "/srv//boinc", policy: "/"},
+		{source: "/srv", dataDir: "/srv/boinc", policy: "/"},
+		{source: "/srv", dataDir: "/srv/boinc", policy: "/srv", want: true},
+		{source: "/srv/boinc", dataDir: "/srv/boinc", policy: "/srv/boinc/", want: true},
+		{source: "/srv/boinc/slots", dataDir: "/srv/boinc", policy: "/srv/boinc"},
+		{source: "/srv/boincx", dataDir: "/srv/boinc", policy: "/srv", want: true},
+		{source: "/cvmfs/boinc", dataDir: "/srv/boinc", policy: "/srv"},
+		{source: "/srv/boinc", dataDir: "/home/boinc", policy: "/srv"},
+		{source: "/cvmfs/boinc", dataDir: "/cvmfs/boinc"},
+		{source: `C:\ProgramData`, dataDir: windows, policy: `C:\`},
+		{source: "c:/programdata/boinc/slots", dataDir: windows, policy: "c:/"},
+		{source: `C:\Data`, dataDir: windows, policy: `C:\`, want: true},
 	} {
-		if got := (Policy{}).mayMount(source, "/boinc"); got != want {
-			t.Errorf("%q: got %v, want %v", source, got, want)
+		at := hostPaths{dataDir: first(tt.dataDir, "/boinc"), realPath: func(name string) string {
+			if to, ok := real[name]; ok {
+				return to
+			}
+			return name
+		}}
+		if got := (Policy{Mounts: strings.Fields(tt.policy)}).mayMount(tt.source, at); got != tt.want {
+			t.Errorf("%q, data directory %q, policy %q: got %v, want %v", tt.source, tt.dataDir, tt.policy, got, tt.want)
 		}
 	}
-	for _, d := range []string{"/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/usr", "/var/lib/docker",
-		"/var/lib/containers", "/var/lib/containerd", "/var/run", "/var/spool/cron"} {
-		for _, source := range []string{d, d + "/", d + "/x", d + "/.", "/data/.." + d, d + "/../" + d[1:]} {
-			if (Policy{}).mayMount(source, "/boinc") {
-				t.Errorf("%q: got allowed, want refused", source)
-			}
-			if !(Policy{Mounts: []string{d + "/"}}).mayMount(source, "/boinc") && !strings.HasSuffix(source, "/../"+d[1:]) {
-				t.Errorf("%q with %s in the policy file: got refused, want allowed", source, d)
-			}
+}
+
+// What is mounted is what was checked.
+func TestBinds(t *testing.T) {
+	in := testInput(t, "mount = [\"/cvmfs/link:/a:ro\", \"/b\"]\ncreate_args = \"-v cache:/c\"")
+	in.Policy.Mounts = []string{"/data", "cache"}
+	in.RealPath = func(name string) string {
+		if name == "/cvmfs/link" {
+			return "/data/real"
 		}
+		return name
 	}
-	// BOINC's own directory, however it is written, and what holds it.
-	for _, dataDir := range []string{"/srv/boinc", "/srv/boinc/", "/srv//boinc", `C:\ProgramData\BOINC`, `C:\ProgramData\BOINC\`} {
-		for _, source := range []string{dataDir, dataDir + "/projects", strings.ReplaceAll(dataDir, `\`, "/") + "/x"} {
-			if (Policy{}).mayMount(source, dataDir) {
-				t.Errorf("%q in %q: got allowed, want refused", source, dataDir)
-			}
-		}
+	j, err := Plan(in)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if (Policy{}).mayMount("/", "") || (Policy{}).mayMount("/srv", "/srv/boinc/") || (Policy{}).mayMount(`C:\ProgramData`, `C:\ProgramData\BOINC`) {
-		t.Error("what holds BOINC's directory: got allowed, want refused")
+	if got, want := fmt.Sprint(j.Container.Binds), "[/data/real:/a:ro /b cache:/c]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
