@@ -59,7 +59,7 @@ slot_dir_mount = "/slot"`, info: docker},
 		{name: "options", config: full, info: docker},
 		{name: "options_podman", config: full, info: podman},
 		{name: "engine_without_limits", config: `create_args = "--cpus 6"`, info: poor},
-		{name: "threads", args: []string{"--nthreads", "16"}, info: docker},
+		{name: "threads", args: []string{"--nthreads", "16"}, init: func(d *boincapi.InitData) { d.NCPUs = 16 }, info: docker},
 		{name: "appended_args", config: "append_cmdline_args = true", args: []string{"-x", "two words"}, imageCommand: []string{"run"}, info: docker},
 		{name: "web_graphics", config: "web_graphics_guest_port = 8000", info: docker},
 	}

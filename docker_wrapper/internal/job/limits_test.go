@@ -69,6 +69,11 @@ func TestThreads(t *testing.T) {
 	}{
 		{"--nthreads 3", &boincapi.InitData{NCPUs: 8}, 3},
 		{"--nthreads 3 --nthreads 4", &boincapi.InitData{NCPUs: 8}, 4},
+		{"--nthreads 100000", &boincapi.InitData{NCPUs: 2.5}, 3},
+		{"--nthreads 3 --nthreads 100000", &boincapi.InitData{NCPUs: 0.2}, 1},
+		{"--nthreads 100000", &boincapi.InitData{}, 1},
+		{"--nthreads -1", &boincapi.InitData{NCPUs: 2}, 2},
+		{"--nthreads 20", nil, 20},
 		{"--nthreads 0", &boincapi.InitData{NCPUs: 8}, 8},
 		{"", &boincapi.InitData{NCPUs: 2.5}, 2.5},
 		{"", &boincapi.InitData{NCPUs: 0.2}, 1},
@@ -77,6 +82,33 @@ func TestThreads(t *testing.T) {
 	} {
 		if got := nthreads(Input{Args: strings.Fields(tt.args), Init: tt.init, Host: Host{CPUs: 16}}); got != tt.want {
 			t.Errorf("%s, %+v: got %v, want %v", tt.args, tt.init, got, tt.want)
+		}
+	}
+}
+
+func TestAssigned(t *testing.T) {
+	for _, tt := range []struct {
+		args   string
+		device int
+		usage  float64
+		want   []int
+	}{
+		{"", 1, 1, []int{1}},
+		{"", -1, 1, nil},
+		{"--device 1", 1, 1, []int{1}},
+		{"--device 1", 1, 0, []int{1}},
+		{"--device 1", -1, 1, []int{1}},
+		{"--device 0 --device 1 --device 2", -1, 0.5, []int{2}},
+		{"--device 0 --device 2 --device 1", 1, 0.5, []int{1}},  // the workunit's own come first
+		{"--device 0", 1, 1, []int{1}},                          // a client that appends nothing
+		{"--device 0 --device 1 --device 2", 1, 2, []int{1, 2}}, // two assigned
+		{"--device 2 --device 1", 2, 1.5, []int{2, 1}},
+		{"--device 0 --device 3", 1, 2, []int{1}},
+		{"--device 1 --device 1", 1, 2, []int{1}},
+	} {
+		got := assigned(&boincapi.InitData{GPUDeviceNum: tt.device, GPUUsage: tt.usage}, option(strings.Fields(tt.args), "--device"))
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s, device %d, usage %v: got %v, want %v", tt.args, tt.device, tt.usage, got, tt.want)
 		}
 	}
 }

@@ -381,19 +381,41 @@ func network(c *Config, p Policy, signed bool) string {
 }
 
 // nthreads is how many processors the job may use: what the client's --nthreads says, else what it
-// budgets.
+// budgets. The command line may be the workunit's own, so it can't ask for more than the budget.
 func nthreads(in Input) float64 {
 	n := option(in.Args, "--nthreads")
-	switch {
-	case len(n) > 0 && n[len(n)-1] > 0:
-		return float64(n[len(n)-1])
-	case in.Init != nil && in.Init.NCPUs >= 1:
-		return in.Init.NCPUs
-	case in.Init != nil:
-		return 1 // a job that is budgeted less, such as a GPU job, may still use one
+	asked := 0.0
+	if len(n) > 0 {
+		asked = float64(n[len(n)-1])
+	}
+	switch d := in.Init; {
+	case d != nil && asked > 0:
+		return min(asked, max(1, math.Ceil(d.NCPUs)))
+	case asked > 0:
+		return asked
+	case d != nil:
+		return max(1, d.NCPUs) // a job that is budgeted less, such as a GPU job, may still use one
 	default:
 		return float64(max(in.Host.CPUs, 1))
 	}
+}
+
+// assigned lists the GPUs that the client gave to this job. It writes the first into init_data.xml and
+// appends --device for each to the command line, after the workunit's own, unless the application is
+// new enough to do without (coproc_cmdline in BOINC's client/app_start.cpp).
+func assigned(d *boincapi.InitData, devices []int) []int {
+	n := int(math.Ceil(max(d.GPUUsage, 1)))
+	last := devices[max(0, len(devices)-n):]
+	if d.GPUDeviceNum >= 0 && (len(last) == 0 || last[0] != d.GPUDeviceNum) {
+		return []int{d.GPUDeviceNum}
+	}
+	list := []int{}
+	for _, i := range last {
+		if !slices.Contains(list, i) {
+			list = append(list, i)
+		}
+	}
+	return list
 }
 
 // planGPU finds the device that BOINC assigned: never another, never all.
@@ -407,9 +429,7 @@ func planGPU(in Input) (*GPUGrant, error) {
 		default:
 			return nil, in.Config.Errorf("use_gpu", "GPUs of type %q can't be given to a container by this version", d.GPUType)
 		}
-		if len(indexes) == 0 && d.GPUDeviceNum >= 0 {
-			indexes = []int{d.GPUDeviceNum}
-		}
+		indexes = assigned(d, indexes)
 	}
 	if len(indexes) == 0 {
 		if in.Init != nil {
