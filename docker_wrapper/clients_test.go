@@ -115,7 +115,7 @@ func TestClients(t *testing.T) {
 }
 
 func testRun(t *testing.T, w *world) {
-	j := w.send(t, "Run", "--seconds 9")
+	j := w.send(t, "Run", "--seconds 10")
 	j.begun(t)
 	j.succeeds(t)
 }
@@ -641,7 +641,7 @@ func (w *world) containerName(result string) string {
 	if w.newer {
 		return "boinc__" + strings.ToLower(w.server.Dir()+"__"+result)
 	}
-	return "boinc_" + strings.ToLower(result)
+	return "boinc_" + strings.ToLower(w.server.Dir()+"_"+result)
 }
 
 // try runs a command where the client runs.
@@ -835,7 +835,9 @@ func (j *task) report(t *testing.T) project.Report {
 	defer cancel()
 	stop := make(chan struct{})
 	asked := make(chan struct{})
-	go func() { // after an error a client waits minutes before it reports, unless it is asked to
+	// After an error a client waits minutes before it reports, unless it is asked to; and what it
+	// aborts it reports even before the process has ended, without the last numbers.
+	go func() {
 		defer close(asked)
 		every(time.Second, patienceFor, func() bool {
 			select {
@@ -845,7 +847,7 @@ func (j *task) report(t *testing.T) project.Report {
 				out, err := j.w.tryBoinccmd("--get_tasks")
 				_, one, _ := strings.Cut(out, "name: "+j.result+"\n")
 				one, _, _ = strings.Cut(one, ") -----------")
-				if err != nil || !strings.Contains(one, "ready to report: yes") {
+				if err != nil || !strings.Contains(one, "ready to report: yes") || strings.Contains(one, "ABORT_PENDING") {
 					return false
 				}
 				j.w.tryBoinccmd("--project", j.w.server.URL(), "update")
