@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +25,15 @@ const (
 
 	tempName = job.WrapperDir + "/temp"
 
+	trashPrefix = "trash-" // of what was the job's and goes nowhere, in job.WrapperDir
+	linksName   = job.WrapperDir + "/links.json"
+
 	softLinkEnd = "</soft_link>"
+
+	maxNested  = 64      // directories of the job in one another; what lies deeper isn't moved
+	maxNotes   = 20      // of one move
+	maxNote    = 200     // bytes of one
+	maxDropped = 200_000 // files that one move removes of the trash; the rest waits for the next, or the client
 )
 
 // mover is one move, into the payload or out of it. step is called before each change to the file
@@ -34,7 +44,9 @@ type mover struct {
 	links map[string]job.Link
 	link  func(oldname, newname string) error // makes a hard link, where the file system has them
 	step  func() error
-	notes []string
+	notes []string // of what was left behind, at most maxNotes
+	more  int      // how many more there were
+	trash int      // how many files of the trash were removed
 }
 
 func newMover(s job.Slot) (*mover, error) {
@@ -71,6 +83,9 @@ func (m *mover) moveIn() error {
 	if _, err := m.root.Stat(populated); err == nil {
 		return nil
 	}
+	if err := m.root.MkdirAll(job.WrapperDir, 0o770); err != nil {
+		return err
+	}
 	if err := m.root.MkdirAll(payloadName, 0o771); err != nil {
 		return err
 	}
@@ -93,7 +108,7 @@ func (m *mover) eachIn(dir string) error {
 	}
 	for _, e := range entries {
 		name := path.Join(dir, e.Name())
-		if dir == "." && hidden(e.Name()) || slices.Contains(m.slot.Kept, name) {
+		if dir == "." && hidden(e.Name()) || slices.Contains(m.slot.Kept, name) || tooDeep(name, e) {
 			continue
 		}
 		if err := m.in(name, e); err != nil {
@@ -246,9 +261,11 @@ func WriteInitData(s job.Slot, redacted []byte) error {
 	} else if err != nil {
 		return fmt.Errorf("write the container's %s: %w", boincapi.InitDataFile, err)
 	}
-	// The job may have put anything under this name.
-	if err := m.remove(name); err != nil {
-		return fmt.Errorf("remove the container's %s: %w", boincapi.InitDataFile, err)
+	// The job may have put anything under this name: what can't be written over is put aside, at once.
+	if fi, err := m.root.Lstat(name); err == nil && (redacted == nil || fi.IsDir()) {
+		if err := m.drop(name); err != nil {
+			return fmt.Errorf("remove the container's %s: %w", boincapi.InitDataFile, err)
+		}
 	}
 	if redacted == nil {
 		return nil
@@ -265,22 +282,44 @@ func WriteInitData(s job.Slot, redacted []byte) error {
 //
 // Left behind are files under names that are BOINC's or the wrapper's, and, because the client
 // follows them, links: those that are not below a directory which also holds what they point to.
-// They are listed in notes.
+// So are directories more than 64 deep, and set-user-ID bits. The first 20 are listed in notes, and how
+// many more there were.
 func MoveOut(s job.Slot) (notes []string, err error) {
 	m, err := newMover(s)
 	if err != nil {
 		return nil, err
 	}
 	defer m.root.Close()
-	if err := m.moveOut(); err != nil {
+	err = m.moveOut()
+	if m.more > 0 {
+		m.notes = append(m.notes, fmt.Sprintf("and %d more", m.more))
+	}
+	if err != nil {
 		return m.notes, fmt.Errorf("move the job's files out of %s: %w", payloadName, err)
 	}
 	return m.notes, nil
 }
 
+// note takes down what was left behind.
+func (m *mover) note(name string) {
+	if len(m.notes) == maxNotes {
+		m.more++
+		return
+	}
+	if len(name) > maxNote {
+		name = strings.ToValidUTF8(name[:maxNote], "") + "..."
+	}
+	m.notes = append(m.notes, name)
+}
+
+// tooDeep reports a directory that is nested so deeply that no job means it.
+func tooDeep(name string, e fs.DirEntry) bool {
+	return e.IsDir() && strings.Count(name, "/") >= maxNested
+}
+
 func (m *mover) moveOut() error {
 	if _, err := m.root.Lstat(payloadName); errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return m.emptyTrash()
 	}
 	if err := m.step(); err != nil {
 		return err
@@ -297,7 +336,10 @@ func (m *mover) moveOut() error {
 	if err := m.step(); err != nil {
 		return err
 	}
-	return m.root.RemoveAll(payloadName)
+	if err := m.drop(payloadName); err != nil {
+		return err
+	}
+	return m.emptyTrash()
 }
 
 func (m *mover) eachOut(dir string) error {
@@ -308,6 +350,12 @@ func (m *mover) eachOut(dir string) error {
 	for _, e := range entries {
 		name := path.Join(dir, e.Name())
 		if dir == "." && hidden(e.Name()) || slices.Contains(m.slot.Kept, name) || slices.Contains(m.slot.Copied, name) {
+			if err := m.leave(name, e); err != nil {
+				return err
+			}
+			continue
+		}
+		if tooDeep(name, e) {
 			if err := m.leave(name, e); err != nil {
 				return err
 			}
@@ -326,9 +374,9 @@ func (m *mover) leave(name string, e fs.DirEntry) error {
 		return err
 	}
 	if name != boincapi.InitDataFile && !slices.Contains(m.slot.Copied, name) {
-		m.notes = append(m.notes, name)
+		m.note(name)
 	}
-	return m.remove(path.Join(payloadName, name))
+	return m.drop(path.Join(payloadName, name))
 }
 
 // enter makes a directory of the payload one that can be read and changed, whatever the job made of
@@ -341,35 +389,114 @@ func (m *mover) enter(dir string) error {
 	return m.root.Chmod(dir, fi.Mode().Perm()|0o700)
 }
 
-// remove removes a file of the payload, or a directory with all that is in it.
-func (m *mover) remove(name string) error {
-	err := m.root.RemoveAll(name)
-	if !errors.Is(err, fs.ErrPermission) {
+// drop removes a file of the job, or puts a directory into the trash with all that is in it: no name is
+// there for longer than that takes, however much it holds.
+func (m *mover) drop(name string) error {
+	fi, err := m.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
 		return err
 	}
-	if err := m.enterAll(name); err != nil {
+	if !fi.IsDir() {
+		return m.root.Remove(name)
+	}
+	if m.root.Remove(name) == nil { // empty
+		return nil
+	}
+	if err := m.enter(name); err != nil { // its ".." is changed
 		return err
 	}
-	return m.root.RemoveAll(name)
+	return m.root.Rename(name, trashName())
 }
 
-func (m *mover) enterAll(name string) error {
-	if fi, err := m.root.Lstat(name); err != nil || !fi.IsDir() {
-		return err
-	}
-	if err := m.enter(name); err != nil {
-		return err
-	}
-	entries, err := m.readDir(name)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := m.enterAll(path.Join(name, e.Name())); err != nil {
+func trashName() string {
+	return job.WrapperDir + "/" + trashPrefix + strconv.FormatUint(rand.Uint64(), 36)
+}
+
+// emptyTrash removes what was dropped, flat: a directory in a directory goes into the trash by itself, so
+// that no depth costs more than another. No more than maxDropped files are removed.
+//
+// What belongs to another user may have to stay: the client, which empties the slot, may be able to.
+func (m *mover) emptyTrash() error {
+	for {
+		entries, err := m.readDir(job.WrapperDir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil {
 			return err
 		}
+		emptied := 0
+		for _, e := range entries {
+			if !strings.HasPrefix(e.Name(), trashPrefix) {
+				continue
+			}
+			ok, err := m.emptyDir(path.Join(job.WrapperDir, e.Name()))
+			if err != nil {
+				return err
+			}
+			if ok {
+				emptied++
+			}
+		}
+		if emptied == 0 {
+			return nil
+		}
 	}
-	return nil
+}
+
+// emptyDir removes one directory of the trash, and reports whether it could.
+func (m *mover) emptyDir(dir string) (bool, error) {
+	if m.trash++; m.trash > maxDropped {
+		return false, nil
+	}
+	if err := m.enter(dir); err != nil {
+		return false, ignorePermission(err)
+	}
+	for {
+		names, err := m.someNames(dir)
+		if err != nil {
+			return false, ignorePermission(err)
+		}
+		removed := 0
+		for _, n := range names {
+			if m.trash++; m.trash > maxDropped {
+				return false, nil
+			}
+			if err := m.step(); err != nil {
+				return false, err
+			}
+			if err := m.drop(path.Join(dir, n)); err == nil {
+				removed++
+			} else if ignorePermission(err) != nil {
+				return false, err
+			}
+		}
+		if removed == 0 { // empty, or nothing in it can be removed
+			return m.root.Remove(dir) == nil, nil
+		}
+	}
+}
+
+// someNames lists the first files of a directory.
+func (m *mover) someNames(dir string) ([]string, error) {
+	f, err := m.root.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(4096)
+	if err == io.EOF {
+		return nil, nil
+	}
+	return names, err
+}
+
+func ignorePermission(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return err
 }
 
 func (m *mover) out(name string, e fs.DirEntry) error {
@@ -388,7 +515,7 @@ func (m *mover) out(name string, e fs.DirEntry) error {
 		if err := m.eachOut(name); err != nil {
 			return err
 		}
-		return m.root.RemoveAll(inside)
+		return m.drop(inside)
 	case e.Type()&fs.ModeSymlink != 0 && !m.staysBelow(name):
 		return m.leave(name, e)
 	case e.Type()&fs.ModeSymlink == 0 && !e.Type().IsRegular():
@@ -401,7 +528,14 @@ func (m *mover) out(name string, e fs.DirEntry) error {
 		if err := m.step(); err != nil {
 			return err
 		}
-		if err := m.root.RemoveAll(name); err != nil {
+		if err := m.drop(name); err != nil {
+			return err
+		}
+	}
+	if e.Type().IsRegular() {
+		if err := m.plainMode(inside); errors.Is(err, fs.ErrPermission) {
+			return m.leave(name, e)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -409,6 +543,18 @@ func (m *mover) out(name string, e fs.DirEntry) error {
 		return err
 	}
 	return m.root.Rename(inside, name)
+}
+
+// plainMode takes from a file of the job what would let others act as its owner.
+func (m *mover) plainMode(inside string) error {
+	fi, err := m.root.Lstat(inside)
+	if err != nil || fi.Mode() == fi.Mode().Perm() {
+		return err
+	}
+	if err := m.step(); err != nil {
+		return err
+	}
+	return m.root.Chmod(inside, fi.Mode().Perm())
 }
 
 // holdsOurs reports whether a directory of the slot has something in it that is not the job's to
@@ -482,7 +628,9 @@ func (m *mover) linkOut(l job.Link, inside string, e fs.DirEntry) error {
 	if err := m.step(); err != nil {
 		return err
 	}
-	if data == 0 && os.Rename(filepath.Join(m.slot.Dir, filepath.FromSlash(inside)), l.Target) == nil {
+	if err := m.plainMode(inside); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
+	} else if data == 0 && err == nil && os.Rename(filepath.Join(m.slot.Dir, filepath.FromSlash(inside)), l.Target) == nil {
 		return nil
 	}
 	// The job appended to the link file, or the project directory is on another file system.
@@ -609,10 +757,15 @@ func MakeOutputs(s job.Slot) error {
 }
 
 // DropOutputs removes those that the job left alone, so that the client finds them missing and not
-// empty.
+// empty. From the others it takes what would let others act as their owner.
 func DropOutputs(s job.Slot) error {
 	for _, l := range s.Links {
 		fi, err := os.Lstat(l.Target)
+		if l.Output && err == nil && fi.Mode().IsRegular() && fi.Mode() != fi.Mode().Perm() {
+			if err := ignorePermission(os.Chmod(l.Target, fi.Mode().Perm())); err != nil {
+				return fmt.Errorf("output file of %s: %w", l.Name, err)
+			}
+		}
 		if !l.Output || err != nil || fi.Size() != 0 || !fi.ModTime().Equal(untouched) {
 			continue
 		}
