@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/build"
+	"github.com/docker/docker/api/types/container"
 
 	"boincdocker/docker_wrapper/internal/job"
 )
@@ -53,6 +54,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		ForceRemove: true,
 	}
 	o.Labels[job.LabelContent] = b.identity
+	limitBuild(&o, s.Limits, e.Info)
 	var tail []string
 	step := ""
 	err := e.stream(ctx, func(ctx context.Context) (io.ReadCloser, error) {
@@ -91,6 +93,23 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		}
 	}
 	return err
+}
+
+// limitBuild gives the steps of a build what the job's container gets. BuildKit takes no notice of it.
+func limitBuild(o *build.ImageBuildOptions, l job.Limits, info Info) {
+	const period = 100_000 // µs, the kernel's own
+	if info.quirks.memoryLimit {
+		o.Memory, o.MemorySwap = l.Memory, l.Memory
+	}
+	if cpus := min(l.CPUs, float64(info.CPUs)); info.quirks.cpuQuota {
+		o.CPUShares = l.CPUShares
+		if cpus > 0 {
+			o.CPUPeriod, o.CPUQuota = period, int64(cpus*period)
+		}
+	}
+	if info.quirks.buildKit { // Podman's builder refuses Docker's way of writing them
+		o.Ulimits = []*container.Ulimit{{Name: "core"}}
+	}
 }
 
 // commandFailed recognises the verdict on a step's command. It quotes the command, whose words are

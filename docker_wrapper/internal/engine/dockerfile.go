@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -46,6 +47,11 @@ func newBuildContext(fsys fs.FS, s job.Source, platform string) (*buildContext, 
 	sources, err := copiedBy(text, s)
 	if err != nil {
 		return nil, &ImageError{Image: s.Name, Reason: s.Dockerfile + ": " + err.Error()}
+	}
+	if s.NoFetch {
+		if err := fetches(text, s); err != nil {
+			return nil, err
+		}
 	}
 	ignored, err := ignoreRules(fsys, s.Dockerfile)
 	if err != nil {
@@ -156,6 +162,53 @@ func copiedBy(dockerfile []byte, s job.Source) ([]source, error) {
 		}
 	}
 	return list, nil
+}
+
+var (
+	// What ADD fetches: a URL, or a Git repository as ssh names it. BuildKit's gitutil has the pattern.
+	remote = regexp.MustCompile(`://|^[\w-]+@[\w.-]+:`)
+
+	// Another program in the place of the Dockerfile's reader could fetch what it likes.
+	ownSyntax = regexp.MustCompile(`^(docker\.io/)?docker/dockerfile(:[\w.-]+)?(@sha256:[0-9a-f]{64})?$`)
+)
+
+// fetches finds what would make the engine fetch something from where the job itself can't reach.
+func fetches(dockerfile []byte, s job.Source) error {
+	result, err := parser.Parse(bytes.NewReader(dockerfile))
+	if err != nil {
+		return &ImageError{Image: s.Name, Reason: s.Dockerfile + ": " + err.Error()}
+	}
+	refuse := func(line int, step, format string, args ...any) error {
+		return &ImageError{Image: s.Name, Step: fmt.Sprintf("%s:%d: %s", s.Dockerfile, line, step),
+			Reason: fmt.Sprintf(format, args...) + ": not for a job that isn't signed, or whose build has no network"}
+	}
+	if _, syntax, at, ok := parser.DetectSyntax(dockerfile); ok && !ownSyntax.MatchString(syntax) {
+		return refuse(at[0].Start.Line, "syntax="+syntax, "a Dockerfile of another kind")
+	}
+	if _, ok := s.Build.Args["BUILDKIT_SYNTAX"]; ok {
+		return &ImageError{Image: s.Name, Reason: "build_args: BUILDKIT_SYNTAX: not for a job that isn't signed, or whose build has no network"}
+	}
+	lex := shell.NewLex(result.EscapeToken)
+	for _, n := range result.AST.Children {
+		trigger := strings.EqualFold(n.Value, "onbuild") && n.Next != nil && len(n.Next.Children) > 0
+		if trigger && strings.EqualFold(n.Next.Children[0].Value, "add") {
+			return refuse(n.StartLine, n.Original, "ADD by a later build")
+		}
+		if !strings.EqualFold(n.Value, "add") {
+			continue
+		}
+		for w := n.Next; w != nil && w.Next != nil; w = w.Next { // the last is where it goes
+			// What a variable stands for may come from the image that the build starts from.
+			if strings.Contains(w.Value, "$") {
+				return refuse(n.StartLine, n.Original, "ADD with a variable (COPY may have one)")
+			}
+			word, _, err := lex.ProcessWord(w.Value, shell.EnvsFromSlice(nil))
+			if err != nil || remote.MatchString(word) || remote.MatchString(w.Value) {
+				return refuse(n.StartLine, n.Original, "%s is fetched by the engine, which reaches more than the job", w.Value)
+			}
+		}
+	}
+	return nil
 }
 
 func cmpOr(s, or string) string {

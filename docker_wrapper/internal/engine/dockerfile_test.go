@@ -13,6 +13,8 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/docker/docker/api/types/build"
+	"github.com/docker/docker/api/types/container"
 	"github.com/google/go-cmp/cmp"
 
 	"boincdocker/docker_wrapper/internal/job"
@@ -148,6 +150,70 @@ func TestBuildContextMistakes(t *testing.T) {
 	_, err := newBuildContext(fstest.MapFS{}, job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}, "")
 	if want := "image i: read Dockerfile: file does not exist"; err == nil || err.Error() != want {
 		t.Errorf("no Dockerfile: got %v, want %s", err, want)
+	}
+}
+
+func TestNoFetch(t *testing.T) {
+	const unsigned = ": not for a job that isn't signed, or whose build has no network"
+	for _, tt := range []struct {
+		name, dockerfile string
+		args             map[string]*string
+		want             string // "" for none
+	}{
+		{name: "files", dockerfile: "FROM x\nADD a b /x/\nADD [\"a\", \"/y\"]\nCOPY $A /z\nRUN wget http://localhost/\n"},
+		{name: "heredoc", dockerfile: "FROM x\nADD <<E /x\nhttp://localhost/\nE\n"},
+		{name: "another stage", dockerfile: "FROM x AS s\nFROM y\nCOPY --from=s /x /y\n"},
+		{name: "a target that looks like a URL", dockerfile: "FROM x\nADD a http://x\n"},
+		{name: "URL", dockerfile: "FROM x\n\nADD http://localhost:2375/info /x\n",
+			want: "image i: Dockerfile:3: ADD http://localhost:2375/info /x: http://localhost:2375/info is fetched by the engine, which reaches more than the job" + unsigned},
+		{name: "URL among files", dockerfile: "FROM x\nadd --chown=1 a HTTPS://h/ /x/\n", want: "HTTPS://h/ is fetched"},
+		{name: "URL in JSON", dockerfile: "FROM x\nADD [\"http://h/\", \"/y\"]\n", want: "is fetched"},
+		{name: "URL in pieces", dockerfile: "FROM x\nADD ht\"tp:/\"/h /y\n", want: "is fetched"},
+		{name: "URL over two lines", dockerfile: "FROM x\nADD htt\\\np://h /y\n", want: "is fetched"},
+		{name: "repositories", dockerfile: "FROM x\nADD git@h:o/r /y\n", want: "is fetched"},
+		{name: "of another user", dockerfile: "FROM x\nADD me@10.0.0.1:o/r.git#main /y\n", want: "is fetched"},
+		{name: "by ssh", dockerfile: "FROM x\nADD ssh://h/r.git /y\n", want: "is fetched"},
+		{name: "with --from", dockerfile: "FROM x\nADD --from=s http://h /y\n", want: "is fetched"},
+		{name: "variable", dockerfile: "FROM x\nENV A=a\nADD $A /y\n", want: "ADD with a variable"},
+		{name: "trigger", dockerfile: "FROM x AS s\nONBUILD ADD a /y\nFROM s\n", want: "image i: Dockerfile:2: ONBUILD ADD a /y: ADD by a later build" + unsigned},
+		{name: "Docker's syntax", dockerfile: "# syntax=docker/dockerfile:1\nFROM x\n"},
+		{name: "another syntax", dockerfile: "# syntax=evil.example/dockerfile:1\nFROM x\n",
+			want: "image i: Dockerfile:1: syntax=evil.example/dockerfile:1: a Dockerfile of another kind" + unsigned},
+		{name: "nearly Docker's", dockerfile: "# syntax=docker/dockerfile.evil\nFROM x\n", want: "another kind"},
+		{name: "syntax by argument", dockerfile: "FROM x\n", args: map[string]*string{"BUILDKIT_SYNTAX": value("evil")}, want: "image i: build_args: BUILDKIT_SYNTAX" + unsigned},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			files := slotOf(map[string]string{"Dockerfile": tt.dockerfile, "a": "1", "b": "2"})
+			s := job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{Args: tt.args}, NoFetch: true}
+			_, err := newBuildContext(files, s, "linux/amd64")
+			var ie *ImageError
+			if (err == nil) != (tt.want == "") || err != nil && (!errors.As(err, &ie) || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestLimitBuild(t *testing.T) {
+	l := job.Limits{CPUs: 2.5, CPUShares: 128, Memory: 1 << 30, Pids: 512}
+	core := []*container.Ulimit{{Name: "core"}}
+	for _, tt := range []struct {
+		name  string
+		kind  string
+		cpus  int
+		facts infoFacts
+		want  build.ImageBuildOptions
+	}{
+		{"all", Docker, 8, infoFacts{true, true, true}, build.ImageBuildOptions{CPUShares: 128, CPUPeriod: 100000, CPUQuota: 250000, Memory: 1 << 30, MemorySwap: 1 << 30, Ulimits: core}},
+		{"a small computer", Docker, 1, infoFacts{cpuQuota: true}, build.ImageBuildOptions{CPUShares: 128, CPUPeriod: 100000, CPUQuota: 100000, Ulimits: core}},
+		{"none to be had", Docker, 8, infoFacts{}, build.ImageBuildOptions{Ulimits: core}},
+		{"Podman", Podman, 8, infoFacts{memoryLimit: true}, build.ImageBuildOptions{Memory: 1 << 30, MemorySwap: 1 << 30}},
+	} {
+		var got build.ImageBuildOptions
+		limitBuild(&got, l, Info{CPUs: tt.cpus, quirks: quirksOf(tt.kind, tt.facts)})
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: want -, got +:\n%s", tt.name, diff)
+		}
 	}
 }
 

@@ -71,6 +71,11 @@ type Source struct {
 	Pull       bool       `json:"pull,omitempty"`
 	Keep       bool       `json:"keep,omitempty"`  // the project asked to keep it: never collected
 	Fixed      bool       `json:"fixed,omitempty"` // an image of this name will do, whatever it was built from
+
+	// Of a build. The engine itself fetches what ADD names by URL, in the host's own network, whatever
+	// the network of the build is.
+	NoFetch bool   `json:"no_fetch,omitempty"` // ADD takes nothing but files of the slot
+	Limits  Limits `json:"limits,omitzero"`    // as far as the builder knows them
 }
 
 // Container is what the engine is asked to create.

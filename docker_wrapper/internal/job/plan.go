@@ -80,6 +80,12 @@ func Plan(in Input) (*Job, error) {
 		return nil, err
 	}
 	threads := nthreads(in)
+	bounds := limits(c, in.Init, threads, signed)
+	for i := range image.Sources {
+		if s := &image.Sources[i]; s.Dockerfile != "" {
+			boundBuild(s, in.Policy, signed, bounds)
+		}
+	}
 	j := &Job{
 		Standalone: standalone,
 		Signed:     signed,
@@ -116,7 +122,7 @@ func Plan(in Input) (*Job, error) {
 		Mounts:     j.Container.Mounts,
 		Binds:      binds(c, at),
 		Network:    network(c, in.Policy, signed),
-		Limits:     limits(c, in.Init, threads, signed),
+		Limits:     bounds,
 		DropCaps:   !signed,
 		Extra:      c.Create,
 		WebPort:    c.WebGraphicsGuestPort,
@@ -378,6 +384,17 @@ func network(c *Config, p Policy, signed bool) string {
 	default:
 		return "none"
 	}
+}
+
+// boundBuild lets a build reach no further than the job. Its network is another matter than the
+// container's: Dockerfiles of workunits install packages.
+func boundBuild(s *Source, p Policy, signed bool, bounds Limits) {
+	args := *s.Build // the configuration's
+	if p.Network == "none" || p.BuildNetwork == "none" && !signed {
+		args.Network = "none"
+	}
+	s.Build, s.Limits = &args, bounds
+	s.NoFetch = !signed || args.Network == "none"
 }
 
 // nthreads is how many processors the job may use: what the client's --nthreads says, else what it

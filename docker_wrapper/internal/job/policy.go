@@ -24,8 +24,9 @@ type Policy struct {
 	Devices      []string `toml:"devices"`      // --device, by host path
 	Mounts       []string `toml:"mounts"`       // host directories and volumes' names; "none" allows no others
 	SecurityOpts bool     `toml:"security_opts"`
-	Network      string   `toml:"network"`  // "none": no job gets a network
-	Unsigned     string   `toml:"unsigned"` // "refuse": no job whose files aren't signed
+	Network      string   `toml:"network"`       // "none": no job gets a network, nor does the build of its image
+	BuildNetwork string   `toml:"build_network"` // "none": no build gets a network whose files aren't signed
+	Unsigned     string   `toml:"unsigned"`      // "refuse": no job whose files aren't signed
 }
 
 // ParsePolicy reads the policy file. An unknown key is an error: a rule that isn't understood must
@@ -41,6 +42,9 @@ func ParsePolicy(name string, data []byte) (Policy, error) {
 	}
 	if p.Network != "" && p.Network != "none" && p.Network != "bridge" {
 		return Policy{}, fmt.Errorf("read %s: network: want \"none\" or \"bridge\"", name)
+	}
+	if p.BuildNetwork != "" && p.BuildNetwork != "none" && p.BuildNetwork != "default" {
+		return Policy{}, fmt.Errorf("read %s: build_network: want \"none\" or \"default\"", name)
 	}
 	if p.Unsigned != "" && p.Unsigned != "refuse" && p.Unsigned != "allow" {
 		return Policy{}, fmt.Errorf("read %s: unsigned: want \"refuse\" or \"allow\"", name)

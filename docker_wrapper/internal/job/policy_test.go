@@ -202,6 +202,9 @@ func TestParsePolicy(t *testing.T) {
 		"network = \"bridge\"\nunsigned = \"allow\"": "",
 		"mount = [\"/data\"]":                        "read docker_wrapper.toml: mount: unknown key",
 		"[extra]\nx = 1":                             "read docker_wrapper.toml: extra: unknown key",
+		"build_network = \"none\"":                   "",
+		"build_network = \"default\"":                "",
+		"build_network = \"bridge\"":                 `read docker_wrapper.toml: build_network: want "none" or "default"`,
 		"network = \"host\"":                         `read docker_wrapper.toml: network: want "none" or "bridge"`,
 		"unsigned = \"no\"":                          `read docker_wrapper.toml: unsigned: want "refuse" or "allow"`,
 		"privileged = \"yes\"":                       "read docker_wrapper.toml: toml: ",
@@ -238,6 +241,34 @@ func TestNetwork(t *testing.T) {
 	} {
 		if got := network(testInput(t, tt.toml).Config, Policy{Network: tt.policy}, tt.signed); got != tt.want {
 			t.Errorf("%s, policy %q, signed %v: got %s, want %s", tt.toml, tt.policy, tt.signed, got, tt.want)
+		}
+	}
+}
+
+func TestBoundBuild(t *testing.T) {
+	for _, tt := range []struct {
+		network string // build_args
+		policy  Policy
+		signed  bool
+		want    string
+		noFetch bool
+	}{
+		{signed: true},
+		{signed: false, noFetch: true},
+		{signed: true, policy: Policy{BuildNetwork: "none"}},
+		{signed: false, policy: Policy{BuildNetwork: "none"}, want: "none", noFetch: true},
+		{signed: false, policy: Policy{BuildNetwork: "default", Network: "bridge"}, noFetch: true},
+		{signed: true, policy: Policy{Network: "none"}, want: "none", noFetch: true},
+		{signed: false, policy: Policy{Network: "none", BuildNetwork: "default"}, want: "none", noFetch: true},
+		{network: "host", signed: true, want: "host"},
+		{network: "host", signed: true, policy: Policy{Network: "none"}, want: "none", noFetch: true},
+		{network: "none", signed: true, want: "none", noFetch: true},
+	} {
+		given := BuildArgs{Network: tt.network, Target: "x"}
+		s, bounds := Source{Build: &given}, Limits{CPUs: 2, Memory: 3}
+		boundBuild(&s, tt.policy, tt.signed, bounds)
+		if s.Build.Network != tt.want || s.NoFetch != tt.noFetch || s.Limits != bounds || s.Build.Target != "x" || given.Network != tt.network {
+			t.Errorf("%+v: got %+v of %+v", tt, *s.Build, s)
 		}
 	}
 }
