@@ -40,15 +40,17 @@ fi
 script=/usr/share/debootstrap/scripts/$suite
 [ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
 
-# The mirror that this machine uses, if it is a Debian; debootstrap knows one for all others.
+# The mirror that this machine uses, or MIRROR.
 # shellcheck disable=SC2016 # for apt
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' 2>/dev/null |
 	sed -n '\,/debian/*$,{s,/*$,,p;q}') || mirror=
+mirror=${MIRROR:-$mirror}
+[ -n "$mirror" ] || give_up "$name is made from a Debian mirror, and this machine's apt knows none; please set MIRROR"
 include=
 case $mirror in https:*) include=--include=ca-certificates ;; esac
 echo "newer-world.sh: making $name with debootstrap" >&2
 # shellcheck disable=SC2086 # nothing or a word
-debootstrap --variant=minbase $include "$suite" "$root" "${mirror:-http://deb.debian.org/debian}" "$script" >"$log" 2>&1 </dev/null ||
+debootstrap --variant=minbase $include "$suite" "$root" "$mirror" "$script" >"$log" 2>&1 </dev/null ||
 	give_up "the newer BOINC client's world ($suite) could not be had (debootstrap)" "$log"
 
 {
