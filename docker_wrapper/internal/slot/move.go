@@ -1,6 +1,8 @@
 package slot
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,7 +28,9 @@ const (
 	tempName = job.WrapperDir + "/temp"
 
 	trashPrefix = "trash-" // of what was the job's and goes nowhere, in job.WrapperDir
-	linksName   = job.WrapperDir + "/links.json"
+
+	// linksName has the slot's links as they were before the job's first start: name and physical name.
+	linksName = job.WrapperDir + "/links.json"
 
 	softLinkEnd = "</soft_link>"
 
@@ -89,6 +93,9 @@ func (m *mover) moveIn() error {
 	if err := m.root.MkdirAll(payloadName, 0o771); err != nil {
 		return err
 	}
+	if err := m.noteLinks(); err != nil {
+		return err
+	}
 	if err := m.eachIn("."); err != nil {
 		return err
 	}
@@ -99,6 +106,23 @@ func (m *mover) moveIn() error {
 		return err
 	}
 	return m.root.WriteFile(populated, nil, 0o644)
+}
+
+// noteLinks takes down the slot's links before the job is started for the first time: those that come
+// later are its own.
+func (m *mover) noteLinks() error {
+	if _, err := m.root.Lstat(linksName); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	targets := map[string]string{}
+	for _, l := range m.slot.Links {
+		targets[l.Name] = filepath.Base(l.Target)
+	}
+	data, err := json.Marshal(targets)
+	if err != nil {
+		return err
+	}
+	return m.write(linksName, bytes.NewReader(append(data, '\n')), 0o644)
 }
 
 func (m *mover) eachIn(dir string) error {

@@ -2,6 +2,7 @@ package slot
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,7 @@ func hidden(name string) bool {
 
 // Links lists the slot's link files and symlinks, by name. Only those count whose target lies
 // directly in the project directory, as the client makes them: a job that leaves a link file of its
-// own in the slot gains nothing. With an empty projectDir (standalone) all link files count, and symlinks,
+// own in the slot gains nothing. After the first MoveIn only those count that were there at it. With an empty projectDir (standalone) all link files count, and symlinks,
 // which are then the directory's own affair, don't.
 func Links(dir, projectDir string) ([]job.Link, error) {
 	var links []job.Link
@@ -66,7 +67,21 @@ func Links(dir, projectDir string) ([]job.Link, error) {
 	if err := walk(".", 0); err != nil {
 		return nil, err
 	}
-	return links, nil
+	if projectDir == "" {
+		return links, nil
+	}
+	data, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(linksName)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return links, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("read slot: %w", err)
+	}
+	var first map[string]string
+	if err := json.Unmarshal(data, &first); err != nil {
+		return nil, fmt.Errorf("read %s: %w", linksName, err)
+	}
+	valid := func(s string) string { return string([]rune(s)) } // as JSON has it
+	return slices.DeleteFunc(links, func(l job.Link) bool { return first[valid(l.Name)] != valid(filepath.Base(l.Target)) }), nil
 }
 
 func allowed(target, projectDir string) bool {

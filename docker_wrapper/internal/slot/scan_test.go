@@ -72,6 +72,45 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// A link file that came into the slot after the job's first start is the job's own.
+func TestLinksAreThoseOfTheFirstStart(t *testing.T) {
+	h := newHost(t)
+	links := func(project string) (names []string) {
+		t.Helper()
+		links, err := Links(h.slot(), project)
+		must(t, err)
+		for _, l := range links {
+			names = append(names, l.Name)
+		}
+		return names
+	}
+	write(t, h.slot(), "in_\xff", soft+"in_\xff</soft_link>\n", 0o644)
+	want := links(h.project())
+	must(t, MoveIn(h.plan(t), nil))
+	for _, name := range []string{"stdout_file", "sub/new"} {
+		write(t, h.payload(), name, soft+"in_of_another_job</soft_link>\n", 0o644)
+	}
+	must(t, os.Remove(filepath.Join(h.slot(), "in")))
+	_, err := MoveOut(h.plan(t))
+	must(t, err)
+	write(t, h.slot(), "in", soft+"in_of_another_job</soft_link>\n", 0o644)
+	want = slices.DeleteFunc(want, func(name string) bool { return name == "in" })
+	if diff := cmp.Diff(want, links(h.project())); diff != "" {
+		t.Errorf("after the first start: want -, got +:\n%s", diff)
+	}
+	if got := links(""); !slices.Contains(got, "stdout_file") {
+		t.Errorf("standalone: got %q, want all", got)
+	}
+	must(t, MoveIn(h.plan(t), nil)) // notes none of them
+	if diff := cmp.Diff(want, links(h.project())); diff != "" {
+		t.Errorf("after the second start: want -, got +:\n%s", diff)
+	}
+	must(t, os.WriteFile(filepath.Join(h.slot(), linksName), []byte("{"), 0o644))
+	if got, err := Links(h.slot(), h.project()); err == nil {
+		t.Errorf("a broken list: got %v, want an error", got)
+	}
+}
+
 func TestSigned(t *testing.T) {
 	h := host{t.TempDir()}
 	const text = "use_gpu = true\n"
