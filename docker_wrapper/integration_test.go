@@ -233,9 +233,10 @@ func distinctFractions(statuses []boinctest.AppStatus) int {
 }
 
 // With an image in place, 5.0 s of work take at most 5.6 s from the wrapper's start to the finish file,
-// and at most 60 ms of the wrapper's CPU time.
+// and at most 60 ms of the wrapper's CPU time. On a machine that is busy the engine itself takes longer:
+// there the wrapper may add as much as docker's own command line does.
 func TestOverhead(t *testing.T) {
-	var walls, cpus []time.Duration
+	var walls, cpus, bare []time.Duration
 	for i := range 4 { // the first builds the image
 		c := newJob(t, fmt.Sprintf("overhead_%d", i), "", nil)
 		begin := time.Now()
@@ -252,13 +253,18 @@ func TestOverhead(t *testing.T) {
 		if i > 0 {
 			walls = append(walls, wall)
 			cpus = append(cpus, p.CPU())
+			begin = time.Now()
+			docker(t, "run", "--rm", "-e", "ARGS=sleep=0s", "boinc_example.org_proj_test_docker_100")
+			bare = append(bare, time.Since(begin))
 		}
 	}
 	slices.Sort(walls)
 	slices.Sort(cpus)
-	t.Logf("start to finish file of 5.0 s of work: %v; CPU of the wrapper: %v", walls, cpus)
-	if got := walls[1]; got > 5600*time.Millisecond {
-		t.Errorf("median: got %v, want at most 5.6 s", got)
+	slices.Sort(bare)
+	limit := max(5600*time.Millisecond, 5*time.Second+2*bare[1])
+	t.Logf("start to finish file of 5.0 s of work: %v; CPU of the wrapper: %v; docker run of no work: %v", walls, cpus, bare)
+	if got := walls[1]; got > limit {
+		t.Errorf("median: got %v, want at most %v", got, limit)
 	}
 	if got := cpus[1]; got > 60*time.Millisecond {
 		t.Errorf("median of the wrapper's CPU time: got %v, want at most 60 ms", got)
