@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"boincdocker/docker_wrapper/internal/job"
@@ -44,13 +43,22 @@ func (p Payload) open(name string) (*os.File, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	defer root.Close()
-	f, err := root.OpenFile(filepath.FromSlash(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	name = filepath.FromSlash(name)
+	seen, err := root.Stat(name) // to open a device may have an effect
+	if err != nil {
+		return nil, nil, err
+	}
+	invalid := &fs.PathError{Op: "read", Path: name, Err: fs.ErrInvalid}
+	if !seen.Mode().IsRegular() {
+		return nil, nil, invalid
+	}
+	f, err := reopen(root, name)
 	if err != nil {
 		return nil, nil, err
 	}
 	fi, err := f.Stat()
-	if err == nil && !fi.Mode().IsRegular() {
-		err = &fs.PathError{Op: "read", Path: name, Err: fs.ErrInvalid}
+	if err == nil && (!fi.Mode().IsRegular() || !os.SameFile(seen, fi)) {
+		err = invalid // the job has just put another there
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, f.Close())

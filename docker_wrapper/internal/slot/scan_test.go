@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -239,6 +240,49 @@ func TestPayload(t *testing.T) {
 	}
 	if got, err := (Payload{filepath.Join(dir, "none")}).Read("params.txt", 6); err == nil {
 		t.Errorf("no payload: got %q, want an error", got)
+	}
+}
+
+// A device that the job made isn't opened, not even when it takes the place of a file at the last moment.
+func TestPayloadOpensNoDevice(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "file", "text", 0o644)
+	const watched = "watched"
+	must(t, syscall.Mkfifo(filepath.Join(dir, watched), 0o644))
+	// A FIFO stands for the device: who opens it for writing without waiting sees whether it has a reader.
+	stop, opened := make(chan struct{}), make(chan bool, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				opened <- false
+				return
+			default:
+			}
+			if fd, err := syscall.Open(filepath.Join(dir, watched), syscall.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
+				syscall.Close(fd)
+				opened <- true
+				return
+			}
+		}
+	}()
+	root, err := os.OpenRoot(dir)
+	must(t, err)
+	defer root.Close()
+	for range 3000 {
+		if got, err := (Payload{dir}).Read(watched, 6); err == nil {
+			t.Errorf("got %q, want an error", got)
+		}
+		if runtime.GOOS == "linux" { // as if it had been exchanged after the look
+			if f, err := reopen(root, watched); err == nil {
+				f.Close()
+				t.Error("the FIFO was opened")
+			}
+		}
+	}
+	close(stop)
+	if <-opened {
+		t.Error("it was opened")
 	}
 }
 
