@@ -22,6 +22,9 @@ import (
 
 const (
 	maxEntries = 1_000_000 // of one copy out
+	maxNested  = 64        // directories of it in one another, from Copy.Root on; what lies deeper is left out
+	maxLeftOut = 20        // names of what is left out
+	maxName    = 200       // bytes of such a name
 	partSuffix = ".docker_wrapper.part"
 )
 
@@ -307,7 +310,8 @@ func (c *Container) readFile(ctx context.Context, name string, limit int64) ([]b
 }
 
 // CopyOut takes files out of a container that has ended. It returns what was left out: symlinks that
-// leave what is copied, devices and the like. A file is whole under its name, or not there.
+// leave what is copied, devices, directories more than 64 deep and the like; the first 20, and how many
+// more. A file is whole under its name, or not there.
 //
 // What comes out is the job's and not to be trusted: names and links are checked, nothing is
 // written outside Copy.Root, and no more than limit bytes in all (0 for no limit).
@@ -317,12 +321,12 @@ func (c *Container) CopyOut(ctx context.Context, copies []job.Copy, limit int64)
 		if err := c.copyOut(ctx, cp, u); err != nil {
 			var ce *CopyError
 			if errors.As(err, &ce) {
-				return u.leftOut, ce
+				return u.names(), ce
 			}
-			return u.leftOut, fmt.Errorf("copy %s out of container %s: %w", cp.Src, c.Name, wrap(err))
+			return u.names(), fmt.Errorf("copy %s out of container %s: %w", cp.Src, c.Name, wrap(err))
 		}
 	}
-	return u.leftOut, nil
+	return u.names(), nil
 }
 
 func (c *Container) copyOut(ctx context.Context, cp job.Copy, u *unpacker) error {
@@ -363,6 +367,27 @@ type unpacker struct {
 	entries int
 	links   map[string]bool // symlinks that were made: nothing is written through them
 	leftOut []string
+	more    int // how many more were left out
+}
+
+// leave takes down what is left out.
+func (u *unpacker) leave(name string) {
+	if len(u.leftOut) == maxLeftOut {
+		u.more++
+		return
+	}
+	if len(name) > maxName {
+		name = strings.ToValidUTF8(name[:maxName], "") + "..."
+	}
+	u.leftOut = append(u.leftOut, name)
+}
+
+// names lists what was left out.
+func (u *unpacker) names() []string {
+	if u.more == 0 {
+		return u.leftOut
+	}
+	return append(u.leftOut, fmt.Sprintf("and %d more", u.more))
 }
 
 // unpack writes what the archive calls base, and what is below it, under the name dst.
@@ -387,7 +412,7 @@ func (u *unpacker) unpack(ctx context.Context, archive io.Reader, base, dst stri
 		name := strings.TrimSuffix(path.Clean(h.Name), "/")
 		rest, ok := strings.CutPrefix(name, base)
 		if !ok || rest != "" && rest[0] != '/' || !filepath.IsLocal(filepath.FromSlash(name)) {
-			u.leftOut = append(u.leftOut, h.Name)
+			u.leave(h.Name)
 			continue
 		}
 		if err := u.entry(tr, h, base, dst, strings.TrimPrefix(rest, "/")); err != nil {
@@ -399,9 +424,13 @@ func (u *unpacker) unpack(ctx context.Context, archive io.Reader, base, dst stri
 // entry writes one entry; rest is its name below dst.
 func (u *unpacker) entry(tr *tar.Reader, h *tar.Header, base, dst, rest string) error {
 	name := path.Join(dst, rest)
+	if depth := strings.Count(name, "/"); depth > maxNested || depth == maxNested && h.Typeflag == tar.TypeDir {
+		u.leave(h.Name)
+		return nil
+	}
 	for dir := path.Dir(name); dir != "." && dir != "/"; dir = path.Dir(dir) {
 		if u.links[dir] {
-			u.leftOut = append(u.leftOut, h.Name)
+			u.leave(h.Name)
 			return nil
 		}
 	}
@@ -421,7 +450,7 @@ func (u *unpacker) entry(tr *tar.Reader, h *tar.Header, base, dst, rest string) 
 		// A link may point to what is copied with it and nowhere else: the client follows links when it
 		// uploads. One that climbs out of what may be another link can't be judged by its text.
 		if rest == "" || path.IsAbs(h.Linkname) || climbsLate(h.Linkname) || !filepath.IsLocal(path.Join(path.Dir(rest), h.Linkname)) {
-			u.leftOut = append(u.leftOut, h.Name)
+			u.leave(h.Name)
 			return nil
 		}
 		if err := u.root.RemoveAll(name); err != nil {
@@ -435,7 +464,7 @@ func (u *unpacker) entry(tr *tar.Reader, h *tar.Header, base, dst, rest string) 
 	case tar.TypeLink:
 		return u.hardLink(h, base, dst, name)
 	default:
-		u.leftOut = append(u.leftOut, h.Name)
+		u.leave(h.Name)
 		return nil
 	}
 }
@@ -457,7 +486,7 @@ func (u *unpacker) hardLink(h *tar.Header, base, dst, name string) error {
 	rest, ok := strings.CutPrefix(path.Clean(h.Linkname), base+"/")
 	old := path.Join(dst, rest)
 	if fi, err := u.root.Lstat(old); !ok || !filepath.IsLocal(rest) || err != nil || !fi.Mode().IsRegular() {
-		u.leftOut = append(u.leftOut, h.Name)
+		u.leave(h.Name)
 		return nil
 	}
 	if err := u.root.RemoveAll(name); err != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -94,7 +95,7 @@ func unpackInto(t testing.TB, parent string, archive []byte, limit int64) (leftO
 	defer root.Close()
 	u := &unpacker{root: root, left: limit, limited: limit > 0}
 	err = u.unpack(context.Background(), bytes.NewReader(archive), "src", "dst")
-	return u.leftOut, err
+	return u.names(), err
 }
 
 func TestUnpack(t *testing.T) {
@@ -156,6 +157,31 @@ func TestUnpack(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// Directories that are nested deeply cost no more than others, and what is left out is listed briefly.
+func TestUnpackIsBounded(t *testing.T) {
+	var deep []string
+	for i := range 3000 {
+		deep = append(deep, "src/"+strings.Repeat("d/", i))
+	}
+	parent := t.TempDir()
+	start := time.Now()
+	leftOut, err := unpackInto(t, parent, archiveOf(t, append(deep, "src/f=1", "src/"+strings.Repeat("d/", 3000)+"f=1", "src/"+strings.Repeat("d/", 100)+"l->f")...), 0)
+	if took := time.Since(start); err != nil || took > 5*time.Second {
+		t.Errorf("got %v after %v", err, took)
+	}
+	if len(leftOut) != maxLeftOut+1 || !strings.HasSuffix(leftOut[maxLeftOut], " more") || len(strings.Join(leftOut, "")) > 10_000 {
+		t.Errorf("got %d names of what was left out, %q", len(leftOut), leftOut)
+	}
+	got := tree(t, parent)
+	dirs := 0
+	for name := range got {
+		dirs = max(dirs, strings.Count(name, "/"))
+	}
+	if got["slot/dst/f"] != "1" || dirs != maxNested+1 { // with "slot/", and the last one's "/"
+		t.Errorf("got %q and %d directories in one another, want %d", got["slot/dst/f"], dirs, maxNested+1)
 	}
 }
 
