@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestForeignAndOwn(t *testing.T) {
@@ -42,5 +43,19 @@ func TestForeignAndOwn(t *testing.T) {
 	}
 	if u, _, mode := owner(outside); u != 0 || mode != 0o600 {
 		t.Errorf("behind the link: got %d %v, want it untouched", u, mode)
+	}
+}
+
+// Directories that are nested deeply cost no more than others.
+func TestOwnDeepDirectories(t *testing.T) {
+	if os.Getuid() != 0 {
+		return // only root gives files away
+	}
+	dir := t.TempDir()
+	nest(t, dir, 6000)
+	start := time.Now()
+	must(t, Own(dir, 65534, 65533))
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }
