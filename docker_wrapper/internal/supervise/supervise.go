@@ -142,7 +142,9 @@ func Run(ctx context.Context, o Options) Outcome {
 		}
 		select { // an end that is known already comes before whatever is wished
 		case exit := <-r.exited:
-			r.onExit(exit)
+			if r.snap.State != Ended { // else it is what we did ourselves
+				r.onExit(exit)
+			}
 		default:
 		}
 		r.step()
@@ -414,7 +416,7 @@ func (r *runner) onPrepared(p preparation) {
 
 func (r *runner) onExit(exit job.Exit) {
 	if !exit.Away && !exit.Gone && !exit.Lost {
-		r.addRest()
+		r.addRest(exit.FinishedAt)
 	}
 	r.end(Outcome{Reason: Finished, Exit: exit})
 }
@@ -501,15 +503,21 @@ func (r *runner) onUsage(u job.Usage) {
 
 // addRest adds what a container that has ended will have used since the last sample. Its control group is
 // gone, so that nobody knows; leaving it out would be wrong for certain, and by a tenth for a job of
-// seconds. It is taken to have gone on as between the last two samples.
-func (r *runner) addRest() {
-	r.count(time.Now())
+// seconds. It is taken to have gone on as between the last two samples. finished is the engine's word on
+// when it ended, which we may have heard late; zero when unknown.
+func (r *runner) addRest(finished time.Time) {
+	now := time.Now()
+	r.count(now)
 	before, last := r.used[0], r.used[1]
 	if before.cpu <= 0 || last.cpu <= before.cpu || last.ran <= before.ran {
 		return
 	}
 	rate := float64(last.cpu-before.cpu) / float64(last.ran-before.ran)
-	rest := min(r.snap.Ran-last.ran, r.sampleEvery())
+	rest := r.snap.Ran - last.ran
+	if late := now.Sub(finished); late > 0 && late < rest {
+		rest -= late
+	}
+	rest = min(rest, r.sampleEvery())
 	r.snap.CPU = max(r.snap.CPU, r.cpuBase+last.cpu+time.Duration(rate*float64(rest)))
 }
 

@@ -554,6 +554,12 @@ func TestReports(t *testing.T) {
 		if got, want := out.Last.CPU, 2900*time.Millisecond; got.Round(time.Millisecond) != want {
 			t.Errorf("ended by itself: got %v, want %v", got, want)
 		}
+		_, out = play(t, Options{}, half, at{5*s + 800*time.Millisecond, func(w *world) {
+			w.exits <- job.Exit{FinishedAt: time.Now().Add(-200 * time.Millisecond)}
+		}})
+		if got, want := out.Last.CPU, 2800*time.Millisecond; got.Round(time.Millisecond) != want {
+			t.Errorf("heard late: got %v, want %v", got, want)
+		}
 		_, out = play(t, Options{}, half, at{5*s + 800*time.Millisecond, aborted})
 		if got, want := out.Last.CPU, 2900*time.Millisecond; got.Round(time.Millisecond) != want {
 			t.Errorf("aborted: got %v, want %v", got, want)
