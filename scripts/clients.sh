@@ -37,7 +37,7 @@ leave() {
 		pid=$(cat "$dir/client.pid" 2>/dev/null)
 		if [ -n "$pid" ] && [ "$(readlink "/proc/$pid/cwd")" = "$dir" ]; then
 			kill "$pid"
-			timeout 70 tail -s 0.2 -f --pid "$pid" /dev/null # its jobs end with it
+			timeout 30 tail -s 0.2 -f --pid "$pid" /dev/null || kill -9 "$pid" # its jobs leave with it
 		fi
 		docker ps -aq --filter "label=boinc.data_dir=$dir" | xargs -r docker rm -fv >/dev/null
 		docker images -q --filter "label=boinc.data_dir=$dir" | sort -u | xargs -r docker rmi -f >/dev/null
