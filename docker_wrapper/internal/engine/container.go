@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path"
 	"strconv"
 	"strings"
@@ -259,7 +260,7 @@ func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.e.timeout+grace)
 	defer cancel()
-	seconds := int(grace.Seconds())
+	seconds := int(math.Ceil(grace.Seconds())) // 0 would be no grace at all
 	err := wrap(c.e.api.ContainerStop(ctx, c.ID, container.StopOptions{Timeout: &seconds}))
 	if err != nil && !ended(err) {
 		return fmt.Errorf("stop container %s: %w", c.Name, err)

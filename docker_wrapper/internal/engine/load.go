@@ -27,7 +27,7 @@ const maxWindow = 128 << 20
 
 // What is read of an archive, which may have been made to exhaust the memory.
 const (
-	maxArchived  = 100_000  // files in it
+	maxArchived  = 10_000   // files in it; an image has a few for each layer
 	maxManifest  = 4 << 20  // bytes of one; manifests and configurations are small, layers aren't
 	maxManifests = 32 << 20 // bytes of all
 )

@@ -52,7 +52,7 @@ func (e Episode) Save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", episodeFile, err)
 	}
-	if err := os.MkdirAll(dir, 0o771); err != nil {
+	if err := os.MkdirAll(dir, 0o770); err != nil {
 		return fmt.Errorf("write %s: %w", episodeFile, err)
 	}
 	name := filepath.Join(dir, episodeFile)
