@@ -42,7 +42,7 @@ const (
 	rpcPassword = "clients"
 	clientLog   = "client.log" // what the client says
 	platform    = "x86_64-pc-linux-gnu"
-	shortJob    = 0.3            // s of CPU time that may be wrong where 3 % is less
+	shortJob    = 0.3             // s of CPU time that may be wrong where 3 % is less
 	patienceFor = 3 * time.Minute // what one step may take
 	input       = "a line of input\n"
 	wantOut     = "A LINE OF INPUT\n"
