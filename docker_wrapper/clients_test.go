@@ -48,14 +48,14 @@ const (
 	wantOut     = "A LINE OF INPUT\n"
 )
 
-// scenarios are the rows of the table. The first ones run at the same time, as jobs of one client; what
-// concerns the client as a whole comes after them, one by one.
+// scenarios are the rows of the table. Some run at the same time, as jobs of one client; what concerns the
+// client as a whole comes after them, one by one.
 var scenarios = []struct {
 	name     string
 	together bool
 	run      func(*testing.T, *world)
 }{
-	{"run", true, testRun},
+	{"run", false, testRun}, // alone, for its CPU time
 	{"exit code", true, testExitCode},
 	{"suspend and resume", true, testSuspend},
 	{"abort", true, testAbort},
