@@ -29,6 +29,7 @@ trap 'exit 1' HUP INT TERM
 scripts/engine.sh ensure
 scripts/base-image.sh
 export TEST_BUSYBOX=required
+export CGO_CFLAGS="${CGO_CFLAGS:--g -O2 -Wno-deprecated-declarations}" # NVML marks what newer drivers dropped
 # shellcheck disable=SC2046 # a list
 go test -race -timeout 10m $(go list ./... | grep -v -e '/docker_wrapper$' -e '/internal/engine$')
 # One after the other: they share the engine, and one of them measures time.
