@@ -78,10 +78,19 @@ func TestClients(t *testing.T) {
 		}
 	}
 	var table table
-	t.Cleanup(func() { table.print() })
+	var worlds []*world
+	t.Cleanup(func() {
+		for _, w := range worlds { // only now, because both use the image that one of them made
+			if !w.newer && w.dir != "" {
+				removeAll(t, w.dir, "images", "-q", "rmi")
+			}
+		}
+		table.print()
+	})
 	for _, newer := range []bool{false, true} {
 		for _, user := range []string{"root", "boinc"} {
 			w := &world{newer: newer, user: user, programs: dir}
+			worlds = append(worlds, w)
 			column := table.column(w.name())
 			t.Run(w.name(), func(t *testing.T) {
 				t.Parallel()
@@ -567,16 +576,18 @@ func (w *world) close(t *testing.T) {
 		}
 	}
 	if !w.newer {
-		label := "label=" + job.LabelDataDir + "=" + w.dir
-		for _, kind := range [][]string{{"ps", "-aq", "rm"}, {"images", "-q", "rmi"}} {
-			ids := strings.Fields(command(t, "docker", kind[0], kind[1], "--filter", label))
-			if slices.Sort(ids); len(ids) > 0 {
-				command(t, "docker", append([]string{kind[2], "-f"}, slices.Compact(ids)...)...)
-			}
-		}
+		removeAll(t, w.dir, "ps", "-aq", "rm")
 	}
 	if err := os.RemoveAll(w.dir); err != nil {
 		t.Error(err)
+	}
+}
+
+// removeAll removes what carries a data directory's label on this machine's engine.
+func removeAll(t *testing.T, dir, list, option, remove string) {
+	ids := strings.Fields(command(t, "docker", list, option, "--filter", "label="+job.LabelDataDir+"="+dir))
+	if slices.Sort(ids); len(ids) > 0 {
+		command(t, "docker", append([]string{remove, "-f"}, slices.Compact(ids)...)...)
 	}
 }
 
