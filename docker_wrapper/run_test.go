@@ -3,14 +3,10 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 )
 
 func TestMountSource(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("needs symlinks")
-	}
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

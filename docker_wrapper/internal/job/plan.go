@@ -92,17 +92,8 @@ func Plan(in Input) (*Job, error) {
 		Image:      image,
 		TimeLimit:  Seconds(c.TimeLimit),
 		Checkpoint: Checkpoint{Method: "none", Period: Seconds(c.CheckpointPeriod)},
-		Stop:       Stop{OnQuit: "pause", Signal: first(c.Create.StopSignal, c.StopSignal), Timeout: Seconds(defaultStopTimeout)},
+		Stop:       planStop(c),
 		Later:      later(c),
-	}
-	if c.StopTimeout > 0 {
-		j.Stop.Timeout = Seconds(c.StopTimeout)
-	}
-	if t := c.Create.StopTimeout; t != nil {
-		j.Stop.Timeout = Seconds(time.Duration(*t) * time.Second)
-	}
-	if c.OnQuit == "stop" {
-		j.Stop.OnQuit = "stop"
 	}
 
 	slotMount := c.SlotDirMount
@@ -121,6 +112,7 @@ func Plan(in Input) (*Job, error) {
 		User:       planUser(in, slotMount != ""),
 		Mounts:     j.Container.Mounts,
 		Binds:      binds(c, at),
+		Ports:      ports(c),
 		Network:    network(c, in.Policy, signed),
 		Limits:     bounds,
 		DropCaps:   !signed,
@@ -132,15 +124,6 @@ func Plan(in Input) (*Job, error) {
 	}
 	if c.AppendCmdlineArgs {
 		j.Container.AppendArgs = in.Args
-	}
-	for _, p := range slices.Concat(c.Ports, c.Create.Publish) {
-		if p.HostIP == "" {
-			p.HostIP = "127.0.0.1" // the job's authors asked for a port, not for the volunteer's network
-		}
-		j.Container.Ports = append(j.Container.Ports, p)
-	}
-	if c.WebGraphicsGuestPort > 0 {
-		j.Container.Ports = append(j.Container.Ports, Port{HostIP: "127.0.0.1", Guest: c.WebGraphicsGuestPort, Protocol: "tcp"})
 	}
 	j.Image.Labels = map[string]string{}
 	for _, l := range []string{LabelProject, LabelApp, LabelDataDir} {
@@ -165,6 +148,34 @@ func Plan(in Input) (*Job, error) {
 		j.Warnings = append(j.Warnings, w.Error())
 	}
 	return j, nil
+}
+
+func planStop(c *Config) Stop {
+	s := Stop{OnQuit: "pause", Signal: first(c.Create.StopSignal, c.StopSignal), Timeout: Seconds(defaultStopTimeout)}
+	if c.StopTimeout > 0 {
+		s.Timeout = Seconds(c.StopTimeout)
+	}
+	if t := c.Create.StopTimeout; t != nil {
+		s.Timeout = Seconds(time.Duration(*t) * time.Second)
+	}
+	if c.OnQuit == "stop" {
+		s.OnQuit = "stop"
+	}
+	return s
+}
+
+// ports are on loopback unless an address is written: the job's author asked for a port, not for the
+// volunteer's network.
+func ports(c *Config) []Port {
+	var list []Port
+	for _, p := range slices.Concat(c.Ports, c.Create.Publish) {
+		p.HostIP = first(p.HostIP, "127.0.0.1")
+		list = append(list, p)
+	}
+	if c.WebGraphicsGuestPort > 0 {
+		list = append(list, Port{HostIP: "127.0.0.1", Guest: c.WebGraphicsGuestPort, Protocol: "tcp"})
+	}
+	return list
 }
 
 // planFiles decides what of the slot and the project directory the container sees, and how
