@@ -43,7 +43,6 @@ var delays = []struct {
 	err   error
 	delay time.Duration
 }{
-	{errBug, panicDelay},
 	{boincapi.ErrLocked, lockDelay},
 	{boincapi.ErrNoSegment, soonDelay},
 	{errPolicy, ownerDelay},

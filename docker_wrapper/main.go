@@ -135,7 +135,7 @@ func (w *wrapper) guarded(ctx context.Context) (code int) {
 	defer func() {
 		if r := recover(); r != nil {
 			fmt.Fprintf(w.stderr, "docker_wrapper: bug: %v\n%s", r, debug.Stack())
-			code = w.temporaryExit(panicDelay, errBug.Error())
+			code = w.temporaryExit(panicDelay, "the wrapper failed; it is tried again")
 		}
 	}()
 	return w.run(ctx)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"boincdocker/boincapi"
@@ -17,17 +16,9 @@ import (
 	"boincdocker/docker_wrapper/internal/supervise"
 )
 
-var errBug = errors.New("the wrapper failed; it is tried again")
-
 // prepare finds this job's container or makes it. A container that runs is taken over, never
 // killed; one that has ended while nobody watched is harvested, not run again.
-func (w *wrapper) prepare(ctx context.Context) (_ supervise.Prepared, err error) {
-	defer func() { // it runs in a goroutine of its own, where guarded doesn't see it
-		if r := recover(); r != nil {
-			w.log.Error().Str("stack", string(debug.Stack())).Msgf("bug: %v", r)
-			err = errBug
-		}
-	}()
+func (w *wrapper) prepare(ctx context.Context) (supervise.Prepared, error) {
 	if w.engine == nil {
 		e, err := engine.Open(ctx, engine.Options{Log: w.log})
 		if err != nil {
