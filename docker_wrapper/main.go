@@ -111,7 +111,7 @@ func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 	if o.plan || o.check {
 		return w.show()
 	}
-	return w.guarded(ctx)
+	return w.guarded(ctx, w.run)
 }
 
 // own is the wrapper as a helper of itself: it runs as root in a container and gives the files of a
@@ -131,12 +131,12 @@ func own(user, dir string, stderr io.Writer) int {
 
 // guarded runs the job. A bug of ours must not cost the project a result: a bare panic exits with 2,
 // which the client takes for the job's failure.
-func (w *wrapper) guarded(ctx context.Context) (code int) {
+func (w *wrapper) guarded(ctx context.Context, run func(context.Context) int) (code int) {
 	defer func() {
 		if r := recover(); r != nil {
 			fmt.Fprintf(w.stderr, "docker_wrapper: bug: %v\n%s", r, debug.Stack())
 			code = w.temporaryExit(panicDelay, "the wrapper failed; it is tried again")
 		}
 	}()
-	return w.run(ctx)
+	return run(ctx)
 }
