@@ -5,3 +5,6 @@ package main
 import "time"
 
 func bootTime() time.Time { return time.Time{} } // not known
+
+// bootID is unknown.
+func bootID() string { return "" }

@@ -16,8 +16,9 @@ import (
 	"boincdocker/docker_wrapper/internal/supervise"
 )
 
-// Delays of temporary exits, long enough for what they wait for, short enough that a machine that
-// was mended goes on soon. A hundred of them without a checkpoint end a job (client/app_control.cpp).
+// Delays of the first temporary exit, long enough for what it waits for, short enough that a machine that
+// was mended goes on soon. Each further one in a row has twice the delay, up to maxDelay: a hundred of
+// them without a checkpoint end a job (client/app_control.cpp), which are two weeks then.
 const (
 	panicDelay   = 10 * time.Minute
 	lockDelay    = 10 * time.Minute // api/boinc_api.cpp
@@ -26,6 +27,8 @@ const (
 	networkDelay = 10 * time.Minute
 	ownerDelay   = 30 * time.Minute // a person must do something
 	diskDelay    = time.Hour
+
+	maxDelay = 4 * time.Hour
 )
 
 // ended is an ending that was decided: code and message for the project, or none where the client
@@ -38,29 +41,40 @@ type ended struct {
 
 func (e *ended) Error() string { return e.message }
 
-// delays is what may mend, and when it is worth trying again. First match wins.
-var delays = []struct {
-	err   error
-	delay time.Duration
+// mends is what may mend on this computer: how long it is tried again at once, and when it is worth trying
+// after that. First match wins.
+var mends = []struct {
+	err             error
+	patience, delay time.Duration
+	network         bool
 }{
-	{boincapi.ErrLocked, lockDelay},
-	{boincapi.ErrNoSegment, soonDelay},
-	{errPolicy, ownerDelay},
-	{engine.ErrPermission, ownerDelay},
-	{engine.ErrUnreachable, engineDelay},
-	{engine.ErrDiskFull, diskDelay},
-	{syscall.ENOSPC, diskDelay},
-	{syscall.EDQUOT, diskDelay},
-	{engine.ErrHost, ownerDelay},
-	{engine.ErrNameTaken, ownerDelay},
-	{engine.ErrNetwork, networkDelay},
-	{job.ErrNoGPU, ownerDelay},
+	{boincapi.ErrLocked, 0, lockDelay, false},
+	{boincapi.ErrNoSegment, 0, soonDelay, false},
+	{errPolicy, 0, ownerDelay, false},
+	{supervise.ErrNetworkSuspended, 10 * time.Minute, networkDelay, true},
+	{engine.ErrPermission, 0, ownerDelay, false},
+	{engine.ErrUnreachable, 2 * time.Minute, engineDelay, false},
+	{engine.ErrDiskFull, 0, diskDelay, false},
+	{syscall.ENOSPC, 0, diskDelay, false},
+	{syscall.EDQUOT, 0, diskDelay, false},
+	{syscall.EROFS, 0, diskDelay, false},
+	{engine.ErrHost, 0, ownerDelay, false},
+	{engine.ErrNameTaken, 0, ownerDelay, false},
+	{engine.ErrNetwork, 5 * time.Minute, networkDelay, true},
+	{job.ErrNoGPU, 0, ownerDelay, false},
 }
 
-// soonMends reports whether it is worth waiting here for a short while. A person who waits is told at
-// once.
-func (w *wrapper) soonMends(err error) bool {
-	return w.init != nil && (errors.Is(err, engine.ErrUnreachable) || errors.Is(err, engine.ErrNetwork))
+// mend says whether it is worth waiting here. A person who waits is told at once.
+func (w *wrapper) mend(err error) supervise.Mend {
+	for _, m := range mends {
+		if w.init != nil && errors.Is(err, m.err) {
+			if patience > 0 && m.patience > 0 {
+				m.patience = patience
+			}
+			return supervise.Mend{Patience: m.patience, Network: m.network}
+		}
+	}
+	return supervise.Mend{}
 }
 
 // end is the only place that ends a job. err says what came of it; nil can't be.
@@ -73,10 +87,10 @@ func (w *wrapper) end(err error) int {
 		}
 		return w.finish(done.code, done.message)
 	}
-	for _, d := range delays {
-		if errors.Is(err, d.err) {
+	for _, m := range mends {
+		if errors.Is(err, m.err) {
 			w.log.Error().Err(err).Msg(w.notNow())
-			return w.temporaryExit(d.delay, firstLine(err.Error()))
+			return w.temporaryExit(m.delay, firstLine(err.Error()))
 		}
 	}
 	if projectsFault(err) {
@@ -97,46 +111,65 @@ func projectsFault(err error) bool {
 	return errors.As(err, &config) || errors.As(err, &image) || errors.As(err, &program) || errors.As(err, &file)
 }
 
-// settle deals with the container when the watch is over, and says how the job ends.
+// settle deals with the container when the watch is over, and says how the job ends. ctx ends with a signal.
 func (w *wrapper) settle(ctx context.Context, out supervise.Outcome) error {
+	calls := context.WithoutCancel(ctx)
 	switch out.Reason {
 	case supervise.Left:
-		return w.leave(ctx)
+		return w.leave(calls, out.Parked)
 	case supervise.Aborted:
-		w.log.Info().Msg("aborted")
-		w.own(ctx) // or the client could not clear the slot
-		w.remove(ctx)
-		return &ended{code: boincapi.ExitAbortedByClient, silent: true}
-	case supervise.TimedOut:
-		w.drain(ctx)
-		return w.conclude(ctx, boincapi.ExitTimeLimitExceeded,
-			fmt.Sprintf("the job ran longer than its time_limit of %v", time.Duration(w.job.TimeLimit)))
+		return w.aborted(calls)
 	case supervise.Failed:
-		return w.failed(ctx, out.Err)
-	default:
-		return w.exited(ctx, out.Exit)
+		return w.failed(calls, out.Err)
 	}
+	wanted, done := supervise.UntilUnwanted(ctx, w.app)
+	defer done()
+	var err error
+	if out.Reason == supervise.TimedOut {
+		w.drain(wanted)
+		err = w.conclude(calls, boincapi.ExitTimeLimitExceeded,
+			fmt.Sprintf("the job ran longer than its time_limit of %v", time.Duration(w.job.TimeLimit)))
+	} else {
+		err = w.exited(wanted, out.Exit)
+	}
+	switch cause := context.Cause(wanted); {
+	case w.episode.Done != nil:
+		return err // it has ended already
+	case errors.Is(cause, supervise.ErrAbort):
+		return w.aborted(calls)
+	case errors.Is(cause, supervise.ErrLeave):
+		return w.leave(calls, false) // what has ended is harvested the next time
+	}
+	return err
+}
+
+// aborted ends a job that nobody wants any more.
+func (w *wrapper) aborted(ctx context.Context) error {
+	w.log.Info().Msg("aborted")
+	w.own(ctx) // or the client could not clear the slot
+	w.remove(ctx)
+	return &ended{code: boincapi.ExitAbortedByClient, silent: true}
 }
 
 // leave goes without ending the job. Standalone there is no next episode.
-func (w *wrapper) leave(ctx context.Context) error {
-	w.park()
+func (w *wrapper) leave(ctx context.Context, parked bool) error {
+	w.park(parked)
 	if w.init == nil {
 		w.log.Info().Msg("interrupted")
 		w.remove(ctx)
 		return &ended{code: 130, silent: true} // as shells have it for SIGINT
 	}
-	w.log.Info().Msg("leaving; the container waits for the next time")
+	w.log.Info().Msg("leaving; the job goes on the next time")
 	return &ended{silent: true}
 }
 
 // park notes what the next episode needs to go on with the container.
-func (w *wrapper) park() {
+func (w *wrapper) park(stopped bool) {
 	if w.logs != nil {
 		w.episode.LastLog = w.logs.Stop()
 	}
 	w.closeSinks()
-	w.episode.Stopped = w.container != nil
+	w.episode.Stopped = stopped && w.container != nil
 	if err := w.saveEpisode(); err != nil {
 		w.log.Warn().Err(err).Msg("the next episode knows less")
 	}
@@ -147,8 +180,8 @@ func (w *wrapper) failed(ctx context.Context, err error) error {
 	if !projectsFault(err) {
 		return err
 	}
-	for _, d := range delays {
-		if errors.Is(err, d.err) {
+	for _, m := range mends {
+		if errors.Is(err, m.err) {
 			return err
 		}
 	}
@@ -160,19 +193,25 @@ func (w *wrapper) failed(ctx context.Context, err error) error {
 	return err
 }
 
-// exited is a container that has ended by itself.
+// errOutside: the job is started again later.
+var errOutside = errors.New("the container is ended from outside again and again")
+
+// exited is a container that has ended by itself, or too often not by itself.
 func (w *wrapper) exited(ctx context.Context, exit job.Exit) error {
 	switch {
 	case exit.Lost:
-		w.park()
+		w.park(false)
 		return fmt.Errorf("%w: %s", engine.ErrUnreachable, exit.Err)
 	case exit.Gone:
-		return errors.New("the container was removed by somebody else; the job starts again")
-	case exit.Away && exit.Code != 0: // an engine that is stopped ends its containers: no verdict on the job
-		w.park()
-		return fmt.Errorf("the container engine was stopped or restarted and ended the job with code %d; it goes on later", exit.Code)
+		return fmt.Errorf("%w: it was removed", errOutside)
+	case exit.Outside:
+		w.park(true)
+		return fmt.Errorf("%w: by the engine, or docker stop; its code is %d", errOutside, exit.Code)
 	}
 	w.drain(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	code, message := exitCode(exit, w.job.Container.Limits)
 	w.log.Info().Int("code", exit.Code).Bool("oom", exit.OOMKilled).Msg("the container has ended")
 	if exit.OOMKilled && exit.Code == 0 {
@@ -190,7 +229,7 @@ func (w *wrapper) exited(ctx context.Context, exit job.Exit) error {
 			return err
 		}
 	}
-	return w.conclude(ctx, code, message)
+	return w.conclude(context.WithoutCancel(ctx), code, message)
 }
 
 // exitCode turns a container's end into BOINC's. Unix passes on the low eight bits of a code only:
@@ -326,15 +365,29 @@ func (w *wrapper) finish(code int, message string) int {
 	return code
 }
 
-// temporaryExit asks the client to try again later. Standalone nobody will.
+// temporaryExit asks the client to try again later, and later each time. Standalone nobody will.
 func (w *wrapper) temporaryExit(delay time.Duration, why string) int {
 	if w.app == nil || w.standalone {
 		return boincapi.ExitInitFailure
+	}
+	if w.noted {
+		delay = grown(delay, w.episode.Tries)
+		w.episode.Tries++
+		if err := w.saveEpisode(); err != nil {
+			w.log.Warn().Err(err).Msg("the next episode knows less")
+		}
 	}
 	if err := w.app.TemporaryExit(delay, why, false); err != nil {
 		w.log.Error().Err(err).Msg("temporary exit")
 	}
 	return 0
+}
+
+func grown(delay time.Duration, tries int) time.Duration {
+	for ; tries > 0 && delay < maxDelay; tries-- {
+		delay *= 2
+	}
+	return min(delay, maxDelay)
 }
 
 func firstLine(s string) string {

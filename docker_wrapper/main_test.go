@@ -275,6 +275,7 @@ func isBig(ts *testscript.TestScript, args []string) error {
 //	boinc kill                SIGKILL for the program
 //	boinc set KEY VALUE       of init_data.xml
 //	boinc output NAME         the slot has a link for this output
+//	boinc offline, online     network activity is suspended, or not any more
 //	boinc fraction X          wait until this fraction is reported
 //	boinc outcome KIND [CODE OR DELAY [REGEXP]]
 //	                          wait for the end; the expression is for the message or reason
@@ -325,8 +326,13 @@ func (b *bench) boinc(args []string) error {
 		}
 		return judge(r, rest[0], rest[1], rest[2])
 	}
-	orders := map[string]func(){"suspend": b.client.Suspend, "resume": b.client.Resume, "quit": b.client.Quit,
+	orders := map[string]func(){
+		"offline": func() { b.client.SetNetworkSuspended(true) }, "online": func() { b.client.SetNetworkSuspended(false) },
+		"suspend": b.client.Suspend, "resume": b.client.Resume, "quit": b.client.Quit,
 		"abort": b.client.Abort}
+	if err := b.open(); err != nil {
+		return err
+	}
 	do, ok := orders[args[0]]
 	if !ok {
 		return fmt.Errorf("boinc %s: no such order", args[0])
@@ -395,7 +401,9 @@ func judge(r boinctest.Result, kind, number, text string) error {
 //	engine request REGEXP     the last create request, JSON
 //	engine release [NAME]     programs that hold go on
 //	engine fault CALL STATUS MESSAGE   (STATUS may be stream, cut, hang or lost)
-//	engine mend, down, up, crash CODE, deny
+//	engine mend, down, up, deny
+//	engine stop CODE          it goes down, and its containers end with this code
+//	engine remove, pause, unpause, halt   somebody else does that to the newest container
 //	engine image NAME [STEPS], publish NAME [STEPS], forget NAME
 func (b *bench) tellEngine(args []string) error {
 	e := b.engine
@@ -439,10 +447,14 @@ func (b *bench) tellEngine(args []string) error {
 		e.Down()
 	case "up":
 		return e.Up()
-	case "crash":
+	case "stop":
 		code, err := strconv.Atoi(rest[0])
-		e.Crash(code)
+		e.Stop(code)
 		return err
+	case "remove", "pause", "unpause":
+		return e.Meddle(args[0])
+	case "halt":
+		return e.Meddle("stop")
 	case "deny":
 		return b.deny()
 	case "image":

@@ -18,9 +18,13 @@ import (
 
 // prepare finds this job's container or makes it. A container that runs is taken over, never
 // killed; one that has ended while nobody watched is harvested, not run again.
-func (w *wrapper) prepare(ctx context.Context) (supervise.Prepared, error) {
+func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervise.Prepared, error) {
+	if before.Outside && w.logs != nil {
+		w.park(true)
+		w.logs = nil
+	}
 	if w.engine == nil {
-		e, err := engine.Open(ctx, engine.Options{Log: w.log})
+		e, err := engine.Open(ctx, engine.Options{Log: w.log, Online: w.network.Use})
 		if err != nil {
 			return supervise.Prepared{}, err
 		}
@@ -31,14 +35,14 @@ func (w *wrapper) prepare(ctx context.Context) (supervise.Prepared, error) {
 	found, err := w.engine.Find(ctx, w.job.Container)
 	switch {
 	case errors.Is(err, engine.ErrNotFound):
-		return w.fresh(ctx)
+		return w.fresh(ctx, before.CPU)
 	case err != nil:
 		return supervise.Prepared{}, err
 	case found.State == engine.StateCreated: // broken off before it was started: nobody knows what is in it
 		if err := found.Remove(ctx); err != nil {
 			return supervise.Prepared{}, err
 		}
-		return w.fresh(ctx)
+		return w.fresh(ctx, before.CPU)
 	}
 	w.container = found
 	base := w.episode.CPUBase
@@ -54,12 +58,12 @@ func (w *wrapper) prepare(ctx context.Context) (supervise.Prepared, error) {
 	if again, err := w.cutOff(ctx, found); err != nil {
 		return supervise.Prepared{}, err
 	} else if again {
-		base = w.wuCPU()
-		if err := w.start(ctx, base, w.episode.LastLog); err != nil {
+		if err := w.start(ctx, before.CPU, w.episode.LastLog); err != nil {
 			return supervise.Prepared{}, err
 		}
-		return supervise.Prepared{Container: found, CPUBase: base}, nil
+		return supervise.Prepared{Container: found, CPUBase: before.CPU}, nil
 	}
+	w.episode.Tries = 0
 	if err := w.follow(ctx, w.episode.LastLog, found.State != engine.StateExited); err != nil {
 		return supervise.Prepared{}, err
 	}
@@ -67,31 +71,33 @@ func (w *wrapper) prepare(ctx context.Context) (supervise.Prepared, error) {
 	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, CPUBase: base}, nil
 }
 
-// cutOff reports whether a container ended by no doing of its own: it was parked, and what is paused
-// or stopped doesn't end by itself, or it was up when the computer went down.
+// cutOff reports whether a container ended by no doing of its own.
 func (w *wrapper) cutOff(ctx context.Context, found *engine.Container) (bool, error) {
 	if found.State != engine.StateExited {
 		return false, nil
 	}
-	parked := w.episode.Stopped && w.episode.Container == found.ID
-	if parked && w.job.Stop.OnQuit == "stop" {
-		return true, nil
-	}
 	exit, err := found.Exit(ctx)
-	if err != nil || exit.Code == 0 || exit.OOMKilled {
+	if err != nil {
 		return false, err
 	}
-	return parked || diedWithComputer(exit, bootTime()), nil
+	ours := w.episode.Container == found.ID
+	return exit.Outside ||
+		ours && w.episode.Stopped || // what is paused or stopped doesn't end by itself
+		ours && otherBoot(w.episode.Boot, bootID()) && exit.Code > 128 ||
+		diedWithComputer(exit, bootTime()), nil
 }
+
+// otherBoot reports that the computer has been started since. "" is unknown.
+func otherBoot(then, now string) bool { return then != "" && now != "" && then != now }
 
 // diedWithComputer reports an end that the engine noticed only after the computer was up again.
 // boot is zero where it isn't known.
 func diedWithComputer(exit job.Exit, boot time.Time) bool {
-	return !boot.IsZero() && exit.StartedAt.Before(boot) && exit.FinishedAt.After(boot)
+	return exit.Code != 0 && !exit.OOMKilled && !boot.IsZero() && exit.StartedAt.Before(boot) && exit.FinishedAt.After(boot)
 }
 
 // fresh makes a new container and starts it.
-func (w *wrapper) fresh(ctx context.Context) (supervise.Prepared, error) {
+func (w *wrapper) fresh(ctx context.Context, cpu time.Duration) (supervise.Prepared, error) {
 	image, err := w.engine.Ensure(ctx, w.job.Image, slot.Files(w.job.Slot))
 	if err != nil {
 		return supervise.Prepared{}, err
@@ -109,25 +115,24 @@ func (w *wrapper) fresh(ctx context.Context) (supervise.Prepared, error) {
 		return supervise.Prepared{}, err
 	}
 	w.container = c
-	base := w.wuCPU()
 	err = ctx.Err()
 	if err == nil {
 		err = c.CopyIn(ctx, w.job.CopyIn)
 	}
 	if err == nil {
-		err = w.start(ctx, base, time.Time{})
+		err = w.start(ctx, cpu, time.Time{})
 	}
 	if err != nil {
 		w.container = nil
 		return supervise.Prepared{}, errors.Join(err, c.Remove(ctx))
 	}
-	return supervise.Prepared{Container: c, CPUBase: base}, nil
+	return supervise.Prepared{Container: c, CPUBase: cpu}, nil
 }
 
 // start starts w.container and notes what the next episode must know of it. Its output up to since
 // was written when it ran before.
 func (w *wrapper) start(ctx context.Context, base time.Duration, since time.Time) error {
-	w.episode = supervise.Episode{Container: w.container.ID, CPUBase: base, Ran: w.episode.Ran, LastLog: since}
+	w.episode = supervise.Episode{Container: w.container.ID, Boot: bootID(), CPUBase: base, Ran: w.episode.Ran, LastLog: since, Tries: w.episode.Tries}
 	if err := w.saveEpisode(); err != nil {
 		return err
 	}
@@ -135,20 +140,13 @@ func (w *wrapper) start(ctx context.Context, base time.Duration, since time.Time
 	if err := w.container.Start(ctx); err != nil {
 		return err
 	}
+	w.episode.Tries = 0
 	w.log.Info().Str("container", w.container.Name).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("started")
 	if err := w.follow(ctx, since, true); err != nil {
 		return err
 	}
 	w.tellGraphics(ctx)
 	return nil
-}
-
-// wuCPU is what earlier episodes have used, up to the last checkpoint.
-func (w *wrapper) wuCPU() time.Duration {
-	if w.init == nil {
-		return 0
-	}
-	return time.Duration(w.init.WUCPUTime * float64(time.Second))
 }
 
 // openPayload makes the container's side of the slot.

@@ -29,6 +29,9 @@ const (
 	projectSubdir     = "project" // stands for the project directory when there is no client
 )
 
+// clearUpTime is what a call may take when the job has ended already.
+const clearUpTime = 10 * time.Second
+
 // wrapper is one run of the program.
 type wrapper struct {
 	o              options
@@ -42,9 +45,11 @@ type wrapper struct {
 
 	standalone bool // no init_data.xml: nobody starts us again
 	said       bool // the log tells already why the job ended
+	noted      bool // the slot is ours, and what earlier episodes have noted is known
 	job        *job.Job
 	episode    supervise.Episode
 
+	network   *supervise.Network
 	engine    *engine.Engine
 	swept     bool // forgotten containers are removed
 	container *engine.Container
@@ -93,8 +98,10 @@ func (w *wrapper) run(ctx context.Context) int {
 		if w.episode, err = supervise.LoadEpisode(w.stateDir()); err != nil {
 			w.log.Warn().Err(err).Msg("earlier episodes are forgotten")
 		}
+		w.noted = true
 	}
 	if d := w.episode.Done; d != nil {
+		w.clearUp(ctx)
 		return w.finish(d.Code, d.Message)
 	}
 	if w.job, err = w.plan(); err != nil {
@@ -107,6 +114,19 @@ func (w *wrapper) run(ctx context.Context) int {
 		w.log.Warn().Msg(text)
 	}
 	return w.end(w.supervise(ctx))
+}
+
+// clearUp removes the container of a job that has ended, where that was broken off.
+func (w *wrapper) clearUp(ctx context.Context) {
+	var err error
+	if w.job, err = w.plan(); err == nil {
+		w.engine, err = engine.Open(ctx, engine.Options{Log: w.log, Timeout: clearUpTime})
+	}
+	if err != nil {
+		w.log.Warn().Err(err).Msg("the container may be left behind")
+		return
+	}
+	w.remove(ctx)
 }
 
 // reportEarly tells the client what earlier episodes have used: a status without CPU time would
@@ -291,15 +311,19 @@ func checkFiles(j *job.Job) error {
 
 // supervise runs the job and returns what came of it; an *ended error says how the job ended.
 func (w *wrapper) supervise(ctx context.Context) error {
+	w.network = supervise.NewNetwork()
+	if w.init == nil {
+		w.network.Allow()
+	}
 	o := supervise.Options{
 		Client:    w.app,
 		Prepare:   w.prepare,
-		MayMend:   w.soonMends,
+		Mends:     w.mend,
+		Network:   w.network,
 		Fraction:  w.fraction(),
 		Stop:      w.job.Stop,
 		TimeLimit: time.Duration(w.job.TimeLimit),
 		Ran:       w.episode.Ran,
-		Patience:  patience,
 		Log:       w.log,
 	}
 	if w.init != nil {
@@ -315,13 +339,29 @@ func (w *wrapper) supervise(ctx context.Context) error {
 	if w.screen != nil {
 		o.Observe = w.screen.show
 	}
+	if n := w.job.Container.Network; n != "none" && n != "host" && !strings.HasPrefix(n, "container:") {
+		o.Connect = w.connect
+	}
 	o.Reread = w.reread
 	out := supervise.Run(ctx, o)
+	if out.Adrift { // a preparation still uses what is ours
+		w.log.Info().Msg("leaving")
+		return &ended{silent: true}
+	}
 	w.episode.Ran = out.Last.Ran
 	if w.screen != nil {
 		w.screen.clear()
 	}
-	return w.settle(context.WithoutCancel(ctx), out)
+	return w.settle(ctx, out)
+}
+
+// connect joins the container to its network, or parts it.
+func (w *wrapper) connect(ctx context.Context, on bool) error {
+	err := w.container.Connect(ctx, w.job.Container.Network, on)
+	if err == nil && on {
+		w.tellGraphics(ctx) // its port may be another now
+	}
+	return err
 }
 
 // reread gives the container what the client has written anew.

@@ -240,6 +240,45 @@ func (c *Container) Unpause(ctx context.Context) error {
 	return c.do(ctx, "unpause", "not paused", c.e.api.ContainerUnpause)
 }
 
+// Keep makes sure that it is paused, or not, and reports whether somebody else had made it otherwise.
+func (c *Container) Keep(ctx context.Context, paused bool) (changed bool, err error) {
+	callCtx, cancel := c.e.call(ctx)
+	defer cancel()
+	in, err := c.e.api.ContainerInspect(callCtx, c.ID)
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("inspect container %s: %w", c.Name, wrap(err))
+	case !in.State.Running || in.State.Paused == paused:
+		return false, nil
+	case paused:
+		return true, c.Pause(ctx)
+	default:
+		return true, c.Unpause(ctx)
+	}
+}
+
+// Connect joins it to the network of this name, or parts it from it. What it is already is no error.
+func (c *Container) Connect(ctx context.Context, network string, on bool) error {
+	ctx, cancel := c.e.call(ctx)
+	defer cancel()
+	verb, err := "part", error(nil)
+	if on {
+		verb, err = "join", c.e.api.NetworkConnect(ctx, network, c.ID, nil)
+	} else {
+		err = c.e.api.NetworkDisconnect(ctx, network, c.ID, true)
+	}
+	c.e.log.Debug().Str("call", verb).Str("network", network).Err(err).Msg("engine")
+	if err == nil || ended(wrap(err)) && !errors.Is(wrap(err), ErrNotFound) {
+		return nil
+	}
+	for _, already := range []string{"already exists in network", "already connected", "is not connected to"} {
+		if strings.Contains(err.Error(), already) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s container %s and network %s: %w", verb, c.Name, network, wrap(err))
+}
+
 // Kill ends it at once, paused or not.
 func (c *Container) Kill(ctx context.Context) error {
 	if c.e.Info.quirks.unpauseToStop {
@@ -258,7 +297,7 @@ func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 	if err := c.Unpause(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.e.timeout+grace)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hurry+grace)
 	defer cancel()
 	seconds := int(math.Ceil(grace.Seconds())) // 0 would be no grace at all
 	err := wrap(c.e.api.ContainerStop(ctx, c.ID, container.StopOptions{Timeout: &seconds}))

@@ -121,6 +121,85 @@ var exitRows = []contractRow{
 			t.Errorf("asked again: got %+v, want Gone", got)
 		}
 	}},
+	{fact: "exit: by its own signal is its own", check: func(t *testing.T, k *contract) {
+		for _, how := range []string{"kill=9", "kill=15", "exit=137", "exit=143", "exit=255"} {
+			if got := k.do(t, k.job(how, "exit=7")).exit; got.Outside {
+				t.Errorf("%s: got %+v, want not from outside", how, got)
+			}
+		}
+	}},
+	{fact: "exit: stopped or killed by somebody else", check: func(t *testing.T, k *contract) {
+		grace := 5
+		stop := func(c *engine.Container) error {
+			return k.api.ContainerStop(t.Context(), c.ID, container.StopOptions{Timeout: &grace})
+		}
+		for _, x := range []struct {
+			name string
+			do   func(*engine.Container) error
+		}{
+			{"stopped", stop},
+			{"killed", func(c *engine.Container) error { return k.api.ContainerKill(t.Context(), c.ID, "SIGKILL") }},
+			{"stopped while paused", func(c *engine.Container) error {
+				k.must(t, c.Pause(t.Context()))
+				k.must(t, k.api.ContainerUnpause(t.Context(), c.ID))
+				return stop(c)
+			}},
+		} {
+			for _, code := range []int{0, 5} { // it is polite
+				c := k.ready(t, k.job(fmt.Sprintf("trap=%d", code), "write=/ready:", "sleep=1m"))
+				exited := c.Wait(t.Context())
+				k.must(t, x.do(c))
+				if got := <-exited; !got.Outside {
+					t.Errorf("%s: got %+v, want from outside", x.name, got)
+				}
+				again, err := c.Exit(t.Context())
+				if k.must(t, err); !again.Outside {
+					t.Errorf("%s: asked again: got %+v, want from outside", x.name, again)
+				}
+			}
+		}
+	}},
+	{fact: "exit: a signal that was outlived is not its cause", check: func(t *testing.T, k *contract) {
+		c := k.ready(t, k.job("write=/ready:", "sleep=3s", "exit=5"))
+		k.must(t, k.api.ContainerKill(t.Context(), c.ID, "SIGURG")) // ignored unless asked for
+		if got := k.wait(t, c); got.Code != 5 || got.Outside {
+			t.Errorf("got %+v, want 5, and not from outside", got)
+		}
+	}},
+	{fact: "keep: what somebody else has done is undone", check: func(t *testing.T, k *contract) {
+		c := k.start(t, k.job("sleep=1m"))
+		for _, paused := range []bool{false, true, true, false} {
+			now := k.inspect(t, c).State.Paused
+			changed, err := c.Keep(t.Context(), paused)
+			if k.must(t, err); changed != (now != paused) {
+				t.Errorf("keep paused=%t of paused=%t: got changed=%t", paused, now, changed)
+			}
+			if got := k.inspect(t, c).State.Paused; got != paused {
+				t.Errorf("got paused=%t, want %t", got, paused)
+			}
+		}
+		k.must(t, c.Kill(t.Context()))
+		if changed, err := c.Keep(t.Context(), true); changed || err != nil {
+			t.Errorf("of one that has ended: got %t, %v", changed, err)
+		}
+	}},
+	{fact: "connect: parted from its network and joined again", check: func(t *testing.T, k *contract) {
+		j := k.job("sleep=1m")
+		j.Container.Network = "bridge"
+		c := k.start(t, j)
+		for _, on := range []bool{true, false, false, true, true, false, true} {
+			k.must(t, c.Connect(t.Context(), "bridge", on))
+			if _, got := k.inspect(t, c).NetworkSettings.Networks["bridge"]; got != on {
+				t.Errorf("got joined=%t, want %t", got, on)
+			}
+		}
+		k.must(t, c.Pause(t.Context()))
+		k.must(t, c.Connect(t.Context(), "bridge", false))
+		k.must(t, c.Unpause(t.Context()))
+		k.must(t, c.Connect(t.Context(), "bridge", true))
+		k.must(t, c.Kill(t.Context()))
+		k.must(t, c.Connect(t.Context(), "bridge", false))
+	}},
 	{fact: "wait: restarted, it ends again", check: func(t *testing.T, k *contract) {
 		c := k.start(t, k.job("exit=3"))
 		first := k.wait(t, c)

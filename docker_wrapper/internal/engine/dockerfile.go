@@ -13,6 +13,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -209,6 +210,44 @@ func fetches(dockerfile []byte, s job.Source) error {
 		}
 	}
 	return nil
+}
+
+// reaches lists the images that a Dockerfile starts from, and says whether it has steps that may use the
+// network.
+func reaches(dockerfile []byte) (bases []string, steps bool, err error) {
+	result, err := parser.Parse(bytes.NewReader(dockerfile))
+	if err != nil {
+		return nil, false, err
+	}
+	stages := []string{"scratch"}
+	for _, n := range result.AST.Children {
+		switch strings.ToLower(n.Value) {
+		case "from":
+			if n.Next == nil {
+				continue
+			}
+			if base := n.Next.Value; !slices.Contains(stages, strings.ToLower(base)) {
+				bases = append(bases, base) // a name with a variable is no image's
+			}
+			if as := n.Next.Next; as != nil && as.Next != nil {
+				stages = append(stages, strings.ToLower(as.Next.Value))
+			}
+		case "run":
+			steps = true
+		case "add":
+			for w := n.Next; w != nil && w.Next != nil; w = w.Next {
+				steps = steps || remote.MatchString(w.Value) || strings.Contains(w.Value, "$")
+			}
+		case "copy":
+			for _, f := range n.Flags {
+				from, ok := strings.CutPrefix(f, "--from=")
+				if _, err := strconv.Atoi(from); ok && err != nil && !slices.Contains(stages, strings.ToLower(from)) {
+					bases = append(bases, from)
+				}
+			}
+		}
+	}
+	return bases, steps, nil
 }
 
 func cmpOr(s, or string) string {

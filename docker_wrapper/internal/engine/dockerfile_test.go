@@ -297,3 +297,27 @@ func FuzzBuildContext(f *testing.F) {
 		}
 	})
 }
+
+func TestReaches(t *testing.T) {
+	tests := []struct {
+		name, text string
+		bases      []string
+		steps      bool
+	}{
+		{"nothing", "FROM scratch\nCOPY a /a\nADD b /b\n", nil, false},
+		{"a base image", "FROM debian:bookworm-slim\nCOPY a /a\n", []string{"debian:bookworm-slim"}, false},
+		{"a step", "FROM scratch\nRUN [\"/a\"]\n", nil, true},
+		{"stages", "FROM a AS b\nFROM B\nCOPY --from=b /x /x\nCOPY --from=0 /x /x\nCOPY --from=c:1 /y /y\n", []string{"a", "c:1"}, false},
+		{"a URL", "FROM scratch\nADD https://example.org/a /a\n", nil, true},
+		{"a variable that may be a URL", "FROM scratch\nARG X\nADD $X /a\n", nil, true},
+		{"a base image by variable", "ARG X=y\nFROM $X\n", []string{"$X"}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			bases, steps, err := reaches([]byte(tt.text))
+			if err != nil || !slices.Equal(bases, tt.bases) || steps != tt.steps {
+				t.Errorf("got %q, %v, %v, want %q, %v", bases, steps, err, tt.bases, tt.steps)
+			}
+		})
+	}
+}

@@ -28,6 +28,10 @@ type Options struct {
 	Timeout time.Duration       // per call; build, pull, load and copies excepted; 0 means 30 s
 	Getenv  func(string) string // nil means os.Getenv
 	Log     zerolog.Logger
+
+	// Online is asked before an image is pulled, or built with the network's help. The context that it returns
+	// ends when the network may no longer be used; release it when done. nil means that it always may.
+	Online func(context.Context) (context.Context, context.CancelFunc, error)
 }
 
 // Engine is a container engine that answered.
@@ -35,6 +39,7 @@ type Engine struct {
 	Info Info
 
 	api     *client.Client
+	online  func(context.Context) (context.Context, context.CancelFunc, error)
 	timeout time.Duration
 	log     zerolog.Logger
 }
@@ -62,10 +67,11 @@ type quirks struct {
 	pidsLimit     bool
 	unpauseToStop bool // a paused container can't be stopped or killed
 	buildKit      bool // has two builders
+	daemon        bool // containers end with it, and what happened before is forgotten
 }
 
 func quirksOf(kind string, i infoFacts) quirks {
-	q := quirks{logDriver: "json-file", init: true, buildKit: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit}
+	q := quirks{logDriver: "json-file", init: true, buildKit: true, daemon: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit}
 	if kind == Podman {
 		q = quirks{logDriver: "k8s-file", unpauseToStop: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit}
 	}
@@ -124,7 +130,7 @@ func open(ctx context.Context, host string, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	e := &Engine{api: api, timeout: o.Timeout, log: o.Log}
+	e := &Engine{api: api, online: o.Online, timeout: o.Timeout, log: o.Log}
 	ctx, cancel := context.WithTimeout(ctx, min(o.Timeout, 10*time.Second))
 	defer cancel()
 	if err := e.ask(ctx, host); err != nil {
@@ -207,8 +213,18 @@ func permissionHint(host string) string {
 	return fmt.Sprintf("user %s isn't in the group %s; try: sudo usermod -aG %s %s, then restart the BOINC client", name, group, group, name)
 }
 
-// call is a context for one ordinary call: it has its own deadline, and a signal or cancelled
-// preparation doesn't cut it in half.
+// hurry is what a call may still take when nobody wants its result any more: several of them in a row
+// must fit into the minute that the client gives a job to quit (client/client_state.h).
+const hurry = 8 * time.Second
+
+// call is a context for one ordinary call: it has its own deadline, or ctx's if that is earlier, and a
+// signal or cancelled preparation doesn't cut it in half, only makes it hurry.
 func (e *Engine) call(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), e.timeout)
+	deadline := time.Now().Add(e.timeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	callCtx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(hurry, cancel) })
+	return callCtx, func() { stop(); cancel() }
 }

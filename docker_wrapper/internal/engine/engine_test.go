@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -350,7 +351,7 @@ func TestWait(t *testing.T) {
 	}
 	exited := c.Wait(t.Context())
 	fake.Release("")
-	if x := <-exited; x.Code != 3 || x.Away || x.Lost || x.Gone || x.FinishedAt.Before(x.StartedAt) {
+	if x := <-exited; x.Code != 3 || x.Outside || x.Lost || x.Gone || x.FinishedAt.Before(x.StartedAt) {
 		t.Errorf("got %+v", x)
 	}
 	if err := c.Remove(t.Context()); err != nil {
@@ -361,11 +362,15 @@ func TestWait(t *testing.T) {
 	}
 }
 
-// outage is an engine that can't be reached for a while, counted from the start.
+// outage is an engine that can't be reached for a while, counted from the start, and that knows nothing of
+// what was before.
 type outage struct {
-	began    time.Time
-	from, to time.Duration
-	ends     time.Duration // when the container does, with code 137
+	began       time.Time
+	from, to    time.Duration
+	ends        time.Duration // when the container does
+	code        int
+	killed      time.Duration // when it was sent a signal; 0 for never
+	liveRestore bool
 }
 
 func (o outage) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -388,43 +393,70 @@ func (o outage) RoundTrip(r *http.Request) (*http.Response, error) {
 		if away() {
 			return nil, io.ErrUnexpectedEOF
 		}
-		body = `{"StatusCode":137}`
+		body = fmt.Sprintf(`{"StatusCode":%d}`, o.code)
 	case strings.HasSuffix(r.URL.Path, "/json"):
-		running := now() < o.ends
-		body = fmt.Sprintf(`{"Id":"c","State":{"Running":%t,"ExitCode":137}}`, running)
+		state := map[string]any{"Running": true, "StartedAt": o.began}
+		if now() >= o.ends {
+			state = map[string]any{"ExitCode": o.code, "StartedAt": o.began, "FinishedAt": o.began.Add(o.ends)}
+		}
+		data, err := json.Marshal(map[string]any{"Id": "c", "State": state})
+		if err != nil {
+			return nil, err
+		}
+		body = string(data)
+	case strings.HasSuffix(r.URL.Path, "/events"):
+		body = ""
+		note := func(action string, at time.Duration) {
+			if at > 0 && (now() < o.from || at >= o.to) {
+				body += fmt.Sprintf(`{"Type":"container","Action":%q,"timeNano":%d,"Actor":{"Attributes":{"signal":"15"}}}`+"\n", action, o.began.Add(at).UnixNano())
+			}
+		}
+		note("kill", o.killed)
+		note("die", o.ends)
+	case strings.HasSuffix(r.URL.Path, "/info"):
+		body = fmt.Sprintf(`{"LiveRestoreEnabled":%t}`, o.liveRestore)
 	}
 	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 }
 
 func TestWaitOutlivesTheEngine(t *testing.T) {
 	const second, minute, hour = time.Second, time.Minute, time.Hour
+	never := outage{from: 10 * hour, to: 10 * hour}
 	tests := []struct {
 		name             string
-		from, to, ends   time.Duration
-		away, lost       bool
+		o                outage
+		outside, lost    bool
 		earliest, latest time.Duration
 	}{
-		{name: "always there", from: 10 * hour, to: 10 * hour, ends: hour, earliest: hour, latest: hour + second},
-		{name: "restarted while it runs", from: minute, to: 2 * minute, ends: hour, away: true, earliest: hour, latest: hour + second},
-		{name: "restarted when it ends", from: minute, to: 3 * minute, ends: minute, away: true, earliest: 3 * minute, latest: 3*minute + lastRetry},
-		{name: "away for too long", from: minute, to: hour, ends: minute, lost: true, earliest: minute + patience, latest: minute + patience + lastRetry + second},
-		{name: "away twice", from: minute, to: 5 * minute, ends: 5 * minute, away: true, earliest: 5 * minute, latest: 5*minute + lastRetry},
+		{name: "always there", o: outage{from: never.from, to: never.to, ends: hour, code: 137}, earliest: hour, latest: hour + second},
+		{name: "stopped by somebody", o: outage{from: never.from, to: never.to, ends: hour, code: 143, killed: hour - 10*second}, outside: true, earliest: hour, latest: hour + second},
+		{name: "stopped by somebody, politely", o: outage{from: never.from, to: never.to, ends: hour, killed: hour - 10*second}, outside: true, earliest: hour, latest: hour + second},
+		{name: "a signal that it outlived", o: outage{from: never.from, to: never.to, ends: hour, code: 3, killed: minute}, earliest: hour, latest: hour + second},
+		{name: "the engine restarted while it runs", o: outage{from: minute, to: 2 * minute, ends: hour, code: 137, liveRestore: true}, earliest: hour, latest: hour + second},
+		{name: "ended by the engine's stop", o: outage{from: minute, to: 3 * minute, ends: minute + second, code: 143}, outside: true, earliest: 3 * minute, latest: 3*minute + lastRetry},
+		{name: "ended by the engine's stop, politely", o: outage{from: minute, to: 3 * minute, ends: minute + second}, outside: true, earliest: 3 * minute, latest: 3*minute + lastRetry},
+		{name: "ended by itself while the engine was away", o: outage{from: minute, to: 3 * minute, ends: 2 * minute, code: 3}, earliest: 3 * minute, latest: 3*minute + lastRetry},
+		{name: "lost by the engine", o: outage{from: minute, to: 3 * minute, ends: 2 * minute, code: 255}, outside: true, earliest: 3 * minute, latest: 3*minute + lastRetry},
+		{name: "ended while an engine was away that ends none", o: outage{from: minute, to: 3 * minute, ends: minute + second, code: 137, liveRestore: true}, earliest: 3 * minute, latest: 3*minute + lastRetry},
+		{name: "ended by the engine that came back", o: outage{from: minute, to: 3 * minute, ends: 3*minute + second, code: 143, killed: 3 * minute}, outside: true, earliest: 3 * minute, latest: 3*minute + lastRetry},
+		{name: "away for too long", o: outage{from: minute, to: hour, ends: minute}, lost: true, earliest: minute + patience, latest: minute + patience + lastRetry + second},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				began := time.Now()
+				tt.o.began = time.Now()
 				api, err := client.NewClientWithOpts(client.WithHost("tcp://engine:1"), client.WithVersion("1.41"),
-					client.WithHTTPClient(&http.Client{Transport: outage{began, tt.from, tt.to, tt.ends}}))
+					client.WithHTTPClient(&http.Client{Transport: tt.o}))
 				if err != nil {
 					t.Fatal(err)
 				}
-				c := &Container{ID: "c", Name: "c", e: &Engine{api: api, timeout: 30 * time.Second}}
+				e := &Engine{api: api, timeout: 30 * time.Second}
+				e.Info.quirks = quirksOf(Docker, infoFacts{})
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				x := <-c.Wait(ctx)
-				took := time.Since(began)
-				if x.Away != tt.away || x.Lost != tt.lost || x.Gone || !x.Lost && x.Code != 137 {
+				x := <-(&Container{ID: "c", Name: "c", e: e}).Wait(ctx)
+				took := time.Since(tt.o.began)
+				if x.Outside != tt.outside || x.Lost != tt.lost || x.Gone || !x.Lost && x.Code != tt.o.code {
 					t.Errorf("got %+v", x)
 				}
 				if took < tt.earliest || took > tt.latest {

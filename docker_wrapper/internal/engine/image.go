@@ -153,17 +153,7 @@ func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buil
 		return id, err
 	}
 	began := time.Now()
-	verb := "pull"
-	switch {
-	case b != nil:
-		verb = "build"
-		err = e.build(ctx, im, s, b)
-	case s.Archive != "":
-		verb = "load"
-		err = e.load(ctx, s)
-	default:
-		err = e.pull(ctx, s)
-	}
+	verb, err := e.make(ctx, im, s, b)
 	if err != nil {
 		return "", err
 	}
@@ -180,6 +170,61 @@ func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buil
 	}
 	e.log.Info().Str("image", s.Name).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg(verb + ": done")
 	return in.ID, nil
+}
+
+// make makes an image, on the network only while that may be used, and says how.
+func (e *Engine) make(ctx context.Context, im job.Image, s job.Source, b *buildContext) (verb string, err error) {
+	verb = "load"
+	switch {
+	case b != nil:
+		verb = "build"
+	case s.Archive == "":
+		verb = "pull"
+	}
+	if e.online != nil && (verb == "pull" || verb == "build" && e.needsNetwork(ctx, s, b)) {
+		outer := ctx
+		ctx, done, refused := e.online(outer)
+		if refused != nil {
+			return verb, offline(verb, s, refused)
+		}
+		defer done()
+		defer func() {
+			if err != nil && outer.Err() == nil && ctx.Err() != nil {
+				err = offline(verb, s, context.Cause(ctx))
+			}
+		}()
+		return verb, e.makeNow(ctx, im, s, b)
+	}
+	return verb, e.makeNow(ctx, im, s, b)
+}
+
+func (e *Engine) makeNow(ctx context.Context, im job.Image, s job.Source, b *buildContext) error {
+	switch {
+	case b != nil:
+		return e.build(ctx, im, s, b)
+	case s.Archive != "":
+		return e.load(ctx, s)
+	default:
+		return e.pull(ctx, s)
+	}
+}
+
+func offline(verb string, s job.Source, why error) error {
+	return fmt.Errorf("%s image %s: %w: %w", verb, s.Name, ErrNetwork, why)
+}
+
+// needsNetwork reports whether a build may have to reach out: what its steps run can't be known.
+func (e *Engine) needsNetwork(ctx context.Context, s job.Source, b *buildContext) bool {
+	bases, steps, err := reaches(b.text)
+	if err != nil || steps && s.Build.Network != "none" || s.Build.Pull {
+		return true
+	}
+	for _, name := range bases {
+		if _, err := e.inspectImage(ctx, name); err != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // lock waits until no other wrapper obtains an image of this identity. The lock goes with the

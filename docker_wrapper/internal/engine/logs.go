@@ -40,19 +40,46 @@ func (c *Container) Logs(ctx context.Context, since time.Time, stdout, stderr io
 	l.out[0].flowed, l.out[1].flowed = &l.flowed, &l.flowed
 	go func() {
 		defer close(l.done)
-		if err := l.read(ctx, true); err != nil && ctx.Err() == nil {
-			c.e.log.Debug().Err(err).Msg("output stream broke off")
-		}
+		l.follow(ctx)
 	}()
 	return l
 }
 
-// Drain waits for the rest of the output of a container that has ended, then reads once more what
-// the stream may have missed: followed logs end early when the engine rotates them.
-func (l *Logs) Drain(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+// follow reads until the container has ended. A stream that ends before, because the engine was
+// restarted or has rotated the log, is taken up again.
+func (l *Logs) follow(ctx context.Context) {
+	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
+		began := time.Now()
+		err := l.read(ctx, true)
+		if err == nil && !l.c.runs(ctx) || ctx.Err() != nil || errors.Is(err, ErrNotFound) {
+			return
+		}
+		l.c.e.log.Debug().Err(err).Msg("output stream broke off")
+		if time.Since(began) > waitHeld {
+			pause = firstRetry
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// runs reports whether the container is not known to have ended.
+func (c *Container) runs(ctx context.Context) bool {
+	ctx, cancel := c.e.call(ctx)
 	defer cancel()
-	l.whileFlowing(l.done)
+	in, err := c.e.api.ContainerInspect(ctx, c.ID)
+	return err != nil && !errors.Is(wrap(err), ErrNotFound) || err == nil && in.State.Running
+}
+
+// Drain waits for the rest of the output of a container that has ended, then reads once more what
+// the stream may have missed: followed logs end early when the engine rotates them. It stops when ctx ends.
+func (l *Logs) Drain(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l.whileFlowing(ctx, l.done)
 	l.cancel()
 	<-l.done
 	result, done := error(nil), make(chan struct{})
@@ -60,19 +87,21 @@ func (l *Logs) Drain(ctx context.Context) error {
 		defer close(done)
 		result = l.read(ctx, false)
 	}()
-	l.whileFlowing(done)
+	l.whileFlowing(ctx, done)
 	cancel()
 	<-done
 	return result
 }
 
 // whileFlowing waits until done, or until nothing has come for a while.
-func (l *Logs) whileFlowing(done <-chan struct{}) {
+func (l *Logs) whileFlowing(ctx context.Context, done <-chan struct{}) {
 	tick := time.NewTicker(drainPause)
 	defer tick.Stop()
 	for seen := l.flowed.Load(); ; {
 		select {
 		case <-done:
+			return
+		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
@@ -103,8 +132,12 @@ func (l *Logs) Last() time.Time {
 
 func (l *Logs) read(ctx context.Context, follow bool) error {
 	o := container.LogsOptions{ShowStdout: true, ShowStderr: true, Follow: follow, Timestamps: true}
-	if !l.since.IsZero() {
-		o.Since = l.since.Format(time.RFC3339Nano)
+	since := l.since
+	if last := l.Last(); follow && last.After(since) {
+		since = last.Add(-time.Second) // engines may know whole seconds only
+	}
+	if !since.IsZero() {
+		o.Since = since.Format(time.RFC3339Nano)
 	}
 	body, err := l.c.e.api.ContainerLogs(ctx, l.c.ID, o)
 	if err != nil {

@@ -15,6 +15,9 @@ const (
 
 	// patience is how long an engine may be away before the job is left for a later episode.
 	patience = 5 * time.Minute
+
+	// waitHeld is how long a wait lasts that is not broken off at once.
+	waitHeld = 30 * time.Second
 )
 
 // Wait watches a container that was started and delivers its exit once. A wait that breaks off is
@@ -23,30 +26,34 @@ const (
 func (c *Container) Wait(ctx context.Context) <-chan job.Exit {
 	exited := make(chan job.Exit, 1)
 	go func() {
-		lostSince, pause, away := time.Time{}, firstRetry, false
+		var lost, away time.Time // since when waits break off, and since when the engine didn't answer
+		pause := firstRetry
 		for {
+			began := time.Now()
 			err := c.waitOnce(ctx)
 			if err == nil {
 				var exit job.Exit
-				if exit, err = c.Exit(ctx); err == nil {
-					exit.Away = away
+				if exit, err = c.exit(ctx, away); err == nil {
 					exited <- exit
 					return
 				}
 			}
-			if ctx.Err() != nil {
+			switch {
+			case ctx.Err() != nil:
 				return
-			}
-			if errors.Is(err, ErrNotFound) {
+			case errors.Is(err, ErrNotFound):
 				exited <- job.Exit{Gone: true}
 				return
 			}
 			c.e.log.Debug().Err(err).Msg("wait broke off")
-			away = away || errors.Is(err, ErrUnreachable)
-			if lostSince.IsZero() {
-				lostSince = time.Now()
+			now := time.Now()
+			if lost.IsZero() || now.Sub(began) > waitHeld {
+				lost, pause = now, firstRetry
 			}
-			if time.Since(lostSince) > patience {
+			if away.IsZero() && errors.Is(err, ErrUnreachable) {
+				away = now
+			}
+			if now.Sub(lost) > patience {
 				exited <- job.Exit{Lost: true, Err: err.Error()}
 				return
 			}
@@ -56,9 +63,6 @@ func (c *Container) Wait(ctx context.Context) <-chan job.Exit {
 			case <-time.After(pause):
 			}
 			pause = min(2*pause, lastRetry)
-			if _, pinged := c.e.api.Ping(ctx); pinged == nil {
-				lostSince, pause = time.Time{}, firstRetry
-			}
 		}
 	}()
 	return exited
@@ -83,8 +87,11 @@ func (c *Container) waitOnce(ctx context.Context) error {
 // errStillRunning: the wait said it had ended, and inspection says it hasn't.
 var errStillRunning = errors.New("still running")
 
-// Exit tells how it ended.
-func (c *Container) Exit(ctx context.Context) (job.Exit, error) {
+// Exit tells how it ended. ErrUnreachable when that, or who ended it, can't be learned now.
+func (c *Container) Exit(ctx context.Context) (job.Exit, error) { return c.exit(ctx, time.Time{}) }
+
+// exit is Exit for a caller that has found the engine away since then; zero for never.
+func (c *Container) exit(ctx context.Context, away time.Time) (job.Exit, error) {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
 	in, err := c.e.api.ContainerInspect(ctx, c.ID)
@@ -97,7 +104,8 @@ func (c *Container) Exit(ctx context.Context) (job.Exit, error) {
 	exit := job.Exit{Code: in.State.ExitCode, OOMKilled: in.State.OOMKilled, Err: in.State.Error}
 	exit.StartedAt = parseTime(in.State.StartedAt)
 	exit.FinishedAt = parseTime(in.State.FinishedAt)
-	return exit, nil
+	exit.Outside, err = c.outside(ctx, exit, away)
+	return exit, err
 }
 
 func parseTime(s string) time.Time {

@@ -187,7 +187,7 @@ type Exit struct {
 	FinishedAt time.Time // zero when unknown
 	Err        string    // the engine's own words, when it could not run the program
 	Gone       bool      // the container no longer exists: no exit code
-	Away       bool      // the engine was away while it ran: perhaps it was the engine that ended it
+	Outside    bool      // no verdict on the job: an engine that was stopped ended it, or somebody by the engine
 	Lost       bool      // the engine has not answered for so long that the job is left as it is
 }
 

@@ -14,10 +14,12 @@ import (
 // the wrapper's directory of the slot, out of the container's reach.
 type Episode struct {
 	Container string        `json:"container,omitempty"` // ID of the one that CPUBase is for
+	Boot      string        `json:"boot,omitempty"`      // when it was last started, by the kernel's name for that
 	CPUBase   time.Duration `json:"cpu_base,omitempty"`  // what earlier containers of this job have used
 	Ran       time.Duration `json:"ran,omitempty"`       // running time up to now
 	LastLog   time.Time     `json:"last_log,omitzero"`   // newest line of the container's output that was written
-	Stopped   bool          `json:"stopped,omitempty"`   // the container was stopped by us, to be started again
+	Stopped   bool          `json:"stopped,omitempty"`   // the container was paused or stopped by us, to go on
+	Tries     int           `json:"tries,omitempty"`     // temporary exits since a container was last started
 	Done      *Done         `json:"done,omitempty"`      // the job has ended; only the finish file may be missing
 }
 

@@ -28,6 +28,9 @@ type Container interface {
 	Kill(context.Context) error
 	Wait(context.Context) <-chan job.Exit // receives once
 	Usage(context.Context) (job.Usage, error)
+
+	// Keep makes sure that it is paused, or not. It reports whether somebody else had made it otherwise.
+	Keep(ctx context.Context, paused bool) (changed bool, err error)
 }
 
 // Prepared is a container that was started, now or in an earlier episode.
@@ -37,11 +40,27 @@ type Prepared struct {
 	CPUBase   time.Duration // what earlier containers of this job have used
 }
 
+// Before is what came before a preparation.
+type Before struct {
+	CPU     time.Duration // that the job has used up to its last checkpoint
+	Outside bool          // the container was ended from outside: its exit is none of the job's
+}
+
+// Mend says what becomes of a failed preparation.
+type Mend struct {
+	Patience time.Duration // for so long it is tried again; 0 means that it is given up at once
+	Network  bool          // it waits for the network
+}
+
 // Options are for Run. Client and Prepare must be set.
 type Options struct {
-	Client  Client
-	Prepare func(context.Context) (Prepared, error) // stops soon when its context ends
-	MayMend func(error) bool                        // whether Prepare may work later; nil means never
+	Client Client
+
+	// Prepare finds the container or makes it. It stops soon when its context ends.
+	Prepare func(context.Context, Before) (Prepared, error)
+	Mends   func(error) Mend                  // what may mend; nil means that nothing does
+	Network *Network                          // what Prepare asks before it uses the network; nil when it never does
+	Connect func(context.Context, bool) error // joins the container to its network, or parts it; nil when it has none
 
 	Fraction     func(context.Context) (float64, bool) // how far the job says it is; nil for unknown
 	Checkpointed func() (time.Time, bool)              // when the job last checkpointed; nil for never
@@ -52,7 +71,6 @@ type Options struct {
 	Stop      job.Stop
 	TimeLimit time.Duration // of running time; 0 means none
 	Ran       time.Duration // running time of earlier episodes
-	Patience  time.Duration // how long Prepare is tried again; 0 means 2 min
 	Log       zerolog.Logger
 }
 
@@ -79,6 +97,8 @@ const (
 // Outcome is what came of an episode.
 type Outcome struct {
 	Reason Reason
+	Parked bool // the container doesn't run, and waits for the next episode
+	Adrift bool // an engine that doesn't answer still keeps Prepare, which must be left alone
 	Exit   job.Exit
 	Err    error
 	Last   Snapshot
@@ -94,10 +114,17 @@ const (
 	lastSample = 2 * time.Second // what the one before a kill may take
 
 	firstRetry, lastRetry = 5 * time.Second, time.Minute
-	defaultPatience       = 2 * time.Minute
 
-	// The client kills a process 60 s after it asked it to quit (client/client_state.h).
-	maxGrace = 40 * time.Second
+	// The client kills a process 60 s after it asked it to quit (client/client_state.h). Until then a
+	// preparation must have been broken off or a container parked, behind one call that was under way.
+	maxGrace  = 40 * time.Second
+	quickCall = 10 * time.Second
+
+	// keepEvery is how often it is made sure that the container is as the client wants it.
+	keepEvery = 10 * time.Second
+
+	// A container that is ended from outside so often within an hour of running is left for later.
+	maxAgain = 3
 
 	// No call on a container takes so long: between two ticks the computer was asleep.
 	maxGap = time.Minute
@@ -109,9 +136,6 @@ const (
 // Run keeps the container as the client wishes until it ends, the client wants us gone, or it can't
 // be prepared. When ctx ends, that is a wish to leave.
 func Run(ctx context.Context, o Options) Outcome {
-	if o.Patience == 0 {
-		o.Patience = defaultPatience
-	}
 	r := &runner{o: o, log: o.Log, samples: make(chan sample, 1), ctx: context.WithoutCancel(ctx)}
 	r.snap.CPU, r.snap.Ran, r.checkpointCPU = o.CPU, o.Ran, o.CPU
 	tick := time.NewTicker(tickTime)
@@ -176,24 +200,33 @@ type runner struct {
 	prepared  chan preparation
 	cancel    context.CancelFunc // of the preparation
 	failing   time.Time          // since when preparations fail; zero when they don't
+	mend      Mend               // of the last failure
+	failure   error
 	retryAt   time.Time
 	pause     time.Duration // before the next preparation
+
+	outside bool          // the last container was ended from outside
+	apart   bool          // the container is parted from its network
+	keptAt  time.Time     // when it was last made sure that it is as it should be
+	again   int           // how often the container was ended from outside
+	againAt time.Duration // running time at the first of them
 
 	exited  <-chan job.Exit
 	watch   context.Context // for what only looks at the container; ends with Run
 	unwatch context.CancelFunc
 
-	samples       chan sample
-	sampling      bool
-	sampledAt     time.Time
-	used          [2]use // by the container, at the last two samples
-	cpuBase       time.Duration
-	tickedAt      time.Time
-	checkpointCPU time.Duration
-	checkpointed  time.Time // the newest checkpoint that was reported, or was there at the start
-	lastError     string
-	since         time.Time // when the state began
-	said          int       // how often the log tells of suspending and resuming
+	parked, adrift bool
+	samples        chan sample
+	sampling       bool
+	sampledAt      time.Time
+	used           [2]use // by the container, at the last two samples
+	cpuBase        time.Duration
+	tickedAt       time.Time
+	checkpointCPU  time.Duration
+	checkpointed   time.Time // the newest checkpoint that was reported, or was there at the start
+	lastError      string
+	since          time.Time // when the state began
+	said           int       // how often the log tells of suspending and resuming
 
 	outcome Outcome
 }
@@ -221,6 +254,9 @@ func bugOf(recovered any) string {
 }
 
 func (r *runner) onStatus(st boincapi.Status) {
+	if r.o.Network != nil {
+		r.o.Network.listen(st)
+	}
 	if st.Reread > r.reread {
 		r.reread, r.stale = st.Reread, true
 	}
@@ -241,7 +277,7 @@ func (r *runner) step() {
 		if m.do == nothing && m.to == r.snap.State {
 			return
 		}
-		if m.do == prepare && time.Now().Before(r.retryAt) {
+		if m.do == prepare && (time.Now().Before(r.retryAt) || r.blocked()) {
 			return
 		}
 		before := r.snap.State
@@ -259,8 +295,13 @@ func (r *runner) step() {
 		if r.want == abort {
 			reason = Aborted
 		}
-		r.end(Outcome{Reason: reason})
+		r.end(Outcome{Reason: reason, Parked: r.parked, Adrift: r.adrift})
 	}
+}
+
+// blocked reports that the next preparation has to wait for the network, which is suspended.
+func (r *runner) blocked() bool {
+	return r.mend.Network && r.o.Network != nil && r.o.Network.Suspended()
 }
 
 func (r *runner) end(o Outcome) {
@@ -315,19 +356,11 @@ func (r *runner) do(a action) bool {
 	case prepare:
 		r.prepare()
 	case cancel:
-		// The goroutine stops at once, or comes back with a container that is up all the same: then
-		// that is what we have, and the table is asked again.
-		r.cancel()
-		if p := <-r.prepared; p.err == nil {
-			r.onPrepared(p)
-		} else {
-			raise(p.bug)
-			r.prepared = nil
-		}
+		return r.callOff()
 	case pause:
-		err = r.container.Pause(r.ctx)
+		err = r.quick(r.container.Pause)
 	case unpause:
-		err = r.container.Unpause(r.ctx)
+		err = r.quick(r.container.Unpause)
 	case park:
 		r.park()
 	case kill:
@@ -351,6 +384,34 @@ func (r *runner) do(a action) bool {
 	return true
 }
 
+// callOff breaks a preparation off. It stops soon, or comes back with a container that is up all the same: then
+// that is what we have, and the table is asked again. An engine that doesn't answer must not keep us longer than the
+// client waits: what it is about is found by the next episode.
+func (r *runner) callOff() bool {
+	r.cancel()
+	select {
+	case p := <-r.prepared:
+		if p.err == nil {
+			r.onPrepared(p)
+		} else {
+			raise(p.bug)
+			r.prepared = nil
+		}
+		return true
+	case <-time.After(maxGrace):
+		r.log.Warn().Msg("the engine doesn't answer; the preparation is left as it is")
+		r.adrift = r.want != suspend
+		return r.adrift
+	}
+}
+
+// quick is a call that must not keep us long.
+func (r *runner) quick(call func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(r.ctx, quickCall)
+	defer cancel()
+	return call(ctx)
+}
+
 // park leaves the container so that the next episode goes on. Whatever fails, we must be gone soon,
 // and a container that still runs is found again.
 func (r *runner) park() {
@@ -358,16 +419,16 @@ func (r *runner) park() {
 	if r.o.Stop.OnQuit == "stop" {
 		err = r.container.Stop(r.ctx, min(time.Duration(r.o.Stop.Timeout), maxGrace))
 	} else if r.snap.State != Paused {
-		err = r.container.Pause(r.ctx)
+		err = r.quick(r.container.Pause)
 	}
-	if err != nil {
+	if r.parked = err == nil; err != nil {
 		r.log.Warn().Err(err).Msg("the container could not be parked and goes on without us")
 	}
 }
 
 func (r *runner) prepare() {
 	ctx, cancel := context.WithCancel(r.ctx)
-	done := make(chan preparation, 1)
+	done, before := make(chan preparation, 1), Before{CPU: r.checkpointCPU, Outside: r.outside}
 	r.prepared, r.cancel = done, cancel
 	go func() {
 		p := preparation{err: errPanicked}
@@ -375,7 +436,7 @@ func (r *runner) prepare() {
 			p.bug = bugOf(recover())
 			done <- p
 		}()
-		p.Prepared, p.err = r.o.Prepare(ctx)
+		p.Prepared, p.err = r.o.Prepare(ctx, before)
 	}()
 }
 
@@ -384,8 +445,8 @@ func (r *runner) onPrepared(p preparation) {
 	r.prepared = nil
 	r.cancel()
 	if p.err == nil {
-		r.failing, r.pause = time.Time{}, 0
-		r.container, r.cpuBase = p.Container, p.CPUBase
+		r.failing, r.pause, r.mend, r.outside = time.Time{}, 0, Mend{}, false
+		r.container, r.cpuBase, r.used, r.apart = p.Container, p.CPUBase, [2]use{}, false
 		r.watch, r.unwatch = context.WithCancel(r.ctx)
 		r.exited = p.Container.Wait(r.watch)
 		if r.o.Checkpointed != nil {
@@ -396,29 +457,65 @@ func (r *runner) onPrepared(p preparation) {
 			r.snap.State = Paused
 		}
 		r.tickedAt = time.Now()
-		r.since = r.tickedAt
+		r.since, r.keptAt = r.tickedAt, r.tickedAt
 		r.log.Debug().Stringer("to", r.snap.State).Msg("state")
 		return
+	}
+	if r.o.Mends != nil {
+		r.mend = r.o.Mends(p.err)
 	}
 	now := time.Now()
 	if r.failing.IsZero() {
 		r.failing, r.pause = now, firstRetry
 	}
-	if r.o.MayMend == nil || !r.o.MayMend(p.err) || now.Add(r.pause).Sub(r.failing) > r.o.Patience {
-		r.end(Outcome{Reason: Failed, Err: p.err})
-		return
+	r.failure, r.retryAt = p.err, time.Time{}
+	if r.blocked() { // the client's word is heard at once
+		if r.impatient(now) {
+			return
+		}
+		r.log.Info().Err(p.err).Msg("waiting for the network")
+	} else {
+		r.retryAt = now.Add(r.pause)
+		if r.impatient(r.retryAt) {
+			return
+		}
+		r.log.Warn().Err(p.err).Stringer("again_in", r.pause).Msg("not ready")
+		r.pause = min(2*r.pause, lastRetry)
 	}
-	r.log.Warn().Err(p.err).Stringer("again_in", r.pause).Msg("not ready")
-	r.retryAt = now.Add(r.pause)
-	r.pause = min(2*r.pause, lastRetry)
 	r.moveTo(Waiting)
 }
 
-func (r *runner) onExit(exit job.Exit) {
-	if !exit.Away && !exit.Gone && !exit.Lost {
-		r.addRest(exit.FinishedAt)
+// impatient gives up when preparations have failed for too long by then.
+func (r *runner) impatient(then time.Time) bool {
+	if r.mend.Patience > 0 && then.Sub(r.failing) <= r.mend.Patience {
+		return false
 	}
-	r.end(Outcome{Reason: Finished, Exit: exit})
+	r.end(Outcome{Reason: Failed, Err: r.failure})
+	return true
+}
+
+// onExit takes the end of a container. One that was ended from outside, or removed, is no end of the job:
+// it is prepared again, which starts it again or makes another.
+func (r *runner) onExit(exit job.Exit) {
+	if !exit.Outside && !exit.Gone {
+		if !exit.Lost {
+			r.addRest(exit.FinishedAt)
+		}
+		r.end(Outcome{Reason: Finished, Exit: exit})
+		return
+	}
+	r.count(time.Now())
+	if r.snap.Ran-r.againAt > time.Hour {
+		r.again, r.againAt = 0, r.snap.Ran
+	}
+	if r.again++; r.again > maxAgain {
+		r.end(Outcome{Reason: Finished, Exit: exit})
+		return
+	}
+	r.log.Warn().Int("code", exit.Code).Bool("removed", exit.Gone).Msg("the container was ended from outside; the job goes on")
+	r.unwatch()
+	r.container, r.exited, r.outside = nil, nil, true
+	r.moveTo(Waiting)
 }
 
 func (r *runner) onTick(now time.Time) {
@@ -429,6 +526,11 @@ func (r *runner) onTick(now time.Time) {
 		r.end(Outcome{Reason: TimedOut})
 		return
 	}
+	if r.snap.State == Waiting && r.blocked() && r.impatient(now) {
+		return
+	}
+	r.connect()
+	r.keep(now)
 	r.sample(now)
 	r.report()
 	if r.o.Observe != nil {
@@ -436,9 +538,52 @@ func (r *runner) onTick(now time.Time) {
 	}
 }
 
+// connect parts the container from its network while the client has suspended network activity.
+func (r *runner) connect() {
+	up := r.snap.State == Running || r.snap.State == Paused
+	if r.o.Connect == nil || r.o.Network == nil || !up || r.apart == r.o.Network.Suspended() {
+		return
+	}
+	err := r.quick(func(ctx context.Context) error { return r.o.Connect(ctx, r.apart) })
+	r.apart = !r.apart // what fails, fails again: it is said once
+	switch {
+	case err != nil:
+		r.log.Warn().Err(err).Bool("suspended", r.apart).Msg("the container's network stays as it is")
+	case r.apart:
+		r.log.Info().Msg("network suspended")
+	default:
+		r.log.Info().Msg("network resumed")
+	}
+}
+
+// keep makes sure, now and then, that nobody else has paused the container or let it go on. One whose CPU time
+// grows is seen to run.
+func (r *runner) keep(now time.Time) {
+	paused := r.snap.State == Paused
+	stands := r.snap.State == Running && r.used[0].cpu == r.used[1].cpu
+	if !paused && !stands || now.Sub(r.keptAt) < keepEvery-tickTime/2 {
+		return
+	}
+	r.keptAt = now
+	var changed bool
+	err := r.quick(func(ctx context.Context) (err error) {
+		changed, err = r.container.Keep(ctx, paused)
+		return err
+	})
+	switch {
+	case err != nil:
+		r.log.Debug().Err(err).Msg("the container's state can't be asked for")
+	case changed && paused:
+		r.log.Warn().Msg("somebody else had let the container go on; it is suspended again")
+	case changed:
+		r.log.Warn().Msg("somebody else had paused the container; it goes on")
+	}
+}
+
 // sample is what a container and its job say of themselves. Its error is no news: the container may
 // just be ending.
 type sample struct {
+	of       Container
 	usage    job.Usage
 	err      error
 	fraction float64
@@ -455,7 +600,7 @@ func (r *runner) sample(now time.Time) {
 	r.sampling, r.sampledAt = true, now
 	container, fraction, ctx, out := r.container, r.o.Fraction, r.watch, r.samples
 	go func() {
-		var s sample
+		s := sample{of: container}
 		defer func() {
 			s.bug = bugOf(recover())
 			out <- s
@@ -475,6 +620,9 @@ func (r *runner) sampleEvery() time.Duration {
 func (r *runner) onSample(s sample) {
 	raise(s.bug)
 	r.sampling = false
+	if s.of != r.container {
+		return // of one that is no more
+	}
 	if s.err == nil {
 		r.onUsage(s.usage)
 	}
@@ -527,5 +675,6 @@ func (r *runner) report() {
 		CheckpointCPU: r.checkpointCPU.Seconds(),
 		Fraction:      r.snap.Fraction,
 		RSS:           float64(r.snap.Memory),
+		WantNetwork:   r.snap.State == Waiting && r.want == run && r.mend.Network,
 	})
 }

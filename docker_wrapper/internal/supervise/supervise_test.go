@@ -46,7 +46,10 @@ type world struct {
 	fail    map[string]error                                   // by verb
 	slow    map[string]time.Duration                           // by verb
 	usage   func(ran time.Duration) (job.Usage, error)
+	meddled bool // somebody else has paused the container, or let it go on
 	tries   int
+	network *Network
+	took    time.Duration // by Run
 }
 
 func (w *world) note(what string) {
@@ -140,7 +143,27 @@ func (w *world) Usage(ctx context.Context) (job.Usage, error) {
 	return job.Usage{CPU: 2 * ran, Memory: 1 << 20}, nil
 }
 
-func (w *world) make(ctx context.Context) (Prepared, error) {
+// Keep finds what somebody else has done to the container.
+func (w *world) Keep(ctx context.Context, paused bool) (bool, error) {
+	w.mu.Lock()
+	changed := w.meddled
+	w.meddled = false
+	w.mu.Unlock()
+	if changed {
+		w.note(fmt.Sprintf("keep paused=%t", paused))
+		w.runs(!paused)
+	}
+	return changed, nil
+}
+
+func (w *world) connect(ctx context.Context, on bool) error {
+	return w.call(ctx, fmt.Sprintf("connect=%t", on))
+}
+
+func (w *world) make(ctx context.Context, before Before) (Prepared, error) {
+	if before.Outside {
+		w.note("again")
+	}
 	w.tries++
 	if w.prepare != nil {
 		return w.prepare(ctx, w.tries)
@@ -169,6 +192,10 @@ var (
 	aborted   = boincapi.Status{Abort: true}
 	lost      = boincapi.Status{ClientLost: true}
 	ended     = job.Exit{Code: 7}
+	stopped   = job.Exit{Code: 143, Outside: true}
+	removed   = job.Exit{Gone: true}
+	connected = boincapi.Status{Heartbeats: 1}
+	offline   = boincapi.Status{Heartbeats: 1, NetworkSuspended: true}
 )
 
 // play runs a script in no time. All goroutines have to end: synctest fails otherwise.
@@ -179,6 +206,8 @@ func play(t *testing.T, o Options, set func(*world), script ...at) (w *world, ou
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		w.stop = stop
+		w.network = NewNetwork()
+		o.Network, o.Connect = w.network, w.connect
 		if set != nil {
 			set(w)
 		}
@@ -223,8 +252,10 @@ func play(t *testing.T, o Options, set func(*world), script ...at) (w *world, ou
 			}
 		}()
 		out = Run(ctx, o)
+		w.took = time.Since(w.began)
 		close(over)
 		<-finished
+		time.Sleep(2 * time.Minute) // a preparation that doesn't stop
 		synctest.Wait()
 		if w.watched {
 			t.Error("the container is still waited for")
@@ -235,7 +266,41 @@ func play(t *testing.T, o Options, set func(*world), script ...at) (w *world, ou
 
 var errEngine = errors.New("no engine")
 
-func mends(err error) bool { return errors.Is(err, errEngine) }
+func mends(err error) Mend { return mendsFor(2 * time.Minute)(err) }
+
+func mendsFor(patience time.Duration) func(error) Mend {
+	return func(err error) Mend {
+		switch {
+		case errors.Is(err, ErrNetworkSuspended):
+			return Mend{Patience: patience, Network: true}
+		case errors.Is(err, errEngine):
+			return Mend{Patience: patience}
+		}
+		return Mend{}
+	}
+}
+
+// online prepares for so long, which needs the network.
+func online(d time.Duration) func(*world) {
+	return func(w *world) {
+		w.prepare = func(ctx context.Context, _ int) (Prepared, error) {
+			use, done, err := w.network.Use(ctx)
+			if err != nil {
+				w.note("offline")
+				return Prepared{}, err
+			}
+			defer done()
+			w.note("prepare")
+			select {
+			case <-time.After(d):
+				return w.container(), nil
+			case <-use.Done():
+				w.note("cut off")
+				return Prepared{}, context.Cause(use)
+			}
+		}
+	}
+}
 
 // slowly prepares for so long, and obeys its context.
 func slowly(d time.Duration) func(*world) {
@@ -282,9 +347,21 @@ func failingFor(d time.Duration) func(*world) {
 
 func found(paused bool) func(*world) { return func(w *world) { w.paused = paused } }
 
+// deaf is an engine that never answers.
+func deaf(w *world) {
+	w.prepare = func(ctx context.Context, _ int) (Prepared, error) {
+		time.Sleep(time.Minute)
+		return Prepared{}, errEngine
+	}
+}
+
+func meddle(w *world) { w.meddled = true }
+
+func noUsage(time.Duration) (job.Usage, error) { return job.Usage{CPU: 1}, nil }
+
 func TestRun(t *testing.T) {
 	stopping := Options{Stop: job.Stop{OnQuit: "stop", Timeout: job.Seconds(10 * time.Second)}}
-	const s, h = time.Second, time.Hour
+	const ms, s, h = time.Millisecond, time.Second, time.Hour
 	tests := []struct {
 		name   string
 		o      Options
@@ -350,16 +427,37 @@ func TestRun(t *testing.T) {
 		{name: "abort though the kill fails", set: failing("kill", errEngine), script: []at{{s, aborted}}, did: []string{"0s made"}, want: Aborted, end: s},
 		{name: "ends while the pause fails", set: failing("pause", errEngine), script: []at{{s, suspended}, {h, ended}}, did: []string{"0s made"}, want: Finished, end: h},
 
-		{name: "an engine that comes back", o: Options{MayMend: mends}, set: failingFor(30 * s), script: []at{{h, ended}},
+		{name: "an engine that comes back", o: Options{Mends: mends}, set: failingFor(30 * s), script: []at{{h, ended}},
 			did: []string{"0s try", "5s try", "15s try", "35s made"}, want: Finished, end: h},
-		{name: "patience ends", o: Options{MayMend: mends}, set: failingFor(h), did: []string{"0s try", "5s try", "15s try", "35s try", "1m15s try"}, want: Failed, end: 75 * s},
-		{name: "more patience, no longer pauses", o: Options{MayMend: mends, Patience: 5 * time.Minute}, set: failingFor(h),
+		{name: "patience ends", o: Options{Mends: mends}, set: failingFor(h), did: []string{"0s try", "5s try", "15s try", "35s try", "1m15s try"}, want: Failed, end: 75 * s},
+		{name: "more patience, no longer pauses", o: Options{Mends: mendsFor(5 * time.Minute)}, set: failingFor(h),
 			did: []string{"0s try", "5s try", "15s try", "35s try", "1m15s try", "2m15s try", "3m15s try", "4m15s try"}, want: Failed, end: 255 * s},
-		{name: "suspended between two tries", o: Options{MayMend: mends}, set: failingFor(3 * s), script: []at{{s, suspended}, {h, goOn}, {2 * h, ended}},
+		{name: "suspended between two tries", o: Options{Mends: mends}, set: failingFor(3 * s), script: []at{{s, suspended}, {h, goOn}, {2 * h, ended}},
 			did: []string{"0s try", "1h0m0s made"}, want: Finished, end: 2 * h},
-		{name: "quit between two tries", o: Options{MayMend: mends}, set: failingFor(h), script: []at{{7 * s, quit}}, did: []string{"0s try", "5s try"}, want: Left, end: 7 * s},
-		{name: "abort between two tries", o: Options{MayMend: mends}, set: failingFor(h), script: []at{{7 * s, aborted}}, did: []string{"0s try", "5s try"}, want: Aborted, end: 7 * s},
-		{name: "fails for good", o: Options{MayMend: func(error) bool { return false }}, set: failingFor(h), did: []string{"0s try"}, want: Failed},
+		{name: "quit between two tries", o: Options{Mends: mends}, set: failingFor(h), script: []at{{7 * s, quit}}, did: []string{"0s try", "5s try"}, want: Left, end: 7 * s},
+		{name: "abort between two tries", o: Options{Mends: mends}, set: failingFor(h), script: []at{{7 * s, aborted}}, did: []string{"0s try", "5s try"}, want: Aborted, end: 7 * s},
+		{name: "somebody pauses it", set: func(w *world) { w.usage = noUsage }, script: []at{{15 * s, meddle}, {h, ended}}, did: []string{"0s made", "20s keep paused=false"}, want: Finished, end: h},
+		{name: "somebody lets it go on", script: []at{{s, suspended}, {15 * s, meddle}, {h, ended}}, did: []string{"0s made", "1s pause", "20s keep paused=true"}, want: Finished, end: h},
+		{name: "stopped from outside", script: []at{{15 * s, stopped}, {h, ended}}, did: []string{"0s made", "15s again", "15s made"}, want: Finished, end: h},
+		{name: "stopped from outside while suspended", script: []at{{s, suspended}, {15 * s, stopped}, {h, goOn}, {2 * h, ended}}, did: []string{"0s made", "1s pause", "1h0m0s again", "1h0m0s made"}, want: Finished, end: 2 * h},
+		{name: "stopped from outside while it is to leave", script: []at{{s, suspended}, {15 * s, stopped}, {h, quit}}, did: []string{"0s made", "1s pause"}, want: Left, end: h},
+		{name: "removed", script: []at{{15 * s, removed}, {h, ended}}, did: []string{"0s made", "15s again", "15s made"}, want: Finished, end: h},
+		{name: "stopped from outside too often", script: []at{{s, stopped}, {2 * s, stopped}, {3 * s, stopped}, {4 * s, stopped}},
+			did: []string{"0s made", "1s again", "1s made", "2s again", "2s made", "3s again", "3s made"}, want: Finished, end: 4 * s},
+		{name: "stopped from outside now and then", script: []at{{2 * h, stopped}, {4 * h, stopped}, {6 * h, stopped}, {8 * h, stopped}, {10 * h, ended}},
+			did: []string{"0s made", "2h0m0s again", "2h0m0s made", "4h0m0s again", "4h0m0s made", "6h0m0s again", "6h0m0s made", "8h0m0s again", "8h0m0s made"}, want: Finished, end: 10 * h},
+		{name: "network suspended while preparing", o: Options{Mends: mendsFor(2 * h)}, set: online(time.Minute), script: []at{{0, connected}, {s, offline}, {h, connected}, {2 * h, ended}},
+			did: []string{"0s prepare", "1s cut off", "1h0m0s prepare", "1h1m0s made"}, want: Finished, end: 2 * h},
+		{name: "network suspended at first", o: Options{Mends: mendsFor(2 * h)}, set: online(time.Minute), script: []at{{s, offline}, {h, connected}, {2 * h, ended}},
+			did: []string{"1s offline", "1h0m0s prepare", "1h1m0s made"}, want: Finished, end: 2 * h},
+		{name: "network suspended for too long", o: Options{Mends: mends}, set: online(time.Minute), script: []at{{s, offline}}, did: []string{"1s offline"}, want: Failed, end: 2*time.Minute + 2*s},
+		{name: "a client that says nothing of the network", set: online(time.Minute), script: []at{{h, ended}}, did: []string{"5s prepare", "1m5s made"}, want: Finished, end: h},
+		{name: "network suspended and not needed", script: []at{{0, offline}, {h, ended}}, did: []string{"0s made", "1s connect=false"}, want: Finished, end: h},
+		{name: "network suspended while running", script: []at{{0, connected}, {15500 * ms, offline}, {h + 500*ms, connected}, {2 * h, ended}},
+			did: []string{"0s made", "16s connect=false", "1h0m1s connect=true"}, want: Finished, end: 2 * h},
+		{name: "quit while an engine doesn't answer", set: deaf, script: []at{{s, quit}}, want: Left, end: s + maxGrace},
+		{name: "abort while an engine doesn't answer", set: deaf, script: []at{{s, aborted}}, want: Aborted, end: s + maxGrace},
+		{name: "fails for good", o: Options{Mends: func(error) Mend { return Mend{} }}, set: failingFor(h), did: []string{"0s try"}, want: Failed},
 		{name: "fails, and nobody knows better", set: failingFor(h), did: []string{"0s try"}, want: Failed},
 
 		{name: "time limit", o: Options{TimeLimit: 10 * s}, did: []string{"0s made", "11s kill"}, want: TimedOut, end: 11 * s},
@@ -370,26 +468,26 @@ func TestRun(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var end time.Duration
-			w, out := play(t, tt.o, func(w *world) {
-				if tt.set != nil {
-					tt.set(w)
-				}
-				w.t.Cleanup(func() { end = time.Since(w.began) })
-			}, tt.script...)
+			w, out := play(t, tt.o, tt.set, tt.script...)
 			if diff := cmp.Diff(tt.did, w.did); diff != "" {
 				t.Errorf("want -, got +:\n%s", diff)
 			}
 			if out.Reason != tt.want {
 				t.Errorf("reason: got %v, want %v", out.Reason, tt.want)
 			}
-			if end != tt.end {
-				t.Errorf("end: got %v, want %v", end, tt.end)
+			if w.took != tt.end {
+				t.Errorf("end: got %v, want %v", w.took, tt.end)
 			}
-			if isExit := tt.want == Finished && tt.name != "ends with code 0 and unknown times"; isExit && out.Exit != ended {
-				t.Errorf("exit: got %+v, want %+v", out.Exit, ended)
+			var exit job.Exit
+			for _, step := range tt.script { // the last one that was told
+				if x, ok := step.what.(job.Exit); ok && tt.want == Finished {
+					exit = x
+				}
 			}
-			if tt.want == Failed != errors.Is(out.Err, errEngine) {
+			if out.Exit != exit {
+				t.Errorf("exit: got %+v, want %+v", out.Exit, exit)
+			}
+			if tt.want == Failed != (errors.Is(out.Err, errEngine) || errors.Is(out.Err, ErrNetworkSuspended)) {
 				t.Errorf("error: got %v with reason %v", out.Err, out.Reason)
 			}
 			if out.Last.State != Ended {

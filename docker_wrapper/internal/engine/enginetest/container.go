@@ -69,12 +69,7 @@ func (c *container) up() bool { return c.status == "running" || c.status == "pau
 func (e *Engine) File(name string) (data, owner string, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var newest *container
-	for _, c := range e.containers {
-		if newest == nil || c.number > newest.number {
-			newest = c
-		}
-	}
+	newest := e.newestLocked()
 	if newest == nil {
 		return "", "", fs.ErrNotExist
 	}
@@ -89,6 +84,31 @@ func (e *Engine) AddContainer(name string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.containers[id] = &container{id: id, name: name, number: e.ids, status: "created", dir: filepath.Join(e.dir, id[:12])}
+}
+
+// Meddle is somebody else's call on the newest container: pause, unpause, stop, kill or remove.
+func (e *Engine) Meddle(call string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.newestLocked()
+	if c == nil {
+		return fs.ErrNotExist
+	}
+	r, err := http.NewRequest(http.MethodPost, "/?force=1", nil)
+	if err != nil {
+		return err
+	}
+	return e.change(r, call, c)
+}
+
+func (e *Engine) newestLocked() *container {
+	var newest *container
+	for _, c := range e.containers {
+		if newest == nil || c.number > newest.number {
+			newest = c
+		}
+	}
+	return newest
 }
 
 func (e *Engine) create(w http.ResponseWriter, r *http.Request) error {
@@ -242,11 +262,13 @@ func (e *Engine) change(r *http.Request, call string, c *container) error {
 		} else if c.status == "paused" && e.o.Podman {
 			return refuse(http.StatusInternalServerError, "can only stop created or running containers. %s is in state paused: container state improper", c.id)
 		}
+		e.happenedLocked(c, "kill")
 		e.endLocked(c, 143, false)
 	case "kill":
 		if !c.up() {
 			return refuse(conflict, "Cannot kill container: %s: Container %s is not running", c.id, c.id)
 		}
+		e.happenedLocked(c, "kill")
 		e.endLocked(c, 137, false)
 	case "remove":
 		if c.up() && r.URL.Query().Get("force") != "1" {
@@ -328,15 +350,48 @@ func (e *Engine) waitFor(w http.ResponseWriter, r *http.Request, c *container) e
 	return nil
 }
 
+// event is something that happened to a container.
+type event struct {
+	id, action string
+	at         time.Time
+}
+
+func (e *Engine) happenedLocked(c *container, action string) {
+	e.happened = append(e.happened, event{c.id, action, time.Now()})
+}
+
+// events tells what has happened to a container: the caller asks when it has ended.
+func (e *Engine) events(w http.ResponseWriter, r *http.Request) error {
+	var filters map[string]map[string]bool
+	if err := json.Unmarshal([]byte(r.URL.Query().Get("filters")), &filters); err != nil {
+		return refuse(http.StatusBadRequest, "%v", err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	since := timeOf(r.URL.Query().Get("since"))
+	for _, ev := range e.happened {
+		if filters["container"][ev.id] && !ev.at.Before(since) {
+			json.NewEncoder(w).Encode(map[string]any{"Type": "container", "Action": ev.action, "timeNano": ev.at.UnixNano(), "Actor": map[string]any{"Attributes": map[string]string{"signal": "15"}}}) // the caller may be gone
+		}
+	}
+	return nil
+}
+
+// timeOf is a time as seconds and nanoseconds; zero for none.
+func timeOf(s string) time.Time {
+	if s == "" {
+		return time.Time{}
+	}
+	var sec, nano int64
+	fmt.Sscanf(s, "%d.%d", &sec, &nano) // what doesn't fit stays 0
+	return time.Unix(sec, nano)
+}
+
 // follow sends the output, in frames of stdcopy: stream, three zeros, length, big end first.
 func (e *Engine) follow(w http.ResponseWriter, r *http.Request, c *container) error {
 	q := r.URL.Query()
-	var since time.Time
-	if s := q.Get("since"); s != "" {
-		var sec, nano int64
-		fmt.Sscanf(s, "%d.%d", &sec, &nano) // what doesn't fit stays 0
-		since = time.Unix(sec, nano)
-	}
+	since := timeOf(q.Get("since"))
 	w.Header().Set("Content-Type", "application/vnd.docker.raw-stream")
 	w.WriteHeader(http.StatusOK)
 	rc := http.NewResponseController(w)

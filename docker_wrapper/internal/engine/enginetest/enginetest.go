@@ -33,6 +33,8 @@ type Options struct {
 	SELinux  bool
 	BuildKit bool // what the classic builder refuses is built after all
 	GPU      bool // requests for GPUs are accepted
+
+	LiveRestore bool // it says that containers outlive it
 }
 
 // Call is a note of one call.
@@ -74,6 +76,7 @@ type Engine struct {
 	registry   map[string]*image     // by reference
 	ids        int
 	released   map[string]bool // names of holds
+	happened   []event
 	lastLog    time.Time
 }
 
@@ -141,12 +144,13 @@ func (e *Engine) Down() {
 	}
 }
 
-// Crash is Down, and every container that was started ends with the code, as when the computer is
-// switched off. Come back with Up.
-func (e *Engine) Crash(code int) {
+// Stop is Down, and every container that was started ends with the code, as when an engine is
+// stopped or the computer switched off. Come back with Up, which remembers nothing.
+func (e *Engine) Stop(code int) {
 	e.Down()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	defer func() { e.happened = nil }()
 	for _, c := range e.containers {
 		if c.up() {
 			e.endLocked(c, code, false)

@@ -228,6 +228,7 @@ func (e *Engine) start(c *container) {
 func (e *Engine) endLocked(c *container, code int, oom bool) {
 	c.status, c.exit, c.oom, c.finished = "exited", code, oom, time.Now()
 	c.ran += c.finished.Sub(c.started)
+	e.happenedLocked(c, "die")
 	if c.request.HostConfig.AutoRemove {
 		delete(e.containers, c.id)
 	}

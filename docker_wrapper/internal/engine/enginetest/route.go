@@ -14,7 +14,7 @@ var versionPrefix = regexp.MustCompile(`^/v1\.[0-9]+`)
 // routes names the calls: method, first path element, last path element.
 var routes = map[[3]string]string{
 	{"GET", "_ping", ""}: "ping", {"HEAD", "_ping", ""}: "ping",
-	{"GET", "version", ""}: "version", {"GET", "info", ""}: "info",
+	{"GET", "version", ""}: "version", {"GET", "info", ""}: "info", {"GET", "events", ""}: "events",
 	{"POST", "build", ""}:            "build",
 	{"GET", "images", "json"}:        "images", // "inspect-image" when it names one
 	{"POST", "images", "tag"}:        "tag",
@@ -150,6 +150,8 @@ func (e *Engine) carryOut(w http.ResponseWriter, r *http.Request, name, target s
 		writeJSON(w, http.StatusOK, e.version())
 	case "info":
 		writeJSON(w, http.StatusOK, e.info())
+	case "events":
+		err = e.events(w, r)
 	case "build":
 		err = e.build(w, r)
 	case "pull":
@@ -206,6 +208,6 @@ func (e *Engine) info() any {
 		security = append(security, "name=selinux")
 	}
 	return map[string]any{"ID": "FAKE", "Architecture": e.o.Machine, "OSType": "linux", "NCPU": e.o.CPUs, "MemTotal": 16 << 30,
-		"CPUCfsQuota": true, "MemoryLimit": true, "PidsLimit": true, "SecurityOptions": security,
+		"CPUCfsQuota": true, "MemoryLimit": true, "PidsLimit": true, "SecurityOptions": security, "LiveRestoreEnabled": e.o.LiveRestore,
 		"SystemTime": time.Now().Format(time.RFC3339Nano)}
 }

@@ -1,0 +1,105 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// What a Docker Engine leaves of who ended a container, measured on 20.10.24:
+//
+//	ended by                          exit code       its events afterwards
+//	the job itself                    its own         die
+//	docker stop, docker kill          143, 137, own   kill, die
+//	an engine that is stopped         143, 137, own   none: they are forgotten with the engine
+//	an engine that comes back after   143, 137, own   kill, die
+//	  it was killed
+//	the job, while there was none     its own         none
+//
+// With live-restore an engine ends no container.
+const (
+	// stopTime is how long an engine that is stopped lets its containers end: 15 s (moby's
+	// shutdown-timeout) and what it takes to end them.
+	stopTime = 17 * time.Second
+
+	// noticed is how much later than the end itself the engine's own word of it may be.
+	noticed = 2 * time.Second
+
+	// killTime: a container that outlives a signal by more has not ended because of it.
+	killTime = 30 * time.Second
+)
+
+// endSignals are those that end a program that doesn't ask for them, and that engines and people send for that: their
+// number, or name where the engine has it from a person.
+var endSignals = []string{"2", "3", "9", "15", "INT", "QUIT", "KILL", "TERM"}
+
+// engineCodes are the exit codes of programs that an engine ends: by SIGTERM, by SIGKILL, and by
+// losing them.
+var engineCodes = []int{143, 137, 255}
+
+// outside reports whether it was not the job that ended its container. away is since when the engine
+// was found away, zero for never.
+func (c *Container) outside(ctx context.Context, exit job.Exit, away time.Time) (bool, error) {
+	if exit.OOMKilled || exit.StartedAt.IsZero() || exit.FinishedAt.IsZero() {
+		return false, nil
+	}
+	died, killed, err := c.lastEvents(ctx, exit)
+	if errors.Is(err, ErrUnreachable) {
+		return false, err
+	} else if err != nil { // Podman may keep none
+		c.e.log.Debug().Err(err).Msg("the engine doesn't tell who ended the container")
+		return false, nil
+	}
+	switch {
+	case !killed.IsZero():
+		return exit.FinishedAt.Sub(killed) < killTime, nil
+	case died || !c.e.Info.quirks.daemon:
+		return false, nil
+	}
+	info, err := c.e.api.Info(ctx)
+	if err != nil {
+		return false, wrap(err)
+	}
+	if info.LiveRestoreEnabled {
+		return false, nil
+	}
+	atStop := !away.IsZero() && exit.FinishedAt.After(away.Add(-noticed)) && exit.FinishedAt.Before(away.Add(stopTime))
+	return atStop || slices.Contains(engineCodes, exit.Code), nil
+}
+
+// lastEvents asks whether this engine saw the container end, and when it was last sent a signal.
+func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, killed time.Time, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	messages, errs := c.e.api.Events(ctx, events.ListOptions{
+		Since:   exit.StartedAt.Format(time.RFC3339Nano),
+		Until:   exit.FinishedAt.Add(noticed).Format(time.RFC3339Nano),
+		Filters: filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("container", c.ID)),
+	})
+	for {
+		select {
+		case m := <-messages:
+			switch m.Action {
+			case events.ActionDie:
+				return true, killed, nil
+			case events.ActionKill:
+				if slices.Contains(endSignals, strings.TrimPrefix(m.Actor.Attributes["signal"], "SIG")) {
+					killed = time.Unix(0, m.TimeNano)
+				}
+			}
+		case err := <-errs:
+			if err == io.EOF { // not one that wrap knows: nothing more has happened
+				return false, killed, nil
+			}
+			return false, killed, wrap(err)
+		}
+	}
+}
