@@ -127,7 +127,7 @@ func (w *wrapper) settle(ctx context.Context, out supervise.Outcome) error {
 	var err error
 	if out.Reason == supervise.TimedOut {
 		w.drain(wanted)
-		err = w.conclude(calls, boincapi.ExitTimeLimitExceeded,
+		err = w.conclude(wanted, boincapi.ExitTimeLimitExceeded,
 			fmt.Sprintf("the job ran longer than its time_limit of %v", time.Duration(w.job.TimeLimit)))
 	} else {
 		err = w.exited(wanted, out.Exit)
@@ -146,6 +146,8 @@ func (w *wrapper) settle(ctx context.Context, out supervise.Outcome) error {
 // aborted ends a job that nobody wants any more.
 func (w *wrapper) aborted(ctx context.Context) error {
 	w.log.Info().Msg("aborted")
+	ctx, cancel := context.WithTimeout(ctx, abortTime)
+	defer cancel()
 	w.own(ctx) // or the client could not clear the slot
 	w.remove(ctx)
 	return &ended{code: boincapi.ExitAbortedByClient, silent: true}
@@ -229,7 +231,7 @@ func (w *wrapper) exited(ctx context.Context, exit job.Exit) error {
 			return err
 		}
 	}
-	return w.conclude(context.WithoutCancel(ctx), code, message)
+	return w.conclude(ctx, code, message)
 }
 
 // exitCode turns a container's end into BOINC's. Unix passes on the low eight bits of a code only:
@@ -255,7 +257,7 @@ func exitCode(exit job.Exit, l job.Limits) (int, string) {
 
 // conclude moves the job's files back, and removes the container when nothing needs it any more.
 func (w *wrapper) conclude(ctx context.Context, code int, message string) error {
-	w.own(ctx)
+	w.own(context.WithoutCancel(ctx))
 	if err := w.moveOut(); err != nil {
 		return err
 	}
@@ -324,21 +326,54 @@ func (w *wrapper) closeSinks() {
 	w.sinks = nil
 }
 
-// remove removes the container, also one that was only half made.
+// remove removes the container, also one that was only half made. An engine that is away is waited for a
+// while, unless ctx ends.
 func (w *wrapper) remove(ctx context.Context) {
 	if w.engine == nil {
 		return
 	}
+	deadline := time.Now().Add(removeTime)
+	for {
+		err := w.removeNow(ctx)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, engine.ErrUnreachable) || time.Now().After(deadline) || !sleep(ctx, removePause) {
+			w.log.Warn().Err(err).Msg("the container is left behind")
+			return
+		}
+	}
+}
+
+const (
+	removeTime  = time.Minute
+	removePause = 2 * time.Second
+
+	// abortTime is less than the minute that the client gives a job to abort (client/client_state.h).
+	abortTime = 40 * time.Second
+)
+
+func (w *wrapper) removeNow(ctx context.Context) error {
 	c := w.container
 	if c == nil {
 		found, err := w.engine.Find(ctx, w.job.Container)
-		if err != nil {
-			return // not there, or not ours
+		if errors.Is(err, engine.ErrUnreachable) {
+			return err
+		} else if err != nil {
+			return nil // not there, or not ours
 		}
 		c = found
 	}
-	if err := c.Remove(ctx); err != nil {
-		w.log.Warn().Err(err).Msg("the container is left behind")
+	return c.Remove(ctx)
+}
+
+// sleep reports whether it could sleep to the end.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 
