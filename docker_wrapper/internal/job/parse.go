@@ -84,7 +84,7 @@ func keys() []key {
 			func(c *Config, v value) { v.environment(c) }},
 		{KeyInfo{"use_gpu", "bool", "false", "give the container the GPU that BOINC assigned"},
 			func(c *Config, v value) { v.boolean(&c.UseGPU) }},
-		{KeyInfo{"network", `"bridge" or "none"`, "bridge for signed jobs, else none", "what the container sees of the network"},
+		{KeyInfo{"network", `"bridge" or "none"`, "bridge for signed jobs, else none", "what the container sees of the network, while the client allows network activity"},
 			func(c *Config, v value) { scalar(v, &c.Network, oneOf("bridge", "none")) }},
 		{KeyInfo{"mount", "array of string", "", "mounts, each as for docker's -v"},
 			func(c *Config, v value) { c.Mounts = each(v, parseBind) }},
