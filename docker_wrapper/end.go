@@ -394,7 +394,7 @@ func (w *wrapper) finish(code int, message string) int {
 		return code
 	}
 	w.log.Info().Msgf("called boinc_finish(%d)", code)
-	if err := w.app.Finish(code, message); err != nil {
+	if err := w.app.Finish(code, w.public(message)); err != nil {
 		return w.temporaryExit(diskDelay, firstLine(err.Error()))
 	}
 	return code
@@ -412,7 +412,7 @@ func (w *wrapper) temporaryExit(delay time.Duration, why string) int {
 			w.log.Warn().Err(err).Msg("the next episode knows less")
 		}
 	}
-	if err := w.app.TemporaryExit(delay, why, false); err != nil {
+	if err := w.app.TemporaryExit(delay, w.public(why), false); err != nil {
 		w.log.Error().Err(err).Msg("temporary exit")
 	}
 	return 0

@@ -26,6 +26,19 @@ func newLogger(w io.Writer, verbose int) zerolog.Logger {
 	return zerolog.New(cw).Level(level).With().Timestamp().Logger()
 }
 
+// hiding writes texts without the volunteer's secrets. What it gets at once must hold them whole, as lines do.
+type hiding struct {
+	w       io.Writer
+	secrets *strings.Replacer
+}
+
+func (h hiding) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(h.w, h.secrets.Replace(string(p))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
 func formatLevel(v any) string {
 	prefix := fmt.Sprintf("(%d):", os.Getpid())
 	switch v {

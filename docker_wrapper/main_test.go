@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
@@ -359,6 +360,15 @@ func (b *bench) set(key, value string) error {
 			d.ResultName, err = value, nil
 		case "authenticator":
 			d.Authenticator, err = value, nil
+		case "proxy": // http://USER:PASSWORD@HOST:PORT
+			var u *url.URL
+			if u, err = url.Parse(value); err != nil {
+				return
+			}
+			password, _ := u.User.Password()
+			d.ProxyInfo = boincapi.ProxyInfo{UseHTTPProxy: true, UseHTTPAuth: u.User != nil, HTTPServerName: u.Hostname(),
+				HTTPUserName: u.User.Username(), HTTPUserPasswd: password}
+			d.ProxyInfo.HTTPServerPort, err = strconv.Atoi(u.Port())
 		case "gpu_type":
 			d.GPUType, err = value, nil
 		case "memory":

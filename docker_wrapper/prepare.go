@@ -200,7 +200,8 @@ func (w *wrapper) follow(ctx context.Context, since time.Time, live bool) error 
 	case w.init != nil:
 		b := newBounded(w.stderr)
 		w.sinks = append(w.sinks, b)
-		out, errs = b, b
+		whole := hiding{b, w.secrets} // b may cut a line in two
+		out, errs = whole, whole
 	}
 	for _, f := range []struct {
 		name string

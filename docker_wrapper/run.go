@@ -40,8 +40,9 @@ type wrapper struct {
 	stdout, stderr io.Writer
 	log            zerolog.Logger
 
-	app  *boincapi.App
-	init *boincapi.InitData // nil when standalone
+	app     *boincapi.App
+	init    *boincapi.InitData // nil when standalone
+	secrets *strings.Replacer  // the volunteer's, which no text of ours may show; nil while none is known
 
 	standalone bool // no init_data.xml: nobody starts us again
 	said       bool // the log tells already why the job ended
@@ -88,7 +89,7 @@ func (w *wrapper) run(ctx context.Context) int {
 	defer w.app.Close()
 	if !w.app.Standalone() {
 		d := w.app.InitData()
-		w.init = &d
+		w.keepSecret(&d)
 	}
 	w.reportEarly()
 	if w.argErr != nil {
@@ -127,6 +128,23 @@ func (w *wrapper) clearUp(ctx context.Context) {
 		return
 	}
 	w.remove(ctx)
+}
+
+// keepSecret takes the client's word for the job. From now on stderr.txt, which goes to the project, shows
+// nothing that only the volunteer may know.
+func (w *wrapper) keepSecret(d *boincapi.InitData) {
+	w.init = d
+	w.secrets = job.ProxyHider(d)
+	w.stderr = hiding{w.stderr, w.secrets}
+	w.log = newLogger(w.stderr, 1)
+}
+
+// public is a text without secrets.
+func (w *wrapper) public(text string) string {
+	if w.secrets == nil {
+		return text
+	}
+	return w.secrets.Replace(text)
 }
 
 // reportEarly tells the client what earlier episodes have used: a status without CPU time would
@@ -258,7 +276,7 @@ func (w *wrapper) show() int {
 		if err != nil {
 			return fail(fmt.Errorf("read %s: %w", boincapi.InitDataFile, err))
 		}
-		w.init = &d
+		w.keepSecret(&d)
 	}
 	w.log = newLogger(w.stderr, 0)
 	j, err := w.plan()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/api/types/build"
@@ -22,6 +23,12 @@ const outputKept = 20 // lines of the builder's, for the error
 // Dockerfile that needs BuildKit gets it.
 func (e *Engine) build(ctx context.Context, im job.Image, s job.Source, b *buildContext) error {
 	e.log.Info().Str("image", s.Name).Str("content", b.identity[:12]).Int("files", len(b.files)).Msg("build image")
+	e.sayProxy(s.Proxy, s.Build.Network)
+	if s.Proxy != nil && !s.Proxy.Login.IsZero() && keepsProxy(b.text) {
+		e.log.Warn().Msg("the Dockerfile puts a proxy variable into the image, so the build gets this computer's proxy without its password")
+		p := *s.Proxy
+		p.Login, s.Proxy = job.Secret{}, &p
+	}
 	err := e.buildWith(ctx, build.BuilderV1, im, s, b)
 	var ie *ImageError
 	if errors.As(err, &ie) && needsBuildKit(ie.Reason) && e.Info.quirks.buildKit {
@@ -38,17 +45,18 @@ func needsBuildKit(reason string) bool {
 }
 
 func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.Image, s job.Source, b *buildContext) error {
+	proxyEnv, proxyHosts := throughProxy(s.Proxy, s.Build.Network, e.Info)
 	o := build.ImageBuildOptions{
 		Version:     v,
 		Tags:        []string{s.Name, contentTag(b.identity)},
 		Dockerfile:  b.dockerfile,
-		BuildArgs:   s.Build.Args,
+		BuildArgs:   withArgs(s.Build.Args, proxyEnv),
 		Target:      s.Build.Target,
 		NetworkMode: s.Build.Network,
 		Platform:    s.Build.Platform,
 		PullParent:  s.Build.Pull,
 		NoCache:     s.Build.NoCache,
-		ExtraHosts:  s.Build.ExtraHosts,
+		ExtraHosts:  slices.Concat(s.Build.ExtraHosts, proxyHosts),
 		Labels:      merged(s.Build.Labels, im.Labels),
 		Remove:      true,
 		ForceRemove: true,

@@ -103,6 +103,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 			command = im.Config.Cmd
 		}
 	}
+	e.sayProxy(j.Container.Proxy, j.Container.Network)
 	r := toRequest(j, imageID, command, e.Info)
 	ctx, cancel := e.call(ctx)
 	defer cancel()

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,12 +39,13 @@ const (
 func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) request {
 	c, x := j.Container, j.Container.Extra
 	q := info.quirks
+	proxyEnv, proxyHosts := throughProxy(c.Proxy, c.Network, info)
 	r := request{Name: c.Name, Platform: x.Platform}
 	r.Config = &container.Config{
 		Image:        imageID,
 		Hostname:     x.Hostname,
 		User:         userOf(c.User, info.Rootless),
-		Env:          c.Env,
+		Env:          slices.Concat(c.Env, proxyEnv),
 		Entrypoint:   c.Entrypoint,
 		Cmd:          commandOf(c, imageCommand),
 		WorkingDir:   x.Workdir,
@@ -69,7 +71,7 @@ func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) req
 		CapDrop:        x.CapDrop,
 		SecurityOpt:    append([]string{"no-new-privileges"}, x.SecurityOpts...),
 		Privileged:     x.Privileged,
-		ExtraHosts:     x.AddHosts,
+		ExtraHosts:     slices.Concat(x.AddHosts, proxyHosts),
 		DNS:            x.DNS,
 		GroupAdd:       x.GroupAdd,
 		IpcMode:        container.IpcMode(x.IPC),

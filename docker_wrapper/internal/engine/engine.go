@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/user"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
 	"github.com/rs/zerolog"
 )
@@ -54,6 +56,7 @@ type Info struct {
 	CPUs         int    `json:"cpus"`
 	Rootless     bool   `json:"rootless"`
 	SELinux      bool   `json:"selinux"`
+	hasProxy     bool   // for its own pulls
 	quirks       quirks
 }
 
@@ -68,17 +71,32 @@ type quirks struct {
 	unpauseToStop bool // a paused container can't be stopped or killed
 	buildKit      bool // has two builders
 	daemon        bool // containers end with it, and what happened before is forgotten
+
+	// How containers call this computer; "" when they can't reach it by a name.
+	hostName, hostAlias string // the second is the extra host that gives the name, "" where there is one anyway
+	proxyHint           string // how the engine's owner tells it of a proxy
 }
 
 func quirksOf(kind string, i infoFacts) quirks {
-	q := quirks{logDriver: "json-file", init: true, buildKit: true, daemon: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit}
+	q := quirks{logDriver: "json-file", init: true, buildKit: true, daemon: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+		proxyHint: `HTTPS_PROXY in a systemd drop-in of docker.service, or from Docker 23 on "proxies" in daemon.json`}
+	if i.hostGateway {
+		q.hostName, q.hostAlias = "host.docker.internal", "host.docker.internal:host-gateway"
+	}
 	if kind == Podman {
-		q = quirks{logDriver: "k8s-file", unpauseToStop: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit}
+		q = quirks{logDriver: "k8s-file", unpauseToStop: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+			hostName: "host.containers.internal", proxyHint: `env = ["HTTPS_PROXY=..."] under [engine] in containers.conf`}
 	}
 	return q
 }
 
-type infoFacts struct{ cpuQuota, memoryLimit, pidsLimit bool }
+type infoFacts struct{ cpuQuota, memoryLimit, pidsLimit, hostGateway bool }
+
+// hostGateway reports whether Docker knows the address of this computer in its network: from 20.10 on, and
+// not in the network of its own that it has without root.
+func hostGateway(api string, rootless bool) bool {
+	return versions.GreaterThanOrEqualTo(api, "1.41") && !rootless
+}
 
 // Open finds an engine: Options.Host and nothing else when it is given, else DOCKER_HOST and nothing
 // else when it is set, since another engine doesn't know the job's container. Else it is the first
@@ -126,10 +144,13 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 }
 
 func open(ctx context.Context, host string, o Options) (*Engine, error) {
-	api, err := client.NewClientWithOpts(client.WithHost(host), client.WithAPIVersionNegotiation())
+	wire := &http.Transport{}
+	api, err := client.NewClientWithOpts(client.WithHTTPClient(&http.Client{Transport: wire, CheckRedirect: client.CheckRedirect}),
+		client.WithHost(host), client.WithAPIVersionNegotiation())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
+	wire.Proxy = nil // the engine is on this computer, whatever the environment says of proxies
 	e := &Engine{api: api, online: o.Online, timeout: o.Timeout, log: o.Log}
 	ctx, cancel := context.WithTimeout(ctx, min(o.Timeout, 10*time.Second))
 	defer cancel()
@@ -167,7 +188,8 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 		e.Info.Rootless = e.Info.Rootless || strings.HasPrefix(s, "name=rootless")
 		e.Info.SELinux = e.Info.SELinux || strings.HasPrefix(s, "name=selinux")
 	}
-	e.Info.quirks = quirksOf(e.Info.Kind, infoFacts{info.CPUCfsQuota, info.MemoryLimit, info.PidsLimit})
+	e.Info.quirks = quirksOf(e.Info.Kind, infoFacts{info.CPUCfsQuota, info.MemoryLimit, info.PidsLimit, hostGateway(e.Info.APIVersion, e.Info.Rootless)})
+	e.Info.hasProxy = info.HTTPProxy != "" || info.HTTPSProxy != ""
 	return nil
 }
 

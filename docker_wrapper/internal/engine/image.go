@@ -155,7 +155,7 @@ func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buil
 	began := time.Now()
 	verb, err := e.make(ctx, im, s, b)
 	if err != nil {
-		return "", err
+		return "", e.hintProxy(im, err)
 	}
 	made := s.Name
 	if b != nil && !s.Fixed {

@@ -60,6 +60,10 @@ type Image struct {
 	Sources []Source          `json:"sources"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	LockDir string            `json:"lock_dir"` // where wrappers that want the same image wait for one another
+
+	// BehindProxy: the client needs a proxy for the network, so the engine does too, which nobody but its
+	// owner can tell it.
+	BehindProxy bool `json:"behind_proxy,omitempty"`
 }
 
 // Source is one way to an image. Exactly one of Dockerfile, Archive and Pull is its kind.
@@ -76,6 +80,7 @@ type Source struct {
 	// the network of the build is.
 	NoFetch bool   `json:"no_fetch,omitempty"` // ADD takes nothing but files of the slot
 	Limits  Limits `json:"limits,omitzero"`    // as far as the builder knows them
+	Proxy   *Proxy `json:"proxy,omitempty"`    // for the steps; no part of the image's identity
 }
 
 // Container is what the engine is asked to create.
@@ -91,6 +96,7 @@ type Container struct {
 	Binds      []Bind            `json:"binds,omitempty"`  // asked for in -v syntax
 	Ports      []Port            `json:"ports,omitempty"`
 	Network    string            `json:"network"` // "bridge", "none", "host" ...
+	Proxy      *Proxy            `json:"proxy,omitempty"`
 	Limits     Limits            `json:"limits"`
 	GPU        *GPUGrant         `json:"gpu,omitempty"`
 	DropCaps   bool              `json:"drop_caps,omitempty"` // all of them; else only those no job needs

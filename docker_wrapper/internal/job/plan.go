@@ -139,6 +139,7 @@ func Plan(in Input) (*Job, error) {
 		gpu = strconv.Itoa(j.Container.GPU.Indexes[0])
 	}
 	j.Container.Env = environment(c, in, slotMount, int(math.Ceil(threads)), gpu)
+	planProxy(in, j)
 	if standalone {
 		if err := (Policy{}).check(c, true, at); err != nil {
 			j.Notes = append(j.Notes, "on a volunteer's computer: "+err.Error())

@@ -27,6 +27,8 @@ type Policy struct {
 	Network      string   `toml:"network"`       // "none": no job gets a network, nor does the build of its image
 	BuildNetwork string   `toml:"build_network"` // "none": no build gets a network whose files aren't signed
 	Unsigned     string   `toml:"unsigned"`      // "refuse": no job whose files aren't signed
+
+	ProxyPassword bool `toml:"proxy_password"` // jobs whose files aren't signed get it too
 }
 
 // ParsePolicy reads the policy file. An unknown key is an error: a rule that isn't understood must

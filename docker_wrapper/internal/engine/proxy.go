@@ -1,0 +1,89 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// throughProxy is what a container, or the steps of a build, need to get through the client's proxy. A proxy
+// on this computer that the container can't reach is left out: perhaps there is a way without.
+func throughProxy(p *job.Proxy, network string, info Info) (env, extraHosts []string) {
+	switch q := info.quirks; {
+	case p == nil || unreachable(p, network, info):
+		return nil, nil
+	case !p.Local() || network == "host":
+		return p.Env(""), nil
+	case q.hostAlias == "":
+		return p.Env(q.hostName), nil
+	default:
+		return p.Env(q.hostName), []string{q.hostAlias}
+	}
+}
+
+// unreachable reports a proxy on this computer that has no name in such a network.
+func unreachable(p *job.Proxy, network string, info Info) bool {
+	return p.Local() && network != "host" && (info.quirks.hostName == "" || strings.HasPrefix(network, "container:"))
+}
+
+// sayProxy tells why a proxy on this computer may not be found.
+func (e *Engine) sayProxy(p *job.Proxy, network string) {
+	switch {
+	case p == nil || !p.Local() || network == "host":
+	case unreachable(p, network, e.Info):
+		e.log.Warn().Msg("BOINC's proxy is on this computer, where containers can't reach it: the job goes without")
+	default:
+		e.log.Info().Msg("BOINC's proxy is on this computer: containers look for it at " + e.Info.quirks.hostName + ", so it must listen on more than 127.0.0.1")
+	}
+}
+
+// withArgs adds NAME=VALUE to build arguments. The names of proxies are known to builders, which keep them out
+// of the image, its history and their cache unless the Dockerfile asks for them.
+func withArgs(args map[string]*string, env []string) map[string]*string {
+	if len(env) == 0 {
+		return args
+	}
+	all := maps.Clone(args)
+	if all == nil {
+		all = map[string]*string{}
+	}
+	for _, nv := range env {
+		name, value, _ := strings.Cut(nv, "=")
+		all[name] = &value
+	}
+	return all
+}
+
+var proxyVariable = regexp.MustCompile(`(?i)(https?|all|no)_proxy`)
+
+// keepsProxy reports whether a Dockerfile names a proxy's variable outside the commands it runs: ARG puts its
+// value into the history of the steps after it, ENV and LABEL put it into the image.
+func keepsProxy(dockerfile []byte) bool {
+	result, err := parser.Parse(bytes.NewReader(dockerfile))
+	if err != nil {
+		return true // the builder finds out what is wrong with it
+	}
+	for _, n := range result.AST.Children {
+		if !strings.EqualFold(n.Value, "run") && proxyVariable.MatchString(n.Original) {
+			return true
+		}
+	}
+	return false
+}
+
+// hintProxy says what may be missing when the engine itself doesn't get through to the network: a step of a
+// build was told of the proxy, but what pulls is the engine.
+func (e *Engine) hintProxy(im job.Image, err error) error {
+	var step *ImageError
+	if !im.BehindProxy || e.Info.hasProxy || !errors.Is(err, ErrNetwork) || errors.As(err, &step) {
+		return err
+	}
+	return fmt.Errorf("BOINC uses a proxy, and the engine may need it too (%s): %w", e.Info.quirks.proxyHint, err)
+}
