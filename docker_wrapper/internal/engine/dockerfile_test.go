@@ -248,6 +248,9 @@ func TestIdentity(t *testing.T) {
 		{"time", func(in *input) { in.files["a"].ModTime = time.Unix(1, 0) }, false},
 		{"owner", func(in *input) { in.files["a"].Sys = "somebody" }, false},
 		{"who may read", func(in *input) { in.files["a"].Mode = 0o600 }, false},
+		{"proxy", func(in *input) {
+			in.source.Proxy = &job.Proxy{Scheme: "http", Host: "p", Port: 80, Login: job.NewSecret("u:p"), Variables: []string{"http_proxy"}}
+		}, false},
 		{"image name", func(in *input) { in.source.Name = "j" }, false},
 		{"a file that isn't copied", func(in *input) { in.files["other"] = file("4", 0o644) }, false},
 		{"a new file that isn't copied", func(in *input) { in.files["new"] = file("4", 0o644) }, false},

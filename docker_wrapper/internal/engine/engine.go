@@ -79,7 +79,7 @@ type quirks struct {
 
 func quirksOf(kind string, i infoFacts) quirks {
 	q := quirks{logDriver: "json-file", init: true, buildKit: true, daemon: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
-		proxyHint: `HTTPS_PROXY in a systemd drop-in of docker.service, or from Docker 23 on "proxies" in daemon.json`}
+		proxyHint: `HTTPS_PROXY in a drop-in of docker.service, or "proxies" in daemon.json`}
 	if i.hostGateway {
 		q.hostName, q.hostAlias = "host.docker.internal", "host.docker.internal:host-gateway"
 	}

@@ -85,5 +85,5 @@ func (e *Engine) hintProxy(im job.Image, err error) error {
 	if !im.BehindProxy || e.Info.hasProxy || !errors.Is(err, ErrNetwork) || errors.As(err, &step) {
 		return err
 	}
-	return fmt.Errorf("BOINC uses a proxy, and the engine may need it too (%s): %w", e.Info.quirks.proxyHint, err)
+	return fmt.Errorf("BOINC uses a proxy, which the engine may need too (%s): %w", e.Info.quirks.proxyHint, err)
 }

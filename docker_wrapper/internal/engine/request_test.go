@@ -26,6 +26,12 @@ func TestCreateRequests(t *testing.T) {
 	poor.quirks = quirksOf(Docker, infoFacts{})
 	poor.CPUs = 2
 	nvidia := func(d *boincapi.InitData) { d.GPUType, d.GPUDeviceNum = "NVIDIA", 1 }
+	proxied := func(d *boincapi.InitData) {
+		d.ProxyInfo = boincapi.ProxyInfo{UseHTTPProxy: true, UseHTTPAuth: true, HTTPServerName: "proxy.example", HTTPServerPort: 3128, HTTPUserName: "u", HTTPUserPasswd: "p w"}
+	}
+	proxiedHere := func(d *boincapi.InitData) {
+		d.ProxyInfo = boincapi.ProxyInfo{UseSOCKSProxy: true, SOCKSServerName: "127.0.0.1", SOCKSServerPort: 1080}
+	}
 	const full = `create_args = "--cap-drop CHOWN --init=false --read-only --tmpfs /tmp:size=1m --ulimit nofile=10:20 --shm-size 1g --workdir /w --hostname h --env A=B"
 mount = ["/data:/data:ro"]
 portmap = ["8080:80"]
@@ -61,6 +67,9 @@ slot_dir_mount = "/slot"`, info: docker},
 		{name: "engine_without_limits", config: `create_args = "--cpus 6"`, info: poor},
 		{name: "threads", args: []string{"--nthreads", "16"}, init: func(d *boincapi.InitData) { d.NCPUs = 16 }, info: docker},
 		{name: "appended_args", config: "append_cmdline_args = true", args: []string{"-x", "two words"}, imageCommand: []string{"run"}, info: docker},
+		{name: "proxy", init: proxied, info: docker},
+		{name: "proxy_on_host_podman", init: proxiedHere, info: podman},
+		{name: "proxy_on_host", config: `create_args = "--add-host a:1.2.3.4"`, init: proxiedHere, info: docker},
 		{name: "web_graphics", config: "web_graphics_guest_port = 8000", info: docker},
 	}
 	for _, tt := range tests {

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"encoding/base64"
 	"maps"
-	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -62,13 +62,13 @@ type Proxy struct {
 	Variables []string `json:"variables"`      // that lead there, sorted; those that job.toml sets itself are not among them
 }
 
-// own is what a job calls itself. Few programs leave it out by themselves, and the proxy can't lead back.
-const own = "localhost,127.0.0.1,::1"
+// ownNames is what a job calls itself. Few programs leave it out by themselves, and the proxy can't lead back.
+const ownNames = "localhost,127.0.0.1,::1"
 
 // clientProxy is the proxy that the client uses; nil for none. With both kinds it uses the HTTP proxy
 // (client/http_curl.cpp in BOINC).
 func clientProxy(i boincapi.ProxyInfo) *Proxy {
-	p := &Proxy{NoProxy: own}
+	p := &Proxy{NoProxy: ownNames}
 	name, port := "", 0
 	switch {
 	case i.UseHTTPProxy && i.HTTPServerName != "":
@@ -160,7 +160,7 @@ func (p *Proxy) beside(set []string) *Proxy {
 // Local reports whether the proxy runs on this very computer, under a name that means something else in a
 // container.
 func (p *Proxy) Local() bool {
-	ip := net.ParseIP(p.Host)
+	ip, _ := netip.ParseAddr(p.Host)
 	return strings.EqualFold(p.Host, "localhost") || ip.IsLoopback() || ip.IsUnspecified()
 }
 
@@ -170,7 +170,10 @@ func (p *Proxy) Env(host string) []string {
 	if !p.Login.IsZero() {
 		u += p.Login.Reveal() + "@"
 	}
-	u += net.JoinHostPort(cmp.Or(host, p.Host), strconv.Itoa(p.Port))
+	if host = cmp.Or(host, p.Host); strings.Contains(host, ":") {
+		host = "[" + host + "]" // an IPv6 address
+	}
+	u += host + ":" + strconv.Itoa(p.Port)
 	var env []string
 	for _, name := range p.Variables {
 		value := u

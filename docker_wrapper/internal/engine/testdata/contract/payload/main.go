@@ -171,6 +171,22 @@ var verbs = map[string]func(string) error{
 	},
 	"id":  func(string) error { fmt.Printf("%d:%d\n", os.Getuid(), os.Getgid()); return nil },
 	"env": func(v string) error { fmt.Printf("%q\n", os.Getenv(v)); return nil },
+	"want": func(v string) error { // NAME=VALUE in the environment
+		name, value, _ := strings.Cut(v, "=")
+		if got := os.Getenv(name); got != value {
+			fmt.Fprintf(os.Stderr, "%s: got %q, want %q\n", name, got, value)
+			os.Exit(4)
+		}
+		return nil
+	},
+	"wantin": func(v string) error { // PATH:TEXT
+		name, text, _ := strings.Cut(v, ":")
+		if data, err := os.ReadFile(name); err != nil || !strings.Contains(string(data), text) {
+			fmt.Fprintf(os.Stderr, "%s: got %q, %v, want %q in it\n", name, data, err, text)
+			os.Exit(4)
+		}
+		return nil
+	},
 	"pwd": func(string) error { dir, err := os.Getwd(); fmt.Println(dir); return err },
 	"await": func(v string) error { // until there is such a file
 		for {
