@@ -352,6 +352,45 @@ func TestAccountKeyStaysHidden(t *testing.T) {
 	cleanAfterwards(t, c, os.Getuid())
 }
 
+// With every call logged, and whatever goes wrong, the project never learns the proxy's password.
+func TestProxyPasswordStaysHidden(t *testing.T) {
+	const password = "hush%/hush"
+	for _, tt := range []struct{ name, step, config, want string }{
+		{"all goes well", `RUN ["/worker", "check"]`, "", "http_proxy is http://***@proxy.example:3128"},
+		{"the image would keep it", "ARG http_proxy\nENV THROUGH=$http_proxy", "", "gets this computer's proxy without its password"},
+		{"the build fails", `RUN ["/nosuch"]`, "", "/nosuch"},
+		{"create fails", "", `create_args = "--cpuset-cpus 4000"`, "create container"},
+		{"start fails", "", `entrypoint = ["/nosuch"]`, "start the job's program"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newClient(t, "proxy", func(d *boincapi.InitData) {
+				d.ProxyInfo = boincapi.ProxyInfo{UseHTTPProxy: true, UseHTTPAuth: true, HTTPServerName: "proxy.example", HTTPServerPort: 3128,
+					HTTPUserName: "jane", HTTPUserPasswd: password}
+			})
+			add(t, c, "Dockerfile", fmt.Appendf(nil, "FROM scratch\nLABEL run=%d\nCOPY worker /worker\n%s\nENTRYPOINT [\"/worker\"]\n", os.Getpid(), tt.step))
+			add(t, c, "worker", []byte(read(t, binary(t, "worker"))))
+			add(t, c, "job.toml", []byte("verbose = 2\n"+tt.config))
+			r, err := c.Run(t.Context(), binary(t, "docker_wrapper"), "env=http_proxy")
+			if err != nil {
+				t.Fatal(err)
+			}
+			said := stderrOf(t, c) + r.Message + r.Reason
+			if !strings.Contains(said, tt.want) {
+				t.Errorf("got %+v, want %q in\n%s", r, tt.want, said)
+			}
+			for _, id := range strings.Fields(docker(t, "images", "-aq", "--filter", "label="+job.LabelDataDir+"="+c.DataDir())) {
+				said += docker(t, "history", "--no-trunc", id) + docker(t, "inspect", id)
+			}
+			if i := strings.Index(said, "hush"); i >= 0 {
+				t.Errorf("the password is in ...%q", said[max(0, i-200):min(len(said), i+100)])
+			}
+			if got := containers(t, c); got != "" {
+				t.Errorf("containers left: %s", got)
+			}
+		})
+	}
+}
+
 func mayRead(name string) []byte {
 	data, err := os.ReadFile(name)
 	if err != nil {

@@ -71,6 +71,9 @@ func do(verb, arg, path string) error {
 			fmt.Fprintln(w, i, strings.Repeat("x", 90))
 		}
 		return errors.Join(err, w.Flush())
+	case "env":
+		fmt.Println(arg, "is", os.Getenv(arg))
+		return nil
 	case "dump": // every file that can be seen
 		return filepath.WalkDir("/", dump)
 	}
