@@ -9,7 +9,7 @@ PLATFORMS   = linux/amd64 linux/arm64 windows/amd64 darwin/arm64
 # NVML's header marks what newer drivers dropped; that is no news to us.
 export CGO_CFLAGS ?= -g -O2 -Wno-deprecated-declarations
 
-.PHONY: help build demo test clients unit lint fuzz release container-test clean
+.PHONY: help build demo test clients faults unit lint fuzz release container-test clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -26,6 +26,9 @@ test: ## all tests, race detector on, with a real engine, which is installed and
 
 clients: ## real BOINC clients, an old and a new one, run jobs through the wrapper; about 6 minutes
 	scripts/clients.sh
+
+faults: ## more than 100 things that go wrong are done to the wrapper and its engine; about 4 minutes; FAULTS=REGEXP for some
+	scripts/faults.sh
 
 unit: ## the tests that need no engine
 	$(GO) test ./...

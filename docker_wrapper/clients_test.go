@@ -78,6 +78,9 @@ func TestClients(t *testing.T) {
 		}
 	}
 	var table table
+	for _, s := range scenarios {
+		table.rows = append(table.rows, s.name)
+	}
 	var worlds []*world
 	t.Cleanup(func() {
 		for _, w := range worlds { // only now, because both use the image that one of them made
@@ -316,7 +319,7 @@ func (w *world) open(t *testing.T) {
 		if !ok {
 			socket = "/var/run/docker.sock"
 		}
-		w.asker = client(socket)
+		w.asker = askerOf(socket)
 		l = listen(t)
 		free := listen(t)
 		w.port = free.Addr().(*net.TCPAddr).Port
@@ -358,33 +361,14 @@ func (w *world) openNewer(t *testing.T) net.Listener {
 	// How the client tells whether an engine works: this image's output has "Hello" in it.
 	command(t, "sh", "-c", "tar -C "+w.programs+" -c worker | docker exec -i "+name+` docker import -c 'ENTRYPOINT ["/worker"]' - hello-world`)
 	pid := command(t, "docker", "inspect", "-f", "{{.State.Pid}}", name)
-	w.asker = client("/proc/" + pid + "/root/run/docker.sock")
+	w.asker = askerOf("/proc/" + pid + "/root/run/docker.sock")
 	return listenIn(t, "/proc/"+pid+"/ns/net")
 }
 
-func client(socket string) *http.Client {
-	return &http.Client{Timeout: patienceFor, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", socket)
-	}}}
-}
-
-// ask asks the engine itself: docker's own program, started as often, would keep the computer busy. It
-// reports whether there is such a thing.
+// ask asks the engine itself: docker's own program, started as often, would keep the computer busy.
 func (w *world) ask(t *testing.T, path string, query url.Values, answer any) bool {
 	t.Helper()
-	resp, err := w.asker.Get("http://engine" + path + "?" + query.Encode())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusNotFound {
-		return false
-	}
-	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("ask the engine for %s: status %d, %v", path, resp.StatusCode, err)
-	}
-	return true
+	return ask(t, w.asker, path, query, answer)
 }
 
 func listen(t *testing.T) net.Listener {
@@ -960,57 +944,4 @@ func every(pause, limit time.Duration, ok func() bool) bool {
 		}
 	}
 	return true
-}
-
-// table is what is printed at the end: a line per scenario, a column per client and user.
-type table struct {
-	columns []*column
-}
-
-type column struct {
-	name string
-	mu   sync.Mutex
-	ok   map[string]time.Duration
-}
-
-func (b *table) column(name string) *column {
-	c := &column{name: name, ok: map[string]time.Duration{}}
-	b.columns = append(b.columns, c)
-	return c
-}
-
-// note fills in the cell of a scenario when it is over.
-func (c *column) note(t *testing.T, scenario string) {
-	began := time.Now()
-	t.Cleanup(func() {
-		took, verdict := time.Since(began), "FAILED"
-		if !t.Failed() {
-			verdict = "ok"
-			c.mu.Lock()
-			c.ok[scenario] = took
-			c.mu.Unlock()
-		}
-		fmt.Printf("%s, %s: %s after %.0f s\n", c.name, scenario, verdict, took.Seconds())
-	})
-}
-
-func (b *table) print() {
-	passed, failed := 0, 0
-	fmt.Printf("\n%-20s", "")
-	for _, c := range b.columns {
-		fmt.Printf("%14s", c.name)
-	}
-	for _, s := range scenarios {
-		fmt.Printf("\n%-20s", s.name)
-		for _, c := range b.columns {
-			if d, ok := c.ok[s.name]; ok {
-				passed++
-				fmt.Printf("%12.0f s", d.Seconds())
-			} else {
-				failed++
-				fmt.Printf("%14s", "FAILED")
-			}
-		}
-	}
-	fmt.Printf("\n\n%d passed, %d failed\n", passed, failed)
 }

@@ -27,30 +27,6 @@ import (
 // These tests run the release binary between a client and a real engine. A missing engine is a
 // failure: scripts/test.sh provides one.
 
-var binaries = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "docker_wrapper_test")
-	if err != nil {
-		return "", err
-	}
-	for _, pkg := range []string{"boincdocker/docker_wrapper", "boincdocker/docker_wrapper/testdata/worker"} {
-		cmd := exec.Command("go", "build", "-trimpath", "-o", dir+"/", pkg)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%w\n%s", err, out)
-		}
-	}
-	return dir, os.Chmod(dir, 0o755)
-})
-
-func binary(t *testing.T, name string) string {
-	t.Helper()
-	dir, err := binaries()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(dir, name)
-}
-
 // newJob makes a client with one job whose image is FROM scratch and the worker of testdata.
 func newJob(t *testing.T, result, config string, change func(*boincapi.InitData)) *boinctest.Client {
 	t.Helper()
@@ -66,70 +42,6 @@ func newJob(t *testing.T, result, config string, change func(*boincapi.InitData)
 	return c
 }
 
-func newClient(t *testing.T, result string, change func(*boincapi.InitData)) *boinctest.Client {
-	t.Helper()
-	dir := t.TempDir()
-	c, err := boinctest.New(boinctest.Options{Dir: dir, Init: func(d *boincapi.InitData) {
-		d.AppName, d.PlanClass, d.WUName, d.ResultName = "test", "docker", result, result+"_0"
-		d.RscDiskBound, d.NCPUs = 4<<30, 1
-		d.HostInfo.DockerVersion, d.HostInfo.DockerType = "20.10", boincapi.Docker
-		if change != nil {
-			change(d)
-		}
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c.Close()
-		removeImages(t, dir)
-	})
-	return c
-}
-
-func add(t *testing.T, c *boinctest.Client, logical string, data []byte) {
-	t.Helper()
-	if err := c.AddAppFile(logical+"_1", logical, data, boinctest.FileOptions{Copy: true, Executable: logical == "worker"}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// docker asks the engine what is there, by docker's own command line: not by the code under test.
-func docker(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := exec.Command("docker", args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func removeImages(t *testing.T, dataDir string) {
-	ids := strings.Fields(docker(t, "images", "-q", "--filter", "label="+job.LabelDataDir+"="+dataDir))
-	if slices.Sort(ids); len(ids) > 0 {
-		docker(t, append([]string{"rmi", "-f"}, slices.Compact(ids)...)...)
-	}
-}
-
-func containers(t *testing.T, c *boinctest.Client) string {
-	t.Helper()
-	return docker(t, "ps", "-aq", "--filter", "label="+job.LabelDataDir+"="+c.DataDir())
-}
-
-func stderrOf(t *testing.T, c *boinctest.Client) string {
-	t.Helper()
-	return read(t, filepath.Join(c.Slot(), boincapi.StderrFile))
-}
-
-func read(t *testing.T, name string) string {
-	t.Helper()
-	data, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
-}
-
 // runJob runs the wrapper to its end and wants success.
 func runJob(t *testing.T, c *boinctest.Client, args ...string) {
 	t.Helper()
@@ -139,47 +51,6 @@ func runJob(t *testing.T, c *boinctest.Client, args ...string) {
 	}
 	if r.Outcome != boinctest.Success {
 		t.Fatalf("got %+v, want success\n%s", r, stderrOf(t, c))
-	}
-}
-
-// eventually waits for a condition.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatal("waited in vain: " + what)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
-// cleanAfterwards asserts what must hold after every job: no container, nothing of the wrapper's but
-// its notes, and all files the wrapper's user's.
-func cleanAfterwards(t *testing.T, c *boinctest.Client, uid int) {
-	t.Helper()
-	if got := containers(t, c); got != "" {
-		t.Errorf("containers left: %s", got)
-	}
-	err := filepath.WalkDir(c.Slot(), func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		fi, err := d.Info()
-		if err != nil {
-			return err
-		}
-		if got := int(fi.Sys().(*syscall.Stat_t).Uid); got != uid {
-			t.Errorf("%s is owned by user %d, want %d", name, got, uid)
-		}
-		notes := []string{job.WrapperDir + "/episode.json", job.WrapperDir + "/links.json"}
-		if rel, _ := filepath.Rel(c.Slot(), name); strings.HasPrefix(rel, job.WrapperDir+"/") && !slices.Contains(notes, rel) {
-			t.Errorf("%s is left", rel)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Error(err)
 	}
 }
 
@@ -389,14 +260,6 @@ func TestProxyPasswordStaysHidden(t *testing.T) {
 			}
 		})
 	}
-}
-
-func mayRead(name string) []byte {
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return nil
-	}
-	return data
 }
 
 // A wrapper whose user is only in the engine's group gets its own files back, whoever the container

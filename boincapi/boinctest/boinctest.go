@@ -28,6 +28,7 @@ type Options struct {
 	ClientPID   int                      // what the app takes for the client; 0 means this process
 	Poll        time.Duration            // how often the client looks; 0 means 1 s, as the real one
 	NoHeartbeat bool                     // be silent
+	Env         []string                 // KEY=VALUE, added to this process's environment for the app
 }
 
 // FileOptions says how a file is presented in the slot.
@@ -367,7 +368,7 @@ func (c *Client) Start(ctx context.Context, program string, args ...string) (*Pr
 	if old := os.Getenv("LD_LIBRARY_PATH"); old != "" {
 		libraries += ":" + old
 	}
-	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+libraries)
+	cmd.Env = append(append(os.Environ(), "LD_LIBRARY_PATH="+libraries), c.options.Env...)
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

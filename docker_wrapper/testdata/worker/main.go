@@ -54,6 +54,16 @@ func do(verb, arg, path string) error {
 			return err
 		}
 		return f.Close()
+	case "copy": // FROM:TO, paths of the container
+		from, to, _ := strings.Cut(arg, ":")
+		data, err := os.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return err
+		}
+		return os.WriteFile(to, data, 0o644)
 	case "mkdir":
 		return os.MkdirAll(path, 0o700)
 	case "wait": // for a file to appear

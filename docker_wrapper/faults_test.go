@@ -1,0 +1,598 @@
+//go:build faults
+
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"boincdocker/boincapi"
+	"boincdocker/boincapi/boinctest"
+	"boincdocker/docker_wrapper/internal/engine/enginetest"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// These tests do to the release binary, its client and its engine what goes wrong on volunteers'
+// computers, at each point of a job's life, and assert that the job comes to its right end all the same.
+// The client is boinctest, the engine a real one behind a gate, which makes each moment exact.
+//
+// scripts/faults.sh runs them.
+
+const (
+	labelTrial = "boinc_test_trial" // of all that the engine makes for one
+	trialInput = "a line of input\n"
+	labelRun   = "boinc_test_faults" // and for all of them, for scripts/faults.sh
+)
+
+// scenario is a row of the table.
+type scenario struct {
+	name string
+	run  func(*testing.T)
+}
+
+func TestFaults(t *testing.T) {
+	chosen, err := regexp.Compile(os.Getenv("FAULTS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []scenario
+	for _, some := range [][]scenario{byClient()} {
+		all = append(all, some...)
+	}
+	var table table
+	t.Cleanup(table.print)
+	column := table.column("faults")
+	for _, s := range all {
+		if !chosen.MatchString(s.name) {
+			continue
+		}
+		table.rows = append(table.rows, s.name)
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			column.note(t, s.name)
+			s.run(t)
+		})
+	}
+}
+
+// phase is a point of a job's life.
+type phase struct {
+	name string
+	call string // that the gate holds; "" when it is reached in another way
+}
+
+var phases = []phase{
+	{name: "build"},
+	{name: "create", call: "create"},
+	{name: "copy-in", call: "copy-in"},
+	{name: "run"},
+	{name: "paused"},
+	{name: "copy-out", call: "copy-out"},
+	{name: "finish", call: "remove"},
+}
+
+// late reports that the job's program has ended by then: whoever wants the wrapper gone may get it gone
+// with the job finished.
+func (p phase) late() bool { return p.name == "copy-out" || p.name == "finish" }
+
+// action is what happens in a phase.
+type action struct {
+	name   string
+	do     func(*trial)
+	heard  time.Duration // by then the wrapper knows
+	ending ending
+}
+
+type ending int
+
+const (
+	leaves ending = iota // exit code 0, no finish file: the client starts it again
+	killed
+	aborts
+	goesOn
+	isReset // leaves, and the client has forgotten the job
+)
+
+var actions = []action{
+	{"SIGTERM", func(s *trial) { s.signal(syscall.SIGTERM) }, soon, leaves},
+	{"SIGINT", func(s *trial) { s.signal(syscall.SIGINT) }, soon, leaves},
+	{"SIGKILL", func(s *trial) { s.signal(syscall.SIGKILL) }, soon, killed},
+	{"stopped for 30 s", func(s *trial) {
+		s.signal(syscall.SIGSTOP)
+		time.Sleep(30 * time.Second)
+		s.signal(syscall.SIGCONT)
+	}, 0, goesOn},
+	{clientDies, func(s *trial) { s.endClient() }, 11 * time.Second, leaves},
+	{heartbeatsStop, func(*trial) {}, 31 * time.Second, leaves}, // since the start
+	{"quit", func(s *trial) { s.c.Quit() }, soon, leaves},
+	{"abort", func(s *trial) { s.c.Abort() }, soon, aborts},
+	{"suspend and quit", func(s *trial) { s.c.Suspend(); s.c.Quit() }, twice, leaves},
+	{"suspend and abort", func(s *trial) { s.c.Suspend(); s.c.Abort() }, twice, aborts},
+	{"reset", func(s *trial) { s.c.Quit() }, soon, isReset},
+}
+
+const (
+	clientDies     = "client dies"
+	heartbeatsStop = "heartbeats stop"
+
+	pollTime = 250 * time.Millisecond // of the client
+	soon     = 500 * time.Millisecond // the wrapper looks ten times a second
+	twice    = soon + pollTime
+)
+
+// byClient is each action in each phase.
+func byClient() (list []scenario) {
+	for _, p := range phases {
+		for _, a := range actions {
+			list = append(list, scenario{p.name + ", " + a.name, func(t *testing.T) { atPhase(t, p, a) }})
+		}
+	}
+	return list
+}
+
+func atPhase(t *testing.T, p phase, a action) {
+	o := order{slowBuild: p.name == "build", wait: p.name == "run" || p.name == "paused"}
+	if !p.late() {
+		o.code = 3
+	}
+	switch a.name {
+	case clientDies:
+		o.ownClient = true
+	case heartbeatsStop:
+		o.silent = true
+	}
+	if a.ending == isReset {
+		o.release = 8 // 8.2.8; a later one removes the containers of what it resets
+	}
+	s := newTrial(t, o)
+	letGo := s.reach(p)
+	a.do(s)
+	if a.ending == goesOn {
+		letGo()
+		s.goOn()
+		s.finished(s.wait(time.Minute))
+		return
+	}
+	heard := a.heard
+	if o.silent {
+		heard -= time.Since(s.began)
+	}
+	s.goneWithin(heard) // until then the engine is slow
+	letGo()
+	r := s.wait(20 * time.Second)
+	finished := r.FinishCode >= 0
+	switch {
+	case finished && p.late() && a.ending != killed:
+		s.finished(r)
+	case a.ending == killed && (r.Signal != "killed" || finished),
+		(a.ending == leaves || a.ending == isReset) && (r.ExitCode != 0 || finished || r.Reason != ""),
+		a.ending == aborts && (r.ExitCode != boincapi.ExitAbortedByClient || finished):
+		t.Errorf("got %+v", r)
+	}
+	switch a.ending {
+	case aborts:
+		s.nothingLeft()
+		s.wipe()
+	case isReset:
+		s.wipe()
+		next := newTrial(t, order{release: o.release, dir: s.c.DataDir()})
+		next.start()
+		next.finished(next.wait(time.Minute))
+		s.nothingLeft()
+	default:
+		if !finished {
+			s.toItsEnd()
+		}
+	}
+}
+
+// order says what a trial's job is.
+type order struct {
+	code      int    // that the job ends with
+	slowBuild bool   // its image is built by a step that ends only after goOn
+	wait      bool   // its program ends only after goOn
+	ownClient bool   // the client has a process of its own, which can end
+	silent    bool   // the client tells neither its process nor that it is there
+	release   int    // the client is version 8.2.release; 0 means 15
+	dir       string // data directory; "" means a new one
+	config    string // more of job.toml
+	args      string // of the worker, in place of what else it would do after it has noted that it began
+	socket    string // of the engine; "" means this computer's
+}
+
+// trial is one job under fire.
+type trial struct {
+	*testing.T
+	o      order
+	id     string // the value of labelTrial
+	args   []string
+	c      *boinctest.Client
+	gate   *enginetest.Gate
+	engine *http.Client // past the gate
+	p      *boinctest.Process
+	began  time.Time // p
+	client *exec.Cmd // if it has a process of its own
+}
+
+var trials struct {
+	sync.Mutex
+	n int
+}
+
+func newTrial(t *testing.T, o order) *trial {
+	t.Helper()
+	trials.Lock()
+	trials.n++
+	s := &trial{T: t, o: o, id: fmt.Sprintf("trial_%d_%d", os.Getpid(), trials.n)}
+	trials.Unlock()
+	if s.o.socket == "" {
+		s.o.socket = socketOf(os.Getenv("DOCKER_HOST"))
+	}
+	if s.o.dir == "" {
+		s.o.dir = t.TempDir()
+	}
+	var err error
+	if s.gate, err = enginetest.NewGate(s.o.socket); err != nil {
+		t.Fatal(err)
+	}
+	s.engine = askerOf(s.o.socket)
+	t.Cleanup(s.close)
+	co := boinctest.Options{Dir: s.o.dir, Poll: pollTime, NoHeartbeat: o.silent, Env: []string{"DOCKER_HOST=" + s.gate.Host()}}
+	if o.ownClient {
+		s.client = exec.Command("sleep", "600")
+		if err := s.client.Start(); err != nil {
+			t.Fatal(err)
+		}
+		co.ClientPID = s.client.Process.Pid
+	}
+	co.Init = func(d *boincapi.InitData) {
+		d.AppName, d.PlanClass, d.WUName, d.ResultName = "faults", "docker", s.id, s.id+"_0"
+		d.RscDiskBound, d.NCPUs = 4<<30, 1
+		d.HostInfo.DockerVersion, d.HostInfo.DockerType = "20.10", boincapi.Docker
+		if o.silent {
+			d.ClientPID = 0
+		}
+		if o.release != 0 {
+			d.Release = o.release
+		}
+	}
+	if s.c, err = boinctest.New(co); err != nil {
+		t.Fatal(err)
+	}
+	step := ""
+	if o.slowBuild {
+		step = "ENV ARGS=wait=go_on\nRUN [\"/worker\"]\n"
+	}
+	add(t, s.c, "Dockerfile", fmt.Appendf(nil, "FROM scratch\nLABEL %s=%s %s=%q\nCOPY worker /worker\n%sENTRYPOINT [\"/worker\"]\n", labelTrial, s.id, labelRun, os.Getenv("FAULTS_RUN"), step))
+	add(t, s.c, "worker", []byte(read(t, binary(t, "worker"))))
+	add(t, s.c, "in", []byte(trialInput))
+	add(t, s.c, "job.toml", []byte(`slot_dir_mount = "/slot"
+copy_to_container = [{src = "in", dst = "/copied/in"}]
+copy_from_container = [{src = "/made/out", dst = "out"}]
+network = "none"
+build_args = "--network none"
+`+o.config))
+	args := "append=began "
+	switch {
+	case o.args != "":
+		args += o.args
+	case o.wait:
+		args += "wait=go_on "
+		fallthrough
+	default:
+		args += fmt.Sprintf("copy=/copied/in:/made/out write=result exit=%d", o.code)
+	}
+	s.args = strings.Fields(args)
+	return s
+}
+
+func socketOf(host string) string {
+	if socket, ok := strings.CutPrefix(host, "unix://"); ok {
+		return socket
+	}
+	return "/var/run/docker.sock"
+}
+
+// close leaves nothing of the trial in the engine, whatever came of it.
+func (s *trial) close() {
+	if s.c != nil {
+		if s.Failed() {
+			s.Logf("stderr.txt of %s:\n%s", s.id, mayRead(filepath.Join(s.c.Slot(), boincapi.StderrFile)))
+		}
+		if s.p != nil {
+			s.p.Wait() // the test's context has ended, and it with it
+		}
+		s.c.Close()
+	}
+	s.endClient()
+	s.gate.Close()
+	for _, c := range s.containers() {
+		s.tell(http.MethodDelete, "/containers/"+c.ID+"?force=1&v=1", nil)
+	}
+	for _, id := range s.images(nil) {
+		s.tell(http.MethodDelete, "/images/"+id+"?force=1", nil)
+	}
+	s.engine.CloseIdleConnections()
+}
+
+func (s *trial) start() {
+	s.Helper()
+	var err error
+	s.began = time.Now()
+	if s.p, err = s.c.Start(s.Context(), binary(s.T, "docker_wrapper"), s.args...); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// goneWithin waits for the wrapper's end, and reports whether it came.
+func (s *trial) goneWithin(limit time.Duration) bool {
+	done := make(chan struct{})
+	go func(p *boinctest.Process) {
+		p.Wait()
+		close(done)
+	}(s.p)
+	select {
+	case <-done:
+		return true
+	case <-time.After(limit):
+		return false
+	}
+}
+
+// wait returns how the wrapper ended. The client would kill it if it took longer.
+func (s *trial) wait(limit time.Duration) boinctest.Result {
+	s.Helper()
+	if !s.goneWithin(limit) {
+		s.Fatalf("the wrapper doesn't end within %v", limit)
+	}
+	return s.p.Wait()
+}
+
+// reach starts the wrapper and returns when it is in the phase; letGo ends what keeps it there and isn't
+// the job's.
+func (s *trial) reach(p phase) (letGo func()) {
+	s.Helper()
+	letGo = func() {}
+	if p.call != "" {
+		h := s.gate.HoldBefore(p.call)
+		s.start()
+		s.held(h)
+		return h.LetGo
+	}
+	s.start()
+	if p.name == "build" {
+		eventually(s.T, "the build's container", func() bool { return len(s.builds()) > 0 })
+		return letGo
+	}
+	s.running()
+	if p.name == "paused" {
+		s.c.Suspend()
+		eventually(s.T, "the container to be paused", func() bool { return s.state() == "paused" })
+		return func() { s.c.Resume() }
+	}
+	return letGo
+}
+
+// held waits until a call is.
+func (s *trial) held(h *enginetest.Hold) {
+	s.Helper()
+	select {
+	case <-h.Reached():
+	case <-time.After(40 * time.Second):
+		s.Fatal("waited in vain for the call that is to be held")
+	}
+}
+
+// running waits until the job's program is.
+func (s *trial) running() {
+	s.Helper()
+	eventually(s.T, "the job to begin", func() bool { return len(mayRead(s.payload("began"))) > 0 })
+}
+
+func (s *trial) payload(name string) string {
+	return filepath.Join(s.c.Slot(), job.WrapperDir, "payload", name)
+}
+
+// goOn lets a slow build and a job that waits go on, now and in later episodes.
+func (s *trial) goOn() {
+	s.Helper()
+	if s.o.wait {
+		if err := os.WriteFile(s.payload("go_on"), nil, 0o644); err != nil {
+			s.Fatal(err)
+		}
+	}
+	if s.o.slowBuild {
+		go func() {
+			for s.Context().Err() == nil {
+				for _, c := range s.builds() {
+					s.tell(http.MethodPut, "/containers/"+c.ID+"/archive?path=/", archiveOf("go_on"))
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+		}()
+	}
+}
+
+// archiveOf packs one empty file.
+func archiveOf(name string) io.Reader {
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	w.WriteHeader(&tar.Header{Name: name, Mode: 0o644})
+	w.Close()
+	return &buf
+}
+
+// toItsEnd starts the wrapper again, as the client would, until the job has ended rightly.
+func (s *trial) toItsEnd() {
+	s.Helper()
+	if s.client != nil {
+		s.c.SetInitData(func(d *boincapi.InitData) { d.ClientPID = os.Getpid() })
+	}
+	if s.o.silent {
+		s.c.SetInitData(func(d *boincapi.InitData) { d.ClientPID = os.Getpid() })
+		s.c.SetHeartbeat(true)
+	}
+	s.goOn()
+	s.start()
+	s.finished(s.wait(time.Minute))
+}
+
+// finished asserts the right end of the job.
+func (s *trial) finished(r boinctest.Result) {
+	s.Helper()
+	if r.FinishCode != s.o.code || r.ExitCode != s.o.code || r.Reason != "" {
+		s.Fatalf("got %+v, want finish and exit code %d", r, s.o.code)
+	}
+	want := map[string]string{"began": "began\n", "result": "result\n"}
+	if s.o.code == 0 {
+		want["out"] = trialInput
+	}
+	for name, text := range want {
+		if got := string(mayRead(filepath.Join(s.c.Slot(), name))); got != text {
+			s.Errorf("%s: got %q, want %q", name, got, text)
+		}
+	}
+	cleanSlot(s.T, s.c, os.Getuid())
+	s.nothingLeft()
+	if got := s.images(map[string][]string{"dangling": {"true"}}); len(got) > 0 {
+		s.Errorf("images left in work: %v", got)
+	}
+}
+
+// nothingLeft asserts that no container stays. A build that is given up ends a moment after that.
+func (s *trial) nothingLeft() {
+	s.Helper()
+	var left []listed
+	if !within(10*time.Second, func() bool { left = s.containers(); return len(left) == 0 }) {
+		s.Errorf("containers left: %+v", left)
+	}
+}
+
+// wipe clears the slot, as the client does when it is done with a job.
+func (s *trial) wipe() {
+	s.Helper()
+	if err := s.c.Close(); err != nil {
+		s.Error(err)
+	}
+	if err := os.RemoveAll(s.c.Slot()); err != nil {
+		s.Error(err)
+	}
+}
+
+func (s *trial) signal(sig syscall.Signal) {
+	s.Helper()
+	if err := syscall.Kill(s.p.PID, sig); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// endClient ends the client's own process, if it has one.
+func (s *trial) endClient() {
+	if s.client != nil && s.client.ProcessState == nil {
+		s.client.Process.Kill()
+		s.client.Wait()
+	}
+}
+
+// listed is a container as the engine lists it.
+type listed struct {
+	ID     string `json:"Id"`
+	Names  []string
+	State  string
+	Labels map[string]string
+}
+
+func (s *trial) label() map[string][]string {
+	return map[string][]string{"label": {labelTrial + "=" + s.id}}
+}
+
+func query(values url.Values, filters map[string][]string) url.Values {
+	data, err := json.Marshal(filters)
+	if err != nil {
+		panic(err)
+	}
+	values.Set("filters", string(data))
+	return values
+}
+
+// containers are all that the engine has for the trial: the job's, and those of builds.
+func (s *trial) containers() (list []listed) {
+	s.Helper()
+	ask(s.T, s.engine, "/containers/json", query(url.Values{"all": {"1"}}, s.label()), &list)
+	return list
+}
+
+// builds are those where a step of a build runs.
+func (s *trial) builds() (list []listed) {
+	for _, c := range s.containers() {
+		if c.Labels[job.LabelDataDir] == "" && c.State == "running" {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// state is that of the job's container, "" if there is none.
+func (s *trial) state() string {
+	for _, c := range s.containers() {
+		if c.Labels[job.LabelDataDir] != "" {
+			return c.State
+		}
+	}
+	return ""
+}
+
+// images are the IDs of those that fit the filters, too.
+func (s *trial) images(filters map[string][]string) (ids []string) {
+	var list []struct {
+		ID string `json:"Id"`
+	}
+	f := s.label()
+	for k, v := range filters {
+		f[k] = v
+	}
+	ask(s.T, s.engine, "/images/json", query(url.Values{}, f), &list)
+	for _, i := range list {
+		ids = append(ids, i.ID)
+	}
+	return ids
+}
+
+// tell makes a call whose answer nobody reads.
+func (s *trial) tell(method, path string, body io.Reader) (status int) {
+	r, err := http.NewRequestWithContext(context.Background(), method, "http://engine"+path, body)
+	if err != nil {
+		return 0
+	}
+	resp, err := s.engine.Do(r)
+	if err != nil {
+		return 0
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// within reports whether a condition came true in time.
+func within(limit time.Duration, ok func() bool) bool {
+	for deadline := time.Now().Add(limit); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
