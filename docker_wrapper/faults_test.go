@@ -51,7 +51,7 @@ func TestFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	var all []scenario
-	for _, some := range [][]scenario{byClient()} {
+	for _, some := range [][]scenario{byResources(), byClient(), byOthers()} {
 		all = append(all, some...)
 	}
 	var table table
@@ -179,8 +179,9 @@ func atPhase(t *testing.T, p phase, a action) {
 	switch {
 	case finished && p.late() && a.ending != killed:
 		s.finished(r)
+	case a.ending == leaves, a.ending == isReset:
+		s.left(r)
 	case a.ending == killed && (r.Signal != "killed" || finished),
-		(a.ending == leaves || a.ending == isReset) && (r.ExitCode != 0 || finished || r.Reason != ""),
 		a.ending == aborts && (r.ExitCode != boincapi.ExitAbortedByClient || finished):
 		t.Errorf("got %+v", r)
 	}
@@ -211,6 +212,8 @@ type order struct {
 	release   int    // the client is version 8.2.release; 0 means 15
 	dir       string // data directory; "" means a new one
 	config    string // more of job.toml
+	untagged  bool   // somebody has taken the image's names away
+	began     int    // how often it may begin; 0 means once
 	args      string // of the worker, in place of what else it would do after it has noted that it began
 	socket    string // of the engine; "" means this computer's
 }
@@ -324,9 +327,7 @@ func (s *trial) close() {
 	for _, c := range s.containers() {
 		s.tell(http.MethodDelete, "/containers/"+c.ID+"?force=1&v=1", nil)
 	}
-	for _, id := range s.images(nil) {
-		s.tell(http.MethodDelete, "/images/"+id+"?force=1", nil)
-	}
+	s.removeImages()
 	s.engine.CloseIdleConnections()
 }
 
@@ -413,7 +414,7 @@ func (s *trial) goOn() {
 	s.Helper()
 	if s.o.wait {
 		if err := os.WriteFile(s.payload("go_on"), nil, 0o644); err != nil {
-			s.Fatal(err)
+			s.Error(err)
 		}
 	}
 	if s.o.slowBuild {
@@ -452,13 +453,39 @@ func (s *trial) toItsEnd() {
 	s.finished(s.wait(time.Minute))
 }
 
+// left asserts an end after which the client starts the job again at once.
+func (s *trial) left(r boinctest.Result) {
+	s.Helper()
+	if r.ExitCode != 0 || r.FinishCode >= 0 || r.Reason != "" {
+		s.Errorf("got %+v, want exit code 0 and neither finish file nor temporary exit", r)
+	}
+}
+
+// patiently waits for the job's right end through temporary exits, each with a reason, and starts the
+// wrapper again after them at once.
+func (s *trial) patiently() {
+	s.Helper()
+	r := s.wait(time.Minute)
+	for n := 0; n < 3 && r.FinishCode < 0; n++ {
+		if r.ExitCode != 0 || r.Reason == "" {
+			s.Fatalf("got %+v, want a temporary exit with a reason", r)
+		}
+		s.start()
+		r = s.wait(time.Minute)
+	}
+	s.finished(r)
+}
+
 // finished asserts the right end of the job.
 func (s *trial) finished(r boinctest.Result) {
 	s.Helper()
 	if r.FinishCode != s.o.code || r.ExitCode != s.o.code || r.Reason != "" {
 		s.Fatalf("got %+v, want finish and exit code %d", r, s.o.code)
 	}
-	want := map[string]string{"began": "began\n", "result": "result\n"}
+	want := map[string]string{"result": "result\n"}
+	if n := strings.Count(string(mayRead(filepath.Join(s.c.Slot(), "began"))), "began\n"); n < 1 || n > max(1, s.o.began) {
+		s.Errorf("it began %d times, want once or up to %d times", n, s.o.began)
+	}
 	if s.o.code == 0 {
 		want["out"] = trialInput
 	}
@@ -469,7 +496,7 @@ func (s *trial) finished(r boinctest.Result) {
 	}
 	cleanSlot(s.T, s.c, os.Getuid())
 	s.nothingLeft()
-	if got := s.images(map[string][]string{"dangling": {"true"}}); len(got) > 0 {
+	if got := s.images(map[string][]string{"dangling": {"true"}}); len(got) > 0 && !s.o.untagged {
 		s.Errorf("images left in work: %v", got)
 	}
 }
@@ -547,15 +574,17 @@ func (s *trial) builds() (list []listed) {
 	return list
 }
 
-// state is that of the job's container, "" if there is none.
-func (s *trial) state() string {
+// job is the job's container, the zero value if there is none.
+func (s *trial) job() listed {
 	for _, c := range s.containers() {
 		if c.Labels[job.LabelDataDir] != "" {
-			return c.State
+			return c
 		}
 	}
-	return ""
+	return listed{}
 }
+
+func (s *trial) state() string { return s.job().State }
 
 // images are the IDs of those that fit the filters, too.
 func (s *trial) images(filters map[string][]string) (ids []string) {
@@ -573,12 +602,27 @@ func (s *trial) images(filters map[string][]string) (ids []string) {
 	return ids
 }
 
+func (s *trial) removeImages() {
+	var list []struct {
+		ID       string `json:"Id"`
+		RepoTags []string
+	}
+	ask(s.T, s.engine, "/images/json", query(url.Values{}, s.label()), &list)
+	for _, i := range list {
+		for _, tag := range i.RepoTags {
+			s.tell(http.MethodDelete, "/images/"+tag+"?force=1", nil)
+		}
+		s.tell(http.MethodDelete, "/images/"+i.ID+"?force=1", nil)
+	}
+}
+
 // tell makes a call whose answer nobody reads.
 func (s *trial) tell(method, path string, body io.Reader) (status int) {
 	r, err := http.NewRequestWithContext(context.Background(), method, "http://engine"+path, body)
 	if err != nil {
 		return 0
 	}
+	r.Header.Set("Content-Type", "application/json")
 	resp, err := s.engine.Do(r)
 	if err != nil {
 		return 0

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -84,10 +86,69 @@ func do(verb, arg, path string) error {
 	case "env":
 		fmt.Println(arg, "is", os.Getenv(arg))
 		return nil
+	case "print": // so many MB, in long lines
+		n, err := strconv.Atoi(arg)
+		line := strings.Repeat("y", 4095) + "\n"
+		for range n << 20 / len(line) {
+			if _, err := os.Stdout.WriteString(line); err != nil {
+				return err
+			}
+		}
+		return err
+	case "take": // so many MB of memory
+		n, err := strconv.Atoi(arg)
+		memory := make([]byte, n<<20)
+		for i := range memory {
+			memory[i] = byte(i)
+		}
+		fmt.Println("took", len(memory))
+		return err
+	case "fill": // a file, until the disk is full
+		f, err := os.Create(path)
+		for err == nil {
+			_, err = f.Write(make([]byte, 1<<16))
+		}
+		if errors.Is(err, syscall.ENOSPC) {
+			return f.Close()
+		}
+		return err
+	case "ignore": // a signal
+		n, err := strconv.Atoi(arg)
+		signal.Ignore(syscall.Signal(n))
+		return err
+	case "signal": // to itself
+		n, err := strconv.Atoi(arg)
+		return errors.Join(err, syscall.Kill(os.Getpid(), syscall.Signal(n)))
+	case "litter": // in place of a number, everything that is none, one after the other
+		return litter(path)
 	case "dump": // every file that can be seen
 		return filepath.WalkDir("/", dump)
 	}
 	return fmt.Errorf("no such step")
+}
+
+func litter(path string) error {
+	contents := []string{"", "nan", "-1", "1e999", "0.5\x00", "0x1p-2", "\xff\xfe", strings.Repeat("9", 1<<20), "0.25\n0.75"}
+	things := []func() error{
+		func() error { return syscall.Mkfifo(path, 0o666) },
+		func() error { return os.Symlink("/etc/shadow", path) },
+		func() error { return os.Symlink("../../init_data.xml", path) },
+		func() error { return os.Symlink(filepath.Base(path), path) },
+		func() error { return os.Mkdir(path, 0o700) },
+	}
+	for _, c := range contents {
+		things = append(things, func() error { return os.WriteFile(path, []byte(c), 0o644) })
+	}
+	for _, f := range things {
+		if err := f(); err != nil {
+			return err
+		}
+		time.Sleep(1200 * time.Millisecond) // it is read once a second
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func dump(name string, d fs.DirEntry, err error) error {

@@ -1,0 +1,407 @@
+//go:build faults
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"boincdocker/boincapi"
+	"boincdocker/boincapi/boinctest"
+)
+
+// byOthers is what somebody else does to a job's container and image, or to its wrapper.
+func byOthers() (list []scenario) {
+	add := func(name string, run func(*testing.T)) { list = append(list, scenario{name, run}) }
+	for _, paused := range []bool{false, true} {
+		p := phase{name: map[bool]string{false: "run", true: "paused"}[paused]}
+		for _, verb := range []string{"removed", "stopped", "killed"} {
+			add(p.name+", container "+verb, func(t *testing.T) { containerEnded(t, p, verb) })
+		}
+	}
+	add("run, container paused", testPausedByHand)
+	add("run, container paused, then quit", testPausedByHandAndQuit)
+	add("paused, container unpaused", testUnpausedByHand)
+	add("create, image removed", testImageRemovedBefore)
+	add("run, image removed", testImageRemoved)
+	add("create, name taken", testNameTaken)
+	add("run, wrapper killed for 5 s", testWrapperKilled)
+	add("two wrappers in one slot", testTwoWrappers)
+	for _, p := range phases {
+		if p.call != "" {
+			add(p.name+" done, SIGKILL", func(t *testing.T) { answerLost(t, p, syscall.SIGKILL) })
+			add(p.name+" done, SIGTERM", func(t *testing.T) { answerLost(t, p, syscall.SIGTERM) })
+		}
+	}
+	for _, p := range phases {
+		add(p.name+", engine away for 5 s", func(t *testing.T) { engineAway(t, p) })
+	}
+	return list
+}
+
+// containerEnded: an end that isn't the job's own is none of its results.
+func containerEnded(t *testing.T, p phase, verb string) {
+	s := newTrial(t, order{code: 3, wait: true, began: 2})
+	letGo := s.reach(p)
+	id := s.job().ID
+	switch verb {
+	case "removed":
+		s.tell(http.MethodDelete, "/containers/"+id+"?force=1", nil)
+	case "stopped":
+		s.tell(http.MethodPost, "/containers/"+id+"/stop?t=2", nil)
+	case "killed":
+		s.tell(http.MethodPost, "/containers/"+id+"/kill", nil)
+	}
+	letGo()
+	s.goOn()
+	s.patiently()
+}
+
+// testPausedByHand: whoever pauses a container lets it go on, too.
+func testPausedByHand(t *testing.T) {
+	s := newTrial(t, order{code: 3, wait: true})
+	s.reach(phase{name: "run"})
+	s.tell(http.MethodPost, "/containers/"+s.job().ID+"/pause", nil)
+	if s.goneWithin(3 * time.Second) {
+		t.Fatalf("the wrapper has ended: %+v", s.p.Wait())
+	}
+	s.tell(http.MethodPost, "/containers/"+s.job().ID+"/unpause", nil)
+	s.goOn()
+	s.finished(s.wait(time.Minute))
+}
+
+func testPausedByHandAndQuit(t *testing.T) {
+	s := newTrial(t, order{code: 3, wait: true})
+	s.reach(phase{name: "run"})
+	s.tell(http.MethodPost, "/containers/"+s.job().ID+"/pause", nil)
+	s.c.Quit()
+	s.left(s.wait(20 * time.Second))
+	s.toItsEnd()
+}
+
+func testUnpausedByHand(t *testing.T) {
+	s := newTrial(t, order{code: 3, wait: true})
+	letGo := s.reach(phase{name: "paused"})
+	s.tell(http.MethodPost, "/containers/"+s.job().ID+"/unpause", nil)
+	letGo()
+	s.goOn()
+	s.finished(s.wait(time.Minute))
+}
+
+func testImageRemovedBefore(t *testing.T) {
+	s := newTrial(t, order{code: 3})
+	letGo := s.reach(phase{name: "create", call: "create"})
+	s.removeImages()
+	if got := s.images(nil); len(got) > 0 {
+		t.Fatalf("images are still there: %v", got)
+	}
+	letGo()
+	s.finished(s.wait(time.Minute))
+}
+
+func testImageRemoved(t *testing.T) {
+	s := newTrial(t, order{code: 3, wait: true})
+	s.reach(phase{name: "run"})
+	s.removeImages() // its names at least: the engine keeps what a container runs on
+	s.o.untagged = true
+	s.c.Quit()
+	s.left(s.wait(20 * time.Second))
+	s.toItsEnd()
+}
+
+// testNameTaken: a stranger's container stays, and the owner is told of it.
+func testNameTaken(t *testing.T) {
+	s := newTrial(t, order{code: 3})
+	letGo := s.reach(phase{name: "create", call: "create"})
+	name := "boinc__example.org_proj__" + s.id + "_0"
+	body, err := json.Marshal(map[string]any{"Image": s.images(nil)[0], "Labels": map[string]string{labelTrial: s.id + "_stranger"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.tell(http.MethodPost, "/containers/create?name="+name, bytes.NewReader(body)); got != http.StatusCreated {
+		t.Fatalf("make the stranger's container: status %d", got)
+	}
+	defer s.tell(http.MethodDelete, "/containers/"+name+"?force=1", nil)
+	letGo()
+	for range 2 { // the second time it is found at once
+		r := s.wait(20 * time.Second)
+		if r.Outcome != boinctest.TemporaryExit || !strings.Contains(r.Reason, name) {
+			t.Errorf("got %+v, want a temporary exit that names %s", r, name)
+		}
+		s.start()
+	}
+	s.wait(20 * time.Second)
+	if got := s.tell(http.MethodDelete, "/containers/"+name, nil); got != http.StatusNoContent {
+		t.Errorf("remove the stranger's container: status %d", got)
+	}
+	s.toItsEnd()
+}
+
+func testWrapperKilled(t *testing.T) {
+	s := newTrial(t, order{code: 3, args: "sleep=25s write=result exit=3"})
+	s.reach(phase{name: "run"})
+	time.Sleep(8 * time.Second)
+	s.signal(syscall.SIGKILL)
+	s.wait(time.Second)
+	time.Sleep(5 * time.Second)
+	s.toItsEnd()
+}
+
+// testTwoWrappers: the client has lost track of the first, and starts another.
+func testTwoWrappers(t *testing.T) {
+	s := newTrial(t, order{code: 3, wait: true})
+	s.reach(phase{name: "run"})
+	second := exec.Command(binary(t, "docker_wrapper"), s.args...)
+	second.Dir = s.c.Slot()
+	second.Env = append(os.Environ(), "DOCKER_HOST="+s.gate.Host())
+	if err := second.Run(); err != nil {
+		t.Errorf("the second: %v", err)
+	}
+	exit := filepath.Join(s.c.Slot(), boincapi.TemporaryExitFile)
+	if got := string(mayRead(exit)); !strings.Contains(got, "slot") {
+		t.Errorf("the second's temporary exit: %q", got)
+	}
+	if err := os.Remove(exit); err != nil {
+		t.Error(err)
+	}
+	if got := s.state(); got != "running" {
+		t.Errorf("the container is %q, want running", got)
+	}
+	s.goOn()
+	s.finished(s.wait(time.Minute))
+}
+
+// answerLost: the engine has done what it was asked for, and the wrapper is ended before it hears that.
+func answerLost(t *testing.T, p phase, sig syscall.Signal) {
+	o := order{code: 3}
+	if p.late() {
+		o.code = 0
+	}
+	s := newTrial(t, o)
+	h := s.gate.HoldAfter(p.call)
+	s.start()
+	s.held(h)
+	s.signal(sig)
+	s.goneWithin(soon)
+	h.LetGo()
+	r := s.wait(20 * time.Second)
+	if r.FinishCode >= 0 && p.late() {
+		s.finished(r)
+		return
+	}
+	if sig == syscall.SIGTERM {
+		s.left(r)
+	}
+	s.toItsEnd()
+}
+
+// engineAway: the engine doesn't answer for a while, and its containers go on.
+func engineAway(t *testing.T, p phase) {
+	o := order{slowBuild: p.name == "build", wait: p.name == "run" || p.name == "paused"}
+	if !p.late() {
+		o.code = 3
+	}
+	s := newTrial(t, o)
+	letGo := s.reach(p)
+	s.gate.Shut()
+	s.goneWithin(5 * time.Second)
+	if err := s.gate.Open(); err != nil {
+		t.Fatal(err)
+	}
+	letGo()
+	s.goOn()
+	s.patiently()
+}
+
+// byResources is what a job does, and what is missing on a computer.
+func byResources() (list []scenario) {
+	add := func(name string, run func(*testing.T)) { list = append(list, scenario{name, run}) }
+	add("1 GB of output", testOutput) // first, because it takes longest
+	for _, code := range []int{0, 1, 3, 137, 143, 255} {
+		add(fmt.Sprintf("exit code %d", code), func(t *testing.T) { endsWith(t, code, fmt.Sprintf("write=result exit=%d", code)) })
+	}
+	for _, n := range []int{1, 2, 9, 15} {
+		add(fmt.Sprintf("signal %d to itself", n), func(t *testing.T) { endsWith(t, 128+n, fmt.Sprintf("write=result signal=%d", n)) })
+	}
+	add("more memory than allowed", func(t *testing.T) {
+		s := newTrial(t, order{code: boincapi.ExitOutOfMemory, config: "memory = \"32m\"\n", args: "write=result take=200"})
+		s.start()
+		s.finished(s.wait(time.Minute))
+	})
+	add("SIGTERM ignored, quit", testIgnored)
+	add("fraction_done littered", testLitter)
+	add("slot's disk full", testSlotFull)
+	add("slot's disk full at last", testSlotFullAtLast)
+	add("slot read-only", testSlotReadOnly)
+	return list
+}
+
+func endsWith(t *testing.T, code int, args string) {
+	if code == 0 {
+		args = "copy=/copied/in:/made/out " + args
+	}
+	s := newTrial(t, order{code: code, args: args})
+	s.start()
+	s.finished(s.wait(time.Minute))
+}
+
+// testIgnored: what doesn't end when it is asked to is ended, in time for the client.
+func testIgnored(t *testing.T) {
+	s := newTrial(t, order{code: 3, began: 2, config: "on_quit = \"stop\"\nstop_timeout = 3\n", args: "ignore=15 wait=go_on write=result exit=3"})
+	s.o.wait = true
+	s.start()
+	eventually(t, "the job to ignore signals", func() bool {
+		return strings.Contains(stderrOf(t, s.c), "waiting for go_on")
+	})
+	s.c.Quit()
+	s.left(s.wait(20 * time.Second))
+	if got := s.state(); got != "exited" {
+		t.Errorf("after quit the container is %q, want exited", got)
+	}
+	s.toItsEnd()
+}
+
+func testLitter(t *testing.T) {
+	s := newTrial(t, order{code: 3, args: "litter=fraction_done write=result exit=3"})
+	s.start()
+	s.finished(s.wait(90 * time.Second))
+	for _, st := range s.c.Statuses() {
+		if st.Fraction < 0 || st.Fraction > 1 {
+			t.Errorf("fraction %v was reported", st.Fraction)
+		}
+	}
+	for _, line := range strings.Split(string(mayRead("/etc/shadow")), "\n") {
+		if line != "" && strings.Contains(stderrOf(t, s.c), line) {
+			t.Errorf("stderr.txt shows a line of /etc/shadow")
+		}
+	}
+}
+
+// testOutput: neither the wrapper's memory nor the slot's disk is a measure of what a job prints.
+func testOutput(t *testing.T) {
+	s := newTrial(t, order{code: 3, args: "print=1024 write=result exit=3"})
+	s.start()
+	peak := 0 // kB
+	for !s.goneWithin(200 * time.Millisecond) {
+		if time.Since(s.began) > 5*time.Minute {
+			t.Fatal("it takes longer than 5 minutes")
+		}
+		var kb int
+		for line := range strings.Lines(string(mayRead(fmt.Sprintf("/proc/%d/status", s.p.PID)))) {
+			if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kb); err == nil {
+				peak = max(peak, kb)
+			}
+		}
+	}
+	s.finished(s.p.Wait())
+	t.Logf("peak RSS %d MB", peak>>10)
+	if peak == 0 || peak > 100<<10 {
+		t.Errorf("the wrapper needed %d kB of memory, want at most 100 MB", peak)
+	}
+	if got := len(stderrOf(t, s.c)); got > 100<<10 {
+		t.Errorf("stderr.txt has %d bytes, want at most 100 KiB", got)
+	}
+}
+
+// mountAt mounts a file system of a few megabytes.
+func mountAt(t *testing.T, dir, options string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
+		t.Fatalf("mount a small disk, which root can: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// testSlotFull: what little there is to be written at the end may find room or not.
+func testSlotFull(t *testing.T) {
+	dir := t.TempDir()
+	mountAt(t, filepath.Join(dir, "slots", "0"), "size=16m")
+	s := newTrial(t, order{dir: dir, code: 3, args: "write=result fill=big exit=3"})
+	s.start()
+	r := s.wait(time.Minute)
+	if r.FinishCode >= 0 {
+		s.finished(r)
+		return
+	}
+	if r.ExitCode != 0 {
+		t.Errorf("got %+v, want exit code 0", r)
+	}
+	s.makeRoom()
+	s.toItsEnd()
+}
+
+// testSlotFullAtLast: there is no room for the finish file, nor for a temporary exit's.
+func testSlotFullAtLast(t *testing.T) {
+	dir := t.TempDir()
+	slot := filepath.Join(dir, "slots", "0")
+	mountAt(t, slot, "size=16m")
+	s := newTrial(t, order{dir: dir, code: 0})
+	letGo := s.reach(phase{name: "finish", call: "remove"})
+	f, err := os.Create(filepath.Join(slot, "big"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size := 1 << 20; size > 0; { // to the last page
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			size /= 2
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	letGo()
+	r := s.wait(time.Minute)
+	if r.ExitCode != 0 || r.FinishCode >= 0 {
+		t.Errorf("got %+v, want exit code 0 and no finish file", r)
+	}
+	s.makeRoom()
+	s.toItsEnd()
+}
+
+func (s *trial) makeRoom() {
+	for _, big := range []string{filepath.Join(s.c.Slot(), "big"), s.payload("big")} {
+		os.Remove(big) // it is one of them
+	}
+}
+
+// testSlotReadOnly: a disk that the system has made read-only, after an error, is no fault of the job's.
+func testSlotReadOnly(t *testing.T) {
+	s := newTrial(t, order{code: 3, wait: true})
+	s.reach(phase{name: "run"})
+	s.c.Quit()
+	s.left(s.wait(20 * time.Second))
+	slot := s.c.Slot()
+	if err := syscall.Mount(slot, slot, "", syscall.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Unmount(slot, syscall.MNT_DETACH) // if it isn't yet
+	if err := syscall.Mount("", slot, "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	wrapper := exec.Command(binary(t, "docker_wrapper"), s.args...) // boinctest itself couldn't write there
+	wrapper.Dir = slot
+	wrapper.Env = append(os.Environ(), "DOCKER_HOST="+s.gate.Host())
+	if out, err := wrapper.CombinedOutput(); err != nil {
+		t.Errorf("got %v, want exit code 0\n%s", err, out)
+	}
+	if err := syscall.Unmount(slot, 0); err != nil {
+		t.Fatal(err)
+	}
+	s.toItsEnd()
+}
