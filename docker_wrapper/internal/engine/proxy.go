@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -63,15 +64,18 @@ func withArgs(args map[string]*string, env []string) map[string]*string {
 
 var proxyVariable = regexp.MustCompile(`(?i)(https?|all|no)_proxy`)
 
-// keepsProxy reports whether a Dockerfile names a proxy's variable outside the commands it runs: ARG puts its
-// value into the history of the steps after it, ENV and LABEL put it into the image.
+// commands are the instructions in which builders expand no variables: a shell does, when they run.
+var commands = []string{"run", "cmd", "entrypoint", "healthcheck", "shell"}
+
+// keepsProxy reports whether a Dockerfile names a proxy's variable outside of commands: ARG puts its value into
+// the history of the steps after it, ENV and LABEL put it into the image.
 func keepsProxy(dockerfile []byte) bool {
 	result, err := parser.Parse(bytes.NewReader(dockerfile))
 	if err != nil {
 		return true // the builder finds out what is wrong with it
 	}
 	for _, n := range result.AST.Children {
-		if !strings.EqualFold(n.Value, "run") && proxyVariable.MatchString(n.Original) {
+		if !slices.Contains(commands, strings.ToLower(n.Value)) && proxyVariable.MatchString(n.Original) {
 			return true
 		}
 	}

@@ -58,6 +58,8 @@ func TestKeepsProxy(t *testing.T) {
 	for text, want := range map[string]bool{
 		"FROM scratch\nRUN echo $http_proxy":           false,
 		"FROM scratch\n# ARG http_proxy\nCMD [\"x\"]":  false,
+		"FROM scratch\nCMD wget -e $http_proxy":        false,
+		"FROM scratch\nONBUILD ENV A=$http_proxy":      true,
 		"FROM scratch\nARG http_proxy\n":               true,
 		"ARG HTTPS_PROXY\nFROM scratch\n":              true,
 		"FROM scratch\nENV A=1 \\\n  B=${all_proxy}\n": true,
