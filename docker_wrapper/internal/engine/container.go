@@ -298,7 +298,7 @@ func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 	if err := c.Unpause(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hurry+grace)
+	ctx, cancel := callWithin(ctx, hurry+grace)
 	defer cancel()
 	seconds := int(math.Ceil(grace.Seconds())) // 0 would be no grace at all
 	err := wrap(c.e.api.ContainerStop(ctx, c.ID, container.StopOptions{Timeout: &seconds}))

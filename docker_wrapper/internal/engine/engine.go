@@ -242,7 +242,11 @@ const hurry = 8 * time.Second
 // call is a context for one ordinary call: it has its own deadline, or ctx's if that is earlier, and a
 // signal or cancelled preparation doesn't cut it in half, only makes it hurry.
 func (e *Engine) call(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline := time.Now().Add(e.timeout)
+	return callWithin(ctx, e.timeout)
+}
+
+func callWithin(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	deadline := time.Now().Add(timeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}

@@ -369,7 +369,7 @@ func (r *runner) do(a action) bool {
 			r.onUsage(u)
 		}
 		cancel()
-		if err := r.container.Kill(r.ctx); err != nil {
+		if err := r.quick(r.container.Kill); err != nil {
 			r.log.Warn().Err(err).Msg("the container could not be killed")
 		}
 	}
@@ -417,7 +417,9 @@ func (r *runner) quick(call func(context.Context) error) error {
 func (r *runner) park() {
 	var err error
 	if r.o.Stop.OnQuit == "stop" {
-		err = r.container.Stop(r.ctx, min(time.Duration(r.o.Stop.Timeout), maxGrace))
+		ctx, cancel := context.WithTimeout(r.ctx, maxGrace+quickCall)
+		err = r.container.Stop(ctx, min(time.Duration(r.o.Stop.Timeout), maxGrace-quickCall))
+		cancel()
 	} else if r.snap.State != Paused {
 		err = r.quick(r.container.Pause)
 	}

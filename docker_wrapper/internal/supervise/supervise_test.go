@@ -410,7 +410,7 @@ func TestRun(t *testing.T) {
 		{name: "quit and stop", o: stopping, script: []at{{15 * s, quit}}, did: []string{"0s made", "15s stop 10s"}, want: Left, end: 15 * s},
 		{name: "quit while paused and stop", o: stopping, script: []at{{s, suspended}, {h, quit}}, did: []string{"0s made", "1s pause", "1h0m0s stop 10s"}, want: Left, end: h},
 		{name: "the client's patience bounds the grace", o: Options{Stop: job.Stop{OnQuit: "stop", Timeout: job.Seconds(h)}}, script: []at{{s, quit}},
-			did: []string{"0s made", "1s stop 40s"}, want: Left, end: s},
+			did: []string{"0s made", "1s stop 30s"}, want: Left, end: s},
 		{name: "exit and quit at once", set: func(w *world) { w.slow = map[string]time.Duration{"pause": 5 * s} },
 			script: []at{{s, suspended}, {2 * s, ended}, {3 * s, quit}}, did: []string{"0s made", "6s pause"}, want: Finished, end: 6 * s},
 		{name: "exit and abort at once", set: func(w *world) { w.slow = map[string]time.Duration{"pause": 5 * s} },
