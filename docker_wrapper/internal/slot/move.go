@@ -33,6 +33,7 @@ const (
 	linksName = job.WrapperDir + "/links.json"
 
 	softLinkEnd = "</soft_link>"
+	partSuffix  = ".docker_wrapper.part" // of what is being written into the project directory
 
 	maxNested  = 64      // directories of the job in one another; what lies deeper isn't moved
 	maxNotes   = 20      // of one move
@@ -397,10 +398,15 @@ func (m *mover) leave(name string, e fs.DirEntry) error {
 	if err := m.step(); err != nil {
 		return err
 	}
-	if name != boincapi.InitDataFile && !slices.Contains(m.slot.Copied, name) {
+	if name != boincapi.InitDataFile && !slices.Contains(m.slot.Copied, name) && !given(name) {
 		m.note(name)
 	}
 	return m.drop(path.Join(payloadName, name))
+}
+
+// given reports what was put into the payload for the job to read.
+func given(name string) bool {
+	return forJob(name) || name == boincapi.SporadicACFile || name == boincapi.SporadicCAFile
 }
 
 // enter makes a directory of the payload one that can be read and changed, whatever the job made of
@@ -733,7 +739,7 @@ func (m *mover) settle(l job.Link) error {
 }
 
 func writeWhole(name string, r io.Reader) error {
-	temp := name + ".docker_wrapper.part"
+	temp := name + partSuffix
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ type Payload struct{ Dir string }
 
 // Read reads at most limit bytes of a file.
 func (p Payload) Read(name string, limit int64) ([]byte, error) {
-	f, _, err := p.open(name)
+	f, _, err := p.open(name, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -30,14 +30,14 @@ func (p Payload) Read(name string, limit int64) ([]byte, error) {
 
 // ModTime is when a file was last changed.
 func (p Payload) ModTime(name string) (time.Time, error) {
-	f, fi, err := p.open(name)
+	f, fi, err := p.open(name, os.O_RDONLY)
 	if err != nil {
 		return time.Time{}, err
 	}
 	return fi.ModTime(), f.Close()
 }
 
-func (p Payload) open(name string) (*os.File, fs.FileInfo, error) {
+func (p Payload) open(name string, flag int) (*os.File, fs.FileInfo, error) {
 	root, err := os.OpenRoot(p.Dir)
 	if err != nil {
 		return nil, nil, err
@@ -52,7 +52,7 @@ func (p Payload) open(name string) (*os.File, fs.FileInfo, error) {
 	if !seen.Mode().IsRegular() {
 		return nil, nil, invalid
 	}
-	f, err := reopen(root, name)
+	f, err := reopen(root, name, flag)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -13,7 +13,7 @@ const oPath = 0x200000
 
 // reopen opens a regular file of the payload. What it is is looked at before it is opened, and it can't be
 // exchanged in between.
-func reopen(root *os.Root, name string) (*os.File, error) {
+func reopen(root *os.Root, name string, flag int) (*os.File, error) {
 	for range 8 { // links of the job; root keeps them inside
 		found, err := root.OpenFile(name, oPath, 0)
 		if err != nil {
@@ -22,7 +22,7 @@ func reopen(root *os.Root, name string) (*os.File, error) {
 		fi, err := found.Stat()
 		if err == nil && fi.Mode().IsRegular() {
 			defer found.Close()
-			return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", found.Fd()), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+			return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", found.Fd()), flag|syscall.O_NONBLOCK, 0)
 		}
 		found.Close()
 		if err != nil {

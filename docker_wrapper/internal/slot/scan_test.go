@@ -274,7 +274,7 @@ func TestPayloadOpensNoDevice(t *testing.T) {
 			t.Errorf("got %q, want an error", got)
 		}
 		if runtime.GOOS == "linux" { // as if it had been exchanged after the look
-			if f, err := reopen(root, watched); err == nil {
+			if f, err := reopen(root, watched, os.O_RDONLY); err == nil {
 				f.Close()
 				t.Error("the FIFO was opened")
 			}
