@@ -258,6 +258,9 @@ func exitCode(exit job.Exit, l job.Limits) (int, string) {
 // conclude moves the job's files back, and removes the container when nothing needs it any more.
 func (w *wrapper) conclude(ctx context.Context, code int, message string) error {
 	w.own(context.WithoutCancel(ctx))
+	if w.mail != nil {
+		w.mail.last()
+	}
 	if err := w.moveOut(); err != nil {
 		return err
 	}

@@ -278,6 +278,12 @@ func isBig(ts *testscript.TestScript, args []string) error {
 //	boinc output NAME         the slot has a link for this output
 //	boinc offline, online     network activity is suspended, or not any more
 //	boinc fraction X          wait until this fraction is reported
+//	boinc trickled REGEXP     wait until the trickle-up messages, each in [], are so
+//	boinc trickle TEXT        a trickle-down message
+//	boinc asked NAME          wait until the client is asked to upload this output
+//	boinc uploaded NAME N     its upload has ended with this status
+//	boinc sporadic N          wait until the job says this
+//	boinc url REGEXP          wait until the web graphics are there
 //	boinc outcome KIND [CODE OR DELAY [REGEXP]]
 //	                          wait for the end; the expression is for the message or reason
 func (b *bench) boinc(args []string) error {
@@ -314,6 +320,31 @@ func (b *bench) boinc(args []string) error {
 			return err
 		}
 		return await("fraction "+rest[0], func() bool { return b.client.Last().Fraction == x })
+	case "trickled":
+		re, err := regexp.Compile(rest[0])
+		if err != nil {
+			return err
+		}
+		got := func() string { return fmt.Sprintf("%q", b.client.Trickles()) }
+		if err := await("trickle-ups "+rest[0], func() bool { return re.MatchString(got()) }); err != nil {
+			return fmt.Errorf("%w: got %s", err, got())
+		}
+		return nil
+	case "trickle":
+		return b.client.TrickleDown(rest[0])
+	case "asked":
+		return await("a request to upload "+rest[0], func() bool { return slices.Contains(b.client.Uploads(), rest[0]) })
+	case "uploaded":
+		n, err := strconv.Atoi(rest[1])
+		return errors.Join(err, b.client.UploadDone(rest[0], n))
+	case "sporadic":
+		return await("the job's "+rest[0], func() bool { return strconv.Itoa(b.client.Last().SporadicAC) == rest[0] })
+	case "url":
+		re, err := regexp.Compile(rest[0])
+		if err != nil {
+			return err
+		}
+		return await("web graphics at "+rest[0], func() bool { return re.MatchString(b.client.WebGraphicsURL()) })
 	case "reread":
 		if err := b.client.WriteInitData(); err != nil {
 			return err

@@ -159,6 +159,8 @@ func (w *wrapper) openPayload() error {
 		if err := slot.MoveIn(w.job.Slot, redacted); err != nil {
 			return err
 		}
+		w.mail.deliver() // a job may look only at its start
+		w.mail.sporadic()
 	}
 	if w.job.Slot.MakeOutputs {
 		if err := slot.MakeOutputs(w.job.Slot); err != nil {

@@ -55,6 +55,7 @@ type wrapper struct {
 	swept     bool // forgotten containers are removed
 	container *engine.Container
 	logs      *engine.Logs
+	mail      *mail // nil where the job has no payload of its own
 	sinks     []io.Closer
 	screen    *screen // nil unless a person is watching
 }
@@ -361,6 +362,13 @@ func (w *wrapper) supervise(ctx context.Context) error {
 		o.Connect = w.connect
 	}
 	o.Reread = w.reread
+	if w.job.Slot.Move {
+		var err error
+		if w.mail, err = w.openMail(); err != nil {
+			return err
+		}
+		o.Mail = w.mail.round
+	}
 	out := supervise.Run(ctx, o)
 	if out.Adrift { // a preparation still uses what is ours
 		w.log.Info().Msg("leaving")

@@ -67,6 +67,10 @@ type Options struct {
 	Observe      func(Snapshot)                        // told once a second; nil for nobody
 	Reread       func()                                // the client has rewritten init_data.xml; nil for nobody
 
+	// Mail carries messages between job and client. It is called once a second while the container is up, beside
+	// the watch and never twice at a time; it stops soon when its context ends, and Run waits for it. nil for none.
+	Mail func(context.Context, boincapi.Status)
+
 	CPU       time.Duration // used in earlier episodes, up to the last checkpoint
 	Stop      job.Stop
 	TimeLimit time.Duration // of running time; 0 means none
@@ -136,7 +140,7 @@ const (
 // Run keeps the container as the client wishes until it ends, the client wants us gone, or it can't
 // be prepared. When ctx ends, that is a wish to leave.
 func Run(ctx context.Context, o Options) Outcome {
-	r := &runner{o: o, log: o.Log, samples: make(chan sample, 1), ctx: context.WithoutCancel(ctx)}
+	r := &runner{o: o, log: o.Log, samples: make(chan sample, 1), mailed: make(chan string, 1), ctx: context.WithoutCancel(ctx)}
 	r.snap.CPU, r.snap.Ran, r.checkpointCPU = o.CPU, o.Ran, o.CPU
 	tick := time.NewTicker(tickTime)
 	defer tick.Stop()
@@ -161,6 +165,9 @@ func Run(ctx context.Context, o Options) Outcome {
 			r.onExit(exit)
 		case s := <-r.samples:
 			r.onSample(s)
+		case bug := <-r.mailed:
+			raise(bug)
+			r.mailing = false
 		case now := <-tick.C:
 			r.onTick(now)
 		}
@@ -181,6 +188,9 @@ func Run(ctx context.Context, o Options) Outcome {
 	if r.unwatch != nil {
 		r.unwatch()
 	}
+	if r.mailing {
+		raise(<-r.mailed)
+	}
 	r.outcome.Last = r.snap
 	return r.outcome
 }
@@ -192,6 +202,7 @@ type runner struct {
 	log zerolog.Logger
 
 	snap   Snapshot
+	status boincapi.Status
 	want   wish
 	reread int  // how often the client said that it has rewritten init_data.xml
 	stale  bool // the container has not got that yet
@@ -216,6 +227,8 @@ type runner struct {
 	unwatch context.CancelFunc
 
 	parked, adrift bool
+	mailing        bool
+	mailed         chan string // a bug of the round, or ""
 	samples        chan sample
 	sampling       bool
 	sampledAt      time.Time
@@ -254,6 +267,7 @@ func bugOf(recovered any) string {
 }
 
 func (r *runner) onStatus(st boincapi.Status) {
+	r.status = st
 	if r.o.Network != nil {
 		r.o.Network.listen(st)
 	}
@@ -534,6 +548,7 @@ func (r *runner) onTick(now time.Time) {
 	r.connect()
 	r.keep(now)
 	r.sample(now)
+	r.mail()
 	r.report()
 	if r.o.Observe != nil {
 		r.o.Observe(r.snap)
@@ -611,6 +626,20 @@ func (r *runner) sample(now time.Time) {
 		if fraction != nil {
 			s.fraction, s.known = fraction(ctx)
 		}
+	}()
+}
+
+// mail has the messages carried, in a goroutine of its own so that a large file doesn't stop the watch.
+func (r *runner) mail() {
+	up := r.snap.State == Running || r.snap.State == Paused
+	if r.o.Mail == nil || !up || r.mailing {
+		return
+	}
+	r.mailing = true
+	ctx, status := r.watch, r.status
+	go func() {
+		defer func() { r.mailed <- bugOf(recover()) }()
+		r.o.Mail(ctx, status)
 	}()
 }
 

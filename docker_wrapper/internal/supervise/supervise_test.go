@@ -46,6 +46,7 @@ type world struct {
 	fail    map[string]error                                   // by verb
 	slow    map[string]time.Duration                           // by verb
 	usage   func(ran time.Duration) (job.Usage, error)
+	mail    func(context.Context, boincapi.Status)
 	meddled bool // somebody else has paused the container, or let it go on
 	tries   int
 	network *Network
@@ -783,6 +784,10 @@ func TestPanics(t *testing.T) {
 			w.prepare = func(ctx context.Context, _ int) (Prepared, error) { <-ctx.Done(); panic("bug of ours") }
 		},
 		"usage": func(w *world) { w.usage = func(time.Duration) (job.Usage, error) { panic("bug of ours") } },
+		"mail":  func(w *world) { w.mail = func(context.Context, boincapi.Status) { panic("bug of ours") } },
+		"mail while leaving": func(w *world) {
+			w.mail = func(ctx context.Context, _ boincapi.Status) { <-ctx.Done(); panic("bug of ours") }
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -795,7 +800,7 @@ func TestPanics(t *testing.T) {
 				set(w)
 				ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 				defer stop()
-				got := Run(ctx, Options{Client: w, Prepare: w.make})
+				got := Run(ctx, Options{Client: w, Prepare: w.make, Mail: w.mail})
 				t.Errorf("got %+v, want a panic", got)
 			})
 		})
@@ -815,5 +820,62 @@ func TestLog(t *testing.T) {
 	}
 	if want := []string{`{"level":"info","message":"suspended"}`, `{"level":"info","message":"resumed"}`}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Mail is carried each second while the container is up, paused or not, and never holds up the watch.
+func TestMail(t *testing.T) {
+	const s = time.Second
+	tests := []struct {
+		name   string
+		takes  time.Duration
+		set    func(*world)
+		script []at
+		rounds []string // when they began, and what the client wanted
+		end    time.Duration
+	}{
+		{name: "running, then paused", script: []at{{2500 * time.Millisecond, suspended}, {4500 * time.Millisecond, ended}},
+			rounds: []string{"1s run", "2s run", "3s suspend", "4s suspend"}, end: 4500 * time.Millisecond},
+		{name: "not while preparing", set: slowly(5 * s), script: []at{{6500 * time.Millisecond, ended}}, rounds: []string{"6s run"}, end: 6500 * time.Millisecond},
+		{name: "one at a time", takes: 2500 * time.Millisecond, script: []at{{5500 * time.Millisecond, suspended}, {7200 * time.Millisecond, ended}},
+			rounds: []string{"1s run", "4s run", "7s suspend"}, end: 7200 * time.Millisecond},
+		{name: "broken off by quit", takes: time.Hour, script: []at{{1500 * time.Millisecond, quit}}, rounds: []string{"1s run"}, end: 1500 * time.Millisecond},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var mu sync.Mutex
+			var rounds []string
+			var began time.Time
+			var end time.Duration
+			o := Options{Mail: func(ctx context.Context, st boincapi.Status) {
+				mu.Lock()
+				rounds = append(rounds, fmt.Sprint(time.Since(began), " ", wishOf(st)))
+				mu.Unlock()
+				select {
+				case <-time.After(tt.takes):
+				case <-ctx.Done():
+				}
+				mu.Lock()
+				end = time.Since(began)
+				mu.Unlock()
+			}}
+			w, out := play(t, o, func(w *world) {
+				began = w.began
+				if tt.set != nil {
+					tt.set(w)
+				}
+			}, tt.script...)
+			if diff := cmp.Diff(tt.rounds, rounds); diff != "" {
+				t.Errorf("%+v: want -, got +:\n%s", out, diff)
+			}
+			if end > tt.end {
+				t.Errorf("the last round went on to %v, and Run ended at %v", end, tt.end)
+			}
+			for _, line := range w.did {
+				if strings.HasSuffix(line, " pause") && tt.name == "one at a time" && line != "5.5s pause" {
+					t.Errorf("got %q, want it at once", line)
+				}
+			}
+		})
 	}
 }
