@@ -28,7 +28,8 @@
 // BOINC's data directory: docker_wrapper.toml, what this computer's owner allows.
 // Written in the slot: stderr.txt, boinc_finish_called or boinc_temporary_exit, boinc_lockfile,
 // outputs, and the directory .docker_wrapper, whose sub-directory payload is all that the container
-// sees of the slot.
+// sees of the slot. Carried between the two while the job runs: trickle_up.xml, trickle_down_*,
+// boinc_ufr_* and boinc_ufs_*; with --sporadic, ac and ca.
 //
 // # Endings
 //

@@ -5,8 +5,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -356,6 +359,103 @@ func TestQuitAndComeBack(t *testing.T) {
 		t.Errorf("the payload began %d times, want once", strings.Count(got, "\n"))
 	}
 	cleanAfterwards(t, c, os.Getuid())
+}
+
+// From within a container: a trickle up, a trickle down, an upload before the end and how it went, whether the job writes
+// its output under its logical name or in the mounted project directory.
+func TestMail(t *testing.T) {
+	for _, tt := range []struct{ name, config, first, out string }{
+		{"slot", "", "sleep=0s", "out"},
+		{"project", "project_dir_mount = \"/app/project\"\n", "sleep=0s", "project/mail_project_0_r123_0"},
+		{"another user", "user = \"1234:1234\"\n", "remove=out", "out"}, // the link file isn't its own
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newJob(t, "mail_"+strings.ReplaceAll(tt.name, " ", "_"), tt.config, nil)
+			out, err := c.AddOutput(0, "out", false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := c.Start(t.Context(), binary(t, "docker_wrapper"), "trickle=1", "gone=trickle_up.xml", "trickle=2", "gone=trickle_up.xml",
+				tt.first, "append="+tt.out, "upload=out", "wait=boinc_ufs_out", "gone=boinc_ufr_out", "wait=trickle_down_*", "append="+tt.out, "trickle=3")
+			if err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "a request to upload", func() bool { return slices.Contains(c.Uploads(), "out") })
+			part := tt.out + "\n"
+			if got := read(t, out); got != part {
+				t.Errorf("what the client uploads: got %q, want %q", got, part)
+			}
+			if err := errors.Join(c.UploadDone("out", 1), c.TrickleDown("well done")); err != nil {
+				t.Fatal(err)
+			}
+			if r := p.Wait(); r.Outcome != boinctest.Success {
+				t.Fatalf("got %+v\n%s", r, stderrOf(t, c))
+			}
+			said := func(n string) string { return "<variety>worker</variety>\n<said>" + n + "</said>\n" }
+			if got, want := c.Trickles(), []string{said("1"), said("2"), said("3")}; !slices.Equal(got, want) {
+				t.Errorf("trickle-ups: got %q, want %q", got, want)
+			}
+			if got := read(t, out); got != part+part {
+				t.Errorf("output at the end: got %q, want %q", got, part+part)
+			}
+			stderr := stderrOf(t, c)
+			for _, want := range []string{"boinc_ufs_out: <status>1</status>", ": well done"} {
+				if !strings.Contains(stderr, want) {
+					t.Errorf("the job did not see %q:\n%s", want, stderr)
+				}
+			}
+			if strings.Contains(stderr, "WARN") {
+				t.Errorf("a warning:\n%s", stderr)
+			}
+			cleanAfterwards(t, c, os.Getuid())
+		})
+	}
+}
+
+// A client that was restarted knows of no web graphics, and a container that was stopped and started has another port.
+func TestWebGraphics(t *testing.T) {
+	for _, quit := range []string{"pause", "stop"} {
+		t.Run(quit, func(t *testing.T) {
+			c := newJob(t, "graphics_"+quit, "web_graphics_guest_port = 8080\nstop_timeout = 1\non_quit = \""+quit+"\"\n", nil)
+			page := func(url string) bool {
+				r, err := http.Get(url)
+				if err != nil {
+					return false
+				}
+				defer r.Body.Close()
+				text, err := io.ReadAll(r.Body)
+				return err == nil && string(text) == "graphics\n"
+			}
+			var said []string
+			for range 2 {
+				// A client of its own on the same directories, as after a restart.
+				again, err := boinctest.New(boinctest.Options{Dir: c.DataDir(), Init: func(d *boincapi.InitData) { *d = c.InitData() }})
+				if err != nil {
+					t.Fatal(err)
+				}
+				p, err := again.Start(t.Context(), binary(t, "docker_wrapper"), "serve=8080", "wait=go_on")
+				if err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "web graphics", func() bool { return again.WebGraphicsURL() != "" && page(again.WebGraphicsURL()) })
+				said = append(said, again.WebGraphicsURL())
+				if len(said) == 2 {
+					write := filepath.Join(c.Slot(), job.WrapperDir, "payload", "go_on")
+					if err := os.WriteFile(write, nil, 0o644); err != nil {
+						t.Fatal(err)
+					}
+				} else {
+					again.Quit()
+				}
+				if r := p.Wait(); r.ExitCode != 0 {
+					t.Fatalf("got %+v\n%s", r, stderrOf(t, c))
+				}
+				again.Close()
+			}
+			t.Logf("told: %q", said)
+			cleanAfterwards(t, c, os.Getuid())
+		})
+	}
 }
 
 // What goes to a file of the job's is whole, however fast it is printed: it may be the result.

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -26,14 +28,14 @@ func main() {
 	}
 	for _, step := range strings.Fields(os.Getenv("ARGS")) {
 		verb, arg, _ := strings.Cut(step, "=")
-		if err := do(verb, arg, filepath.Join(slot, arg)); err != nil {
+		if err := do(verb, arg, slot, filepath.Join(slot, arg)); err != nil {
 			fmt.Fprintln(os.Stderr, step+":", err)
 			os.Exit(99)
 		}
 	}
 }
 
-func do(verb, arg, path string) error {
+func do(verb, arg, slot, path string) error {
 	switch verb {
 	case "sleep":
 		d, err := time.ParseDuration(arg)
@@ -66,16 +68,36 @@ func do(verb, arg, path string) error {
 			return err
 		}
 		return os.WriteFile(to, data, 0o644)
+	case "remove":
+		return os.Remove(path)
 	case "mkdir":
 		return os.MkdirAll(path, 0o700)
-	case "wait": // for a file to appear
+	case "wait": // for a file to appear, and print it; its name may be a pattern
 		fmt.Println("waiting for", arg)
 		for {
-			if _, err := os.Stat(path); err == nil {
+			if found, err := filepath.Glob(path); err != nil || len(found) > 0 {
+				return errors.Join(err, show(found))
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	case "gone": // wait for a file to disappear
+		for {
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
+	case "trickle": // as BOINC's library sends it
+		return os.WriteFile(filepath.Join(slot, "trickle_up.xml"), []byte("<variety>worker</variety>\n<said>"+arg+"</said>\n"), 0o644)
+	case "upload": // likewise
+		return os.WriteFile(filepath.Join(slot, "boinc_ufr_"+arg), nil, 0o644)
+	case "serve": // a web page, until the end
+		l, err := net.Listen("tcp", ":"+arg)
+		if err != nil {
+			return err
+		}
+		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "graphics") }))
+		return nil
 	case "count": // print so many lines as fast as can be
 		n, err := strconv.Atoi(arg)
 		w := bufio.NewWriterSize(os.Stdout, 1<<16)
@@ -147,6 +169,17 @@ func litter(path string) error {
 		if err := os.RemoveAll(path); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func show(names []string) error {
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%s: %s\n", filepath.Base(name), data)
 	}
 	return nil
 }
