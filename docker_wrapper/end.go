@@ -259,7 +259,9 @@ func exitCode(exit job.Exit, l job.Limits) (int, string) {
 func (w *wrapper) conclude(ctx context.Context, code int, message string) error {
 	w.own(context.WithoutCancel(ctx))
 	if w.mail != nil {
-		w.mail.last()
+		if err := w.mail.last(ctx); err != nil {
+			return err
+		}
 	}
 	if err := w.moveOut(); err != nil {
 		return err

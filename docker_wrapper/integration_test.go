@@ -380,6 +380,11 @@ func TestMail(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			defer func() {
+				if t.Failed() {
+					t.Log(stderrOf(t, c))
+				}
+			}()
 			eventually(t, "a request to upload", func() bool { return slices.Contains(c.Uploads(), "out") })
 			part := tt.out + "\n"
 			if got := read(t, out); got != part {

@@ -145,17 +145,24 @@ func (m *mail) upload(ctx context.Context, logical string) {
 	}
 }
 
-// last gives the client what the job said just before its end.
-func (m *mail) last() {
-	for deadline := time.Now().Add(lastTrickles); m.trickle(true); time.Sleep(trickleLook) {
+// last gives the client what the job said just before its end. It fails only with ctx, and can then be called
+// again.
+func (m *mail) last(ctx context.Context) error {
+	for deadline := time.Now().Add(lastTrickles); m.trickle(true); {
 		if time.Now().After(deadline) {
 			m.w.log.Warn().Msg("the job's last trickle-up message is lost: the client doesn't take the one before it")
 			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(trickleLook):
 		}
 	}
 	if err := errors.Join(m.box.Last(), m.box.Close()); err != nil {
 		m.warn(err)
 	}
+	return nil
 }
 
 func (m *mail) warn(err error) {
