@@ -59,7 +59,8 @@ type Link struct {
 type Image struct {
 	Sources []Source          `json:"sources"`
 	Labels  map[string]string `json:"labels,omitempty"`
-	LockDir string            `json:"lock_dir"` // where wrappers that want the same image wait for one another
+	LockDir string            `json:"lock_dir"`          // where wrappers that want the same image wait for one another
+	Collect *Collect          `json:"collect,omitempty"` // nil: nothing is noted, and nothing removed
 
 	// BehindProxy: the client needs a proxy for the network, so the engine does too, which nobody but its
 	// owner can tell it.

@@ -290,7 +290,7 @@ func planImage(in Input, signed bool) (Image, error) {
 	if err := imageNames(c, signed); err != nil {
 		return Image{}, err
 	}
-	im := Image{LockDir: first(in.LockDir, in.ProjectDir)}
+	im := Image{LockDir: first(in.LockDir, in.ProjectDir), Collect: planCollect(in)}
 	build := Source{
 		Name:       first(c.ImageName, ImageName(in.Init, in.Dir, signed)),
 		Dockerfile: in.Dockerfile,

@@ -29,6 +29,10 @@ type Policy struct {
 	Unsigned     string   `toml:"unsigned"`      // "refuse": no job whose files aren't signed
 
 	ProxyPassword bool `toml:"proxy_password"` // jobs whose files aren't signed get it too
+
+	// What is kept of the images that wrappers got; nil means the default, inf for ever.
+	ImagesGB   *float64 `toml:"images_gb"`   // 10^9 bytes, all together
+	ImagesDays *float64 `toml:"images_days"` // since the last use
 }
 
 // ParsePolicy reads the policy file. An unknown key is an error: a rule that isn't understood must
@@ -50,6 +54,14 @@ func ParsePolicy(name string, data []byte) (Policy, error) {
 	}
 	if p.Unsigned != "" && p.Unsigned != "refuse" && p.Unsigned != "allow" {
 		return Policy{}, fmt.Errorf("read %s: unsigned: want \"refuse\" or \"allow\"", name)
+	}
+	for _, n := range [...]struct {
+		key   string
+		value *float64
+	}{{"images_gb", p.ImagesGB}, {"images_days", p.ImagesDays}} {
+		if n.value != nil && !(*n.value >= 0) { // nan, too
+			return Policy{}, fmt.Errorf("read %s: %s: want a number from 0, or inf", name, n.key)
+		}
 	}
 	return p, nil
 }
