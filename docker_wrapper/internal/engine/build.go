@@ -64,7 +64,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 	o.Labels[job.LabelContent] = b.identity
 	limitBuild(&o, s.Limits, e.Info)
 	var tail []string
-	step := ""
+	step, made, began := "", "", now()
 	err := e.stream(ctx, func(ctx context.Context) (io.ReadCloser, error) {
 		pr, pw := io.Pipe()
 		go func() { pw.CloseWithError(b.pack(pw)) }()
@@ -76,6 +76,9 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 	}, func(line string) {
 		line = colours.ReplaceAllString(line, "") // the classic builder paints stderr red
 		e.log.Debug().Str("builder", line).Msg("build")
+		if m := stepMade.FindStringSubmatch(line); m != nil {
+			made = m[1]
+		}
 		if line == "" {
 			return
 		}
@@ -87,6 +90,9 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 			tail = tail[1:]
 		}
 	})
+	if err != nil && made != "" {
+		e.leftOver(ctx, im, s, made, began)
+	}
 	if err != nil && commandFailed.MatchString(err.Error()) {
 		err = &ImageError{Image: s.Name, Reason: "build: " + plain(err.Error())}
 	} else {
@@ -123,6 +129,9 @@ func limitBuild(o *build.ImageBuildOptions, l job.Limits, info Info) {
 // commandFailed recognises the verdict on a step's command. It quotes the command, whose words are
 // the project's and say nothing about this computer.
 var commandFailed = regexp.MustCompile(`returned a non-zero code: \d+$|did not complete successfully: exit code|: exit status \d+$`)
+
+// stepMade recognises the image that a step of the classic builder made.
+var stepMade = regexp.MustCompile(`^ ?-{2,3}> ([0-9a-f]{11,64})$`)
 
 var colours = regexp.MustCompile(`\x1b\[[0-9;]*m`)
 

@@ -35,6 +35,7 @@ type Container struct {
 	Name   string
 	State  string            // when it was found
 	Labels map[string]string // when it was listed
+	Made   time.Time         // likewise, by the engine's clock
 
 	e *Engine
 }
@@ -57,7 +58,7 @@ func (e *Engine) List(ctx context.Context, labels map[string]string) ([]*Contain
 		if len(c.Names) > 0 {
 			name = strings.TrimPrefix(c.Names[0], "/")
 		}
-		list = append(list, &Container{ID: c.ID, Name: name, State: c.State, Labels: c.Labels, e: e})
+		list = append(list, &Container{ID: c.ID, Name: name, State: c.State, Labels: c.Labels, Made: time.Unix(c.Created, 0), e: e})
 	}
 	return list, nil
 }

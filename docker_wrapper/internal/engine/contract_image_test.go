@@ -214,6 +214,126 @@ var imageRows = []contractRow{
 		}
 		k.eventually(t, "the build has ended", func() bool { return len(k.building(t, token)) == 0 })
 	}},
+	{fact: "build: what a cancelled one leaves is noted, serves the next try, and is collected", check: func(t *testing.T, k *contract) {
+		token := k.name("token")
+		im, fsys := k.source("left", fmt.Sprintf("LABEL token=%s\n"+`RUN ["/payload", "out=%s", "sleep=10m"]`+"\n", token, token))
+		k.collectable(t, &im)
+		for range 2 {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			failed := make(chan error, 1)
+			go func() {
+				_, err := k.e.Ensure(ctx, im, fsys)
+				failed <- err
+			}()
+			k.eventually(t, "the build runs", func() bool { return slices.Contains(k.building(t, token), "running") })
+			cancel()
+			<-failed
+			k.eventually(t, "the build has ended", func() bool { return len(k.building(t, token)) == 0 })
+			if got := k.labelled(t, "token="+token); len(got) != 1 {
+				t.Fatalf("got images %q, want the last step that was done", got)
+			}
+		}
+		k.age(t, im, 31)
+		if err := k.e.Collect(t.Context(), im); err != nil {
+			t.Error(err)
+		}
+		if got := k.labelled(t, "token="+token); len(got) != 0 {
+			t.Errorf("got images %q, want none", got)
+		}
+	}},
+	{fact: "collect: a step that an image stands on goes with that", check: func(t *testing.T, k *contract) {
+		token := k.name("token")
+		im, fsys := k.source("step", fmt.Sprintf("LABEL token=%s\nCOPY more /more\n"+`RUN ["/payload", "exit=1"]`+"\n", token))
+		fsys["more"] = &fstest.MapFile{Data: []byte(token)}
+		k.collectable(t, &im)
+		if _, err := k.e.Ensure(t.Context(), im, fsys); err == nil {
+			t.Fatal("built")
+		}
+		fsys["Dockerfile"].Data = bytes.Replace(fsys["Dockerfile"].Data, []byte("exit=1"), []byte("exit=0"), 1)
+		id := k.ensure(t, im, fsys)
+		k.age(t, im, 31)
+		k.age(t, im, -31, id)
+		if err := k.e.Collect(t.Context(), im); err != nil {
+			t.Error(err)
+		}
+		if got := k.labelled(t, "token="+token); !slices.Contains(got, id) {
+			t.Fatalf("got images %q, want %s", got, id)
+		}
+		k.age(t, im, 31)
+		if err := k.e.Collect(t.Context(), im); err != nil {
+			t.Error(err)
+		}
+		if got := k.labelled(t, "token="+token); len(got) != 0 {
+			t.Errorf("got images %q, want none", got)
+		}
+	}},
+	{fact: "collect: unused goes; what a container uses, and what its owner tagged, stays", check: func(t *testing.T, k *contract) {
+		token := k.name("token")
+		build := func(what string) (job.Image, string) {
+			im, fsys := k.source(what, fmt.Sprintf("LABEL token=%s\nCOPY more /more\n", token))
+			fsys["more"] = &fstest.MapFile{Data: []byte(what + token)}
+			k.collectable(t, &im)
+			return im, k.ensure(t, im, fsys)
+		}
+		im, unused := build("unused")
+		_, busy := build("busy")
+		_, tagged := build("tagged")
+		mine := k.name("mine")
+		if err := k.api.ImageTag(t.Context(), tagged, mine); err != nil {
+			t.Fatal(err)
+		}
+		j := k.job("exit=0")
+		c, err := k.e.Create(t.Context(), j, busy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { k.mustRemove(t, c) })
+		k.age(t, im, 31)
+		if err := k.e.Collect(t.Context(), im); err != nil {
+			t.Error(err)
+		}
+		got := k.labelled(t, "token="+token)
+		if slices.Contains(got, unused) || !slices.Contains(got, busy) || !slices.Contains(got, tagged) {
+			t.Errorf("got %q; want %s gone, %s and %s there", got, unused, busy, tagged)
+		}
+		if tags := k.inspectImage(t, tagged).RepoTags; len(tags) != 1 || !strings.Contains(tags[0], mine) {
+			t.Errorf("got tags %q, want %s", tags, mine)
+		}
+		if tags := k.inspectImage(t, busy).RepoTags; len(tags) != 2 {
+			t.Errorf("got tags %q, want both", tags)
+		}
+	}},
+	{fact: "collect: a base that images share counts once", check: func(t *testing.T, k *contract) {
+		token := k.name("token")
+		dir := t.TempDir()
+		var im job.Image
+		for _, what := range []string{"one", "two", "three"} {
+			var fsys fstest.MapFS
+			im, fsys = k.source(what, fmt.Sprintf("LABEL token=%s\nCOPY big /big\nCOPY small /small\n", token))
+			fsys["big"] = &fstest.MapFile{Data: bytes.Repeat([]byte(token), 100_000)}
+			fsys["small"] = &fstest.MapFile{Data: []byte(what)}
+			k.collectable(t, &im)
+			im.Collect.Record = filepath.Join(dir, "images.json")
+			k.ensure(t, im, fsys)
+			k.age(t, im, 1)
+		}
+		im.Collect.Bytes = int64(len(k.payload) + 150_000*len(token))
+		if err := k.e.Collect(t.Context(), im); err != nil {
+			t.Error(err)
+		}
+		if got := k.labelled(t, "token="+token); len(got) != 3 {
+			t.Errorf("got images %q, want all three", got)
+		}
+		im.Collect.Bytes = int64(len(k.payload) + 50_000*len(token))
+		k.age(t, im, 1)
+		if err := k.e.Collect(t.Context(), im); err != nil {
+			t.Error(err)
+		}
+		if got := k.labelled(t, "token="+token); len(got) != 0 {
+			t.Errorf("got images %q, want none: the base is too large", got)
+		}
+	}},
 	{fact: "build: many who want it at once build it once", check: func(t *testing.T, k *contract) {
 		im, fsys := k.source("many", "LABEL many=yes\n")
 		im.Sources[0].Build.NoCache = true
@@ -373,6 +493,48 @@ func (k *contract) building(t *testing.T, token string) (states []string) {
 		}
 	}
 	return states
+}
+
+// collectable has the use of an image noted, in a record of this row's.
+func (k *contract) collectable(t *testing.T, im *job.Image) {
+	t.Helper()
+	im.Collect = &job.Collect{Record: filepath.Join(k.dir, strings.ReplaceAll(t.Name(), "/", "_")), Days: 30, Bytes: 1e12}
+}
+
+// age turns back the record's times by so many days, of these images or of all.
+func (k *contract) age(t *testing.T, im job.Image, days int, ids ...string) {
+	t.Helper()
+	var r struct {
+		Images []job.Got `json:"images"`
+	}
+	data, err := os.ReadFile(im.Collect.Record)
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	for i := range r.Images {
+		if len(ids) == 0 || slices.Contains(ids, r.Images[i].ID) {
+			r.Images[i].Used = r.Images[i].Used.AddDate(0, 0, -days)
+		}
+	}
+	if err == nil {
+		data, err = json.Marshal(r)
+	}
+	if err = errors.Join(err, os.WriteFile(im.Collect.Record, data, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// labelled are the IDs of images with this label that no other image stands on.
+func (k *contract) labelled(t *testing.T, label string) (ids []string) {
+	t.Helper()
+	list, err := k.api.ImageList(t.Context(), image.ListOptions{Filters: filters.NewArgs(filters.Arg("label", label))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, im := range list {
+		ids = append(ids, im.ID)
+	}
+	return ids
 }
 
 // readFS takes down what is opened.

@@ -41,13 +41,19 @@ func (e *Engine) Ensure(ctx context.Context, im job.Image, fsys fs.FS) (id strin
 				return "", err
 			}
 		}
-		if id, err := e.present(ctx, s, contexts[i]); err != nil || id != "" {
-			return id, err
+		if id, err := e.present(ctx, s, contexts[i]); err != nil {
+			return "", err
+		} else if id != "" {
+			e.used(ctx, im, s, contexts[i], id)
+			return id, nil
 		}
 	}
 	var failed error
 	for i, s := range im.Sources {
 		id, err := e.obtain(ctx, im, s, contexts[i])
+		if errors.Is(err, ErrDiskFull) && ctx.Err() == nil && e.makeRoom(ctx, im) {
+			id, err = e.obtain(ctx, im, s, contexts[i])
+		}
 		if err == nil {
 			return id, nil
 		}
@@ -149,9 +155,14 @@ func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buil
 		return "", err
 	}
 	defer unlock()
-	if id, err := e.present(ctx, s, b); err != nil || id != "" {
-		return id, err
+	if id, err := e.present(ctx, s, b); err != nil {
+		return "", err
+	} else if id != "" {
+		e.used(ctx, im, s, b, id)
+		return id, nil
 	}
+	e.intend(ctx, im, s, b)
+	defer e.settle(ctx, im, s, b)
 	began := time.Now()
 	verb, err := e.make(ctx, im, s, b)
 	if err != nil {

@@ -42,6 +42,7 @@ type container struct {
 	id, name string
 	number   int // in the order of being made
 	request  request
+	image    string // ID
 	mounts   []bind
 	dir      string // its own files
 	status   string // created, running, paused or exited
@@ -49,6 +50,7 @@ type container struct {
 	exit     int
 	oom      bool
 	message  string // of a start that failed
+	made     time.Time
 	started  time.Time
 	finished time.Time
 	ran      time.Duration
@@ -118,7 +120,7 @@ func (e *Engine) create(w http.ResponseWriter, r *http.Request) error {
 	}
 	name := r.URL.Query().Get("name")
 	id := e.newID()
-	c := &container{id: id, name: name, request: req, status: "created", dir: filepath.Join(e.dir, id[:12]), owners: map[string]string{}}
+	c := &container{id: id, name: name, request: req, status: "created", made: time.Now(), dir: filepath.Join(e.dir, id[:12]), owners: map[string]string{}}
 	if m := req.HostConfig.Memory; m != 0 && m < 6<<20 {
 		return refuse(http.StatusBadRequest, "Minimum memory limit allowed is 6MB")
 	}
@@ -169,7 +171,7 @@ func (e *Engine) create(w http.ResponseWriter, r *http.Request) error {
 			os.MkdirAll(host, 0o755) // a mount point is only to be seen by ls
 		}
 	}
-	c.number = e.ids
+	c.number, c.image = e.ids, im.id
 	e.containers[id] = c
 	e.tell()
 	writeJSON(w, http.StatusCreated, map[string]any{"Id": id, "Warnings": []string{}})
@@ -186,7 +188,8 @@ func (e *Engine) listContainers(w http.ResponseWriter, r *http.Request) error {
 	list := []any{}
 	for _, c := range e.containers {
 		if fits(c.request.Labels) {
-			list = append(list, map[string]any{"Id": c.id, "Names": []string{"/" + c.name}, "State": c.status, "Labels": c.request.Labels})
+			list = append(list, map[string]any{"Id": c.id, "Names": []string{"/" + c.name}, "State": c.status, "Labels": c.request.Labels,
+				"ImageID": c.image, "Created": c.made.Unix()})
 		}
 	}
 	writeJSON(w, http.StatusOK, list)

@@ -311,9 +311,19 @@ func (e *Engine) RemoveImage(name string) {
 	maps.DeleteFunc(e.images, func(_ string, im *image) bool { return slices.Contains(im.tags, tagged(name)) })
 }
 
+// Tag gives an image another name, as its owner might.
+func (e *Engine) Tag(name, another string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if im := e.find(name); im != nil {
+		e.name(im, another)
+	}
+}
+
 func (e *Engine) newImage(i Image) (*image, error) {
 	id := e.newID()
-	im := &image{id: "sha256:" + id, arch: i.Architecture, dir: filepath.Join(e.dir, "i"+id[:12])}
+	im := &image{id: "sha256:" + id, arch: i.Architecture, dir: filepath.Join(e.dir, "i"+id[:12]), made: time.Now()}
+	im.layers = []layer{{id, layerSize}}
 	im.config = config{Cmd: i.Command, Entrypoint: i.Entrypoint, User: i.User, Labels: maps.Clone(i.Labels)}
 	if im.arch == "" {
 		im.arch = e.arch()
@@ -370,7 +380,9 @@ func (e *Engine) await(ctx context.Context, done func() bool) error {
 	}
 }
 
+// tagged is a name as Docker shows it.
 func tagged(name string) string {
+	name = strings.TrimPrefix(strings.TrimPrefix(name, "docker.io/"), "library/")
 	if strings.Contains(filepath.Base(name), ":") || strings.Contains(name, "@") {
 		return name
 	}

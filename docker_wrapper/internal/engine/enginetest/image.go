@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 type config struct {
@@ -31,7 +32,17 @@ type image struct {
 	arch   string
 	config config
 	dir    string // its files
+	layers []layer
+	made   time.Time
 }
+
+// layer is as the history of an image shows it.
+type layer struct {
+	by   string
+	size int
+}
+
+const layerSize = 1e6 // bytes, that every step of a Dockerfile adds
 
 // find looks an image up by ID or name. e.mu is held.
 func (e *Engine) find(name string) *image {
@@ -48,12 +59,13 @@ func (e *Engine) listImages(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	dangling := strings.Contains(r.URL.Query().Get("filters"), `"dangling":{"true":true}`)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	list := []any{}
 	for _, im := range e.images {
-		if fits(im.config.Labels) {
-			list = append(list, map[string]any{"Id": im.id, "RepoTags": im.tags, "Labels": im.config.Labels})
+		if fits(im.config.Labels) && (!dangling || len(im.tags) == 0) {
+			list = append(list, map[string]any{"Id": im.id, "RepoTags": im.tags, "Labels": im.config.Labels, "Created": im.made.Unix()})
 		}
 	}
 	writeJSON(w, http.StatusOK, list)
@@ -87,6 +99,50 @@ func (e *Engine) inspectImage(w http.ResponseWriter, name string) error {
 		return refuse(http.StatusNotFound, "No such image: %s", tagged(name))
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"Id": im.id, "RepoTags": im.tags, "Architecture": im.arch, "Os": "linux", "Config": im.config})
+	return nil
+}
+
+func (e *Engine) history(w http.ResponseWriter, name string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	im := e.find(name)
+	if im == nil {
+		return refuse(http.StatusNotFound, "No such image: %s", tagged(name))
+	}
+	list := []any{}
+	for _, l := range slices.Backward(im.layers) {
+		list = append(list, map[string]any{"CreatedBy": l.by, "Size": l.size})
+	}
+	writeJSON(w, http.StatusOK, list)
+	return nil
+}
+
+// removeImage removes a name, and with its last name the image. By its ID an image goes with the only name
+// that it has.
+func (e *Engine) removeImage(w http.ResponseWriter, name string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	im := e.find(name)
+	if im == nil {
+		return refuse(http.StatusNotFound, "No such image: %s", tagged(name))
+	}
+	byID := name == im.id
+	if byID && len(im.tags) > 1 {
+		return refuse(http.StatusConflict, "conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", name)
+	}
+	if len(im.tags) <= 1 {
+		for _, c := range e.containers {
+			if c.image == im.id {
+				return refuse(http.StatusConflict, "conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s",
+					name, c.id[:12], im.id[7:19])
+			}
+		}
+	}
+	im.tags = slices.DeleteFunc(im.tags, func(t string) bool { return byID || t == tagged(name) })
+	if len(im.tags) == 0 {
+		delete(e.images, im.id)
+	}
+	writeJSON(w, http.StatusOK, []any{map[string]string{"Untagged": name}})
 	return nil
 }
 
@@ -248,7 +304,7 @@ func (e *Engine) build(w http.ResponseWriter, r *http.Request) error {
 		return refuse(http.StatusBadRequest, "the Dockerfile (%s) cannot be empty", name)
 	}
 	s := newStream(w)
-	im := &image{id: "sha256:" + id, arch: e.arch(), dir: filepath.Join(e.dir, "i"+id[:12]), config: config{Labels: map[string]string{}}}
+	im := &image{id: "sha256:" + id, arch: e.arch(), dir: filepath.Join(e.dir, "i"+id[:12]), config: config{Labels: map[string]string{}}, made: time.Now()}
 	if err := os.MkdirAll(im.dir, 0o755); err != nil {
 		return err
 	}
@@ -259,6 +315,9 @@ func (e *Engine) build(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		}
 		s.say(fmt.Sprintf(" ---> %s\n", id[:12]))
+		if i > 0 {
+			im.layers = append(im.layers, layer{l, layerSize})
+		}
 	}
 	labels := map[string]string{}
 	if err := json.Unmarshal([]byte(q.Get("labels")), &labels); err == nil {
@@ -350,7 +409,7 @@ func (e *Engine) from(im *image, name string) error {
 		return fmt.Errorf("pull access denied for %s, repository does not exist or may require 'docker login': denied: requested access to the resource is denied", name)
 	}
 	im.config.Cmd, im.config.Entrypoint, im.config.User = base.config.Cmd, base.config.Entrypoint, base.config.User
-	im.arch = base.arch
+	im.arch, im.layers = base.arch, slices.Clone(base.layers)
 	return os.CopyFS(im.dir, os.DirFS(base.dir))
 }
 

@@ -18,6 +18,7 @@ var routes = map[[3]string]string{
 	{"POST", "build", ""}:            "build",
 	{"GET", "images", "json"}:        "images", // "inspect-image" when it names one
 	{"POST", "images", "tag"}:        "tag",
+	{"GET", "images", "history"}:     "history",
 	{"POST", "images", "create"}:     "pull",
 	{"POST", "images", "load"}:       "load",
 	{"POST", "containers", "create"}: "create", {"GET", "containers", "json"}: "inspect",
@@ -39,8 +40,8 @@ func route(r *http.Request) (name, target string) {
 	} else {
 		last = rest
 	}
-	if r.Method == http.MethodDelete && first == "containers" {
-		return "remove", rest
+	if r.Method == http.MethodDelete {
+		return map[string]string{"containers": "remove", "images": "remove-image"}[first], rest
 	}
 	name = routes[[3]string{r.Method, first, last}]
 	if name == "images" && target != "" {
@@ -162,6 +163,10 @@ func (e *Engine) carryOut(w http.ResponseWriter, r *http.Request, name, target s
 		err = e.listImages(w, r)
 	case "inspect-image":
 		err = e.inspectImage(w, target)
+	case "history":
+		err = e.history(w, target)
+	case "remove-image":
+		err = e.removeImage(w, target)
 	case "tag":
 		err = e.tag(w, r, target)
 	case "create":

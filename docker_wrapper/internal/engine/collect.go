@@ -1,0 +1,424 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/image"
+	"github.com/gofrs/flock"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+const (
+	collectEvery   = 24 * time.Hour // unless something new came
+	recordPatience = 10 * time.Second
+	recordRetry    = 20 * time.Millisecond
+	unfinished     = streamTotal + time.Hour // whoever was making an image has given up by then, or died
+	namesKept      = 4                       // further tags of an image: workunits come and go
+)
+
+// record is what the wrappers of a data directory know of the images that they got.
+type record struct {
+	Collected time.Time `json:"collected,omitzero"` // when it was last looked for what may go
+	Images    []job.Got `json:"images"`
+}
+
+// find gives the place of an image in the record, or -1. One that has no name is known by its ID.
+func (r *record) find(host, name, id string) int {
+	return slices.IndexFunc(r.Images, func(g job.Got) bool {
+		return g.Host == host && g.Name == name && (name != "" || g.ID == id)
+	})
+}
+
+// put replaces an image of the same name, or adds it.
+func (r *record) put(g job.Got) {
+	if i := r.find(g.Host, g.Name, g.ID); i >= 0 {
+		r.Images[i] = g
+		return
+	}
+	r.Images = append(r.Images, g)
+}
+
+func (r *record) drop(i int) { r.Images = slices.Delete(r.Images, i, i+1) }
+
+// readRecord reads what is noted. What can't be understood is forgotten: that leaves images behind,
+// and does no other harm.
+func (e *Engine) readRecord(name string) record {
+	var r record
+	data, err := os.ReadFile(name)
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		e.log.Warn().Err(err).Msg("the record of images can't be read and is begun anew")
+		return record{}
+	}
+	return r
+}
+
+// change lets f change the record, one wrapper at a time, and writes it whole or not at all. An error of
+// f doesn't keep what it has changed from being written.
+func (e *Engine) change(ctx context.Context, name string, f func(*record) error) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("note images: %w", err)
+		}
+	}()
+	// What was begun is noted, also when the job was cancelled.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordPatience)
+	defer cancel()
+	l := flock.New(name+".lock", flock.SetPermissions(0o664))
+	if _, err := l.TryLockContext(ctx, recordRetry); err != nil {
+		return err
+	}
+	defer l.Close()
+	r := e.readRecord(name)
+	changeErr := f(&r)
+	data, err := json.Marshal(r)
+	if err == nil {
+		err = os.WriteFile(name+".part", data, 0o664)
+	}
+	if err == nil {
+		err = os.Rename(name+".part", name)
+	}
+	return errors.Join(changeErr, err)
+}
+
+// nameOf is what an image of this source is found by.
+func nameOf(s job.Source, b *buildContext) string {
+	if b != nil && !s.Fixed {
+		return contentTag(b.identity)
+	}
+	return s.Name
+}
+
+// collected reports whether an image of this source may be removed at all.
+func collected(im job.Image, s job.Source) bool { return im.Collect != nil && !s.Keep && !s.Fixed }
+
+// intend notes that an image is about to be made: a wrapper that dies leaves a trace of it.
+func (e *Engine) intend(ctx context.Context, im job.Image, s job.Source, b *buildContext) {
+	if !collected(im, s) {
+		return
+	}
+	err := e.change(ctx, im.Collect.Record, func(r *record) error {
+		r.Collected = time.Time{} // something new makes it time to look what may go
+		r.put(job.Got{Host: e.Info.Host, Name: nameOf(s, b), Used: now()})
+		return nil
+	})
+	if err != nil {
+		e.log.Warn().Err(err).Msg("this image will stay")
+	}
+}
+
+// settle notes what became of an intention.
+func (e *Engine) settle(ctx context.Context, im job.Image, s job.Source, b *buildContext) {
+	if !collected(im, s) {
+		return
+	}
+	err := e.change(ctx, im.Collect.Record, func(r *record) error {
+		i := r.find(e.Info.Host, nameOf(s, b), "")
+		if i < 0 {
+			return nil
+		}
+		if b != nil {
+			r.Images[i].Names = []string{s.Name}
+		}
+		return e.finish(ctx, r, i)
+	})
+	if err != nil {
+		e.log.Warn().Err(err).Msg("images")
+	}
+}
+
+// finish completes the record of an image that was to be made, or drops it where there is none.
+func (e *Engine) finish(ctx context.Context, r *record, i int) error {
+	in, err := e.inspectImage(ctx, r.Images[i].Name)
+	if errors.Is(err, ErrNotFound) {
+		r.drop(i)
+		return nil
+	} else if err != nil {
+		return err
+	}
+	r.Images[i].ID = in.ID
+	r.Images[i].Layers, err = e.layers(ctx, in.ID)
+	return err
+}
+
+// used notes that a job uses an image that was there. It is ours to remove when a wrapper got it, or
+// when a tag that only wrappers give and the label say that it was built for this data directory, by a
+// wrapper of another project perhaps, or by one whose record was lost.
+func (e *Engine) used(ctx context.Context, im job.Image, s job.Source, b *buildContext, id string) {
+	if !collected(im, s) {
+		return
+	}
+	err := e.change(ctx, im.Collect.Record, func(r *record) error {
+		g := job.Got{Host: e.Info.Host, Name: nameOf(s, b)}
+		i := r.find(g.Host, g.Name, "")
+		if i >= 0 && r.Images[i].ID == id {
+			g = r.Images[i]
+		} else {
+			in, err := e.inspectImage(ctx, id)
+			if err != nil {
+				return err
+			}
+			built := b != nil && in.Config != nil && in.Config.Labels[job.LabelDataDir] == im.Labels[job.LabelDataDir]
+			intended := i >= 0 && r.Images[i].ID == ""
+			if !built && !intended {
+				if i >= 0 { // somebody else has put another image there
+					r.drop(i)
+				}
+				return nil
+			}
+			g.ID = id
+			if g.Layers, err = e.layers(ctx, id); err != nil {
+				return err
+			}
+		}
+		g.Used = now()
+		if b != nil && !slices.Contains(g.Names, s.Name) {
+			g.Names = append(g.Names, s.Name)
+		}
+		r.put(g)
+		if len(g.Names) <= namesKept {
+			return nil
+		}
+		oldest := g.Names[0]
+		r.Images[r.find(g.Host, g.Name, "")].Names = g.Names[1:]
+		return e.untag(ctx, oldest, g.ID)
+	})
+	if err != nil {
+		e.log.Warn().Err(err).Msg("images")
+	}
+}
+
+// leftOver notes the last step of a build that came to nothing: the next try goes on from there, and if
+// none comes it is nobody's. Our labels are not yet on it; what the output says is the job's, so
+// only what has no name and is as new as the build is taken for such a step.
+func (e *Engine) leftOver(ctx context.Context, im job.Image, s job.Source, step string, began time.Time) {
+	if !collected(im, s) {
+		return
+	}
+	err := e.change(ctx, im.Collect.Record, func(r *record) error {
+		in, err := e.inspectImage(ctx, step)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		g := job.Got{Host: e.Info.Host, ID: in.ID, Used: now()}
+		made, err := time.Parse(time.RFC3339Nano, in.Created)
+		known := r.find(g.Host, "", g.ID) >= 0
+		if !known && (err != nil || made.Before(began)) || len(in.RepoTags)+len(in.RepoDigests) > 0 {
+			return nil
+		}
+		g.Layers, err = e.layers(ctx, g.ID)
+		r.put(g)
+		return err
+	})
+	if err != nil {
+		e.log.Warn().Err(err).Msg("images")
+	}
+}
+
+// layers tells what an image is made of, from its history: the same steps, done at the same times, are
+// the same layers. Asking for what images share would have the engine read its disk.
+func (e *Engine) layers(ctx context.Context, id string) ([]job.Layer, error) {
+	ctx, cancel := e.call(ctx)
+	defer cancel()
+	steps, err := e.api.ImageHistory(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("history of image %s: %w", id, wrap(err))
+	}
+	var list []job.Layer
+	below := sha256.New()
+	for _, s := range slices.Backward(steps) { // the base's come first
+		fmt.Fprintf(below, "%d %d %q\n", s.Created, s.Size, s.CreatedBy)
+		if s.Size > 0 {
+			list = append(list, job.Layer{ID: hex.EncodeToString(below.Sum(nil)[:8]), Size: s.Size})
+		}
+	}
+	return list, nil
+}
+
+// Collect removes what im.Collect says of the images that wrappers got, where it is time to look: when
+// one was got since, else once a day. What a container uses stays. It may be called beside anything else.
+func (e *Engine) Collect(ctx context.Context, im job.Image) error {
+	if im.Collect == nil || now().Sub(e.readRecord(im.Collect.Record).Collected).Abs() < collectEvery {
+		return nil
+	}
+	if _, err := e.collect(ctx, im, false); err != nil {
+		return err
+	}
+	return e.change(ctx, im.Collect.Record, func(r *record) error {
+		r.Collected = now()
+		return nil
+	})
+}
+
+// makeRoom removes all images that wrappers got and that no container needs, and reports whether there
+// were any.
+func (e *Engine) makeRoom(ctx context.Context, im job.Image) bool {
+	if im.Collect == nil {
+		return false
+	}
+	e.log.Info().Msg("the engine's disk is full: removing images that no job uses")
+	n, err := e.collect(ctx, im, true)
+	if err != nil {
+		e.log.Warn().Err(err).Msg("images")
+	}
+	return n > 0
+}
+
+func (e *Engine) collect(ctx context.Context, im job.Image, hurry bool) (removed int, err error) {
+	busy, err := e.imagesInUse(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var here []job.Got
+	err = e.change(ctx, im.Collect.Record, func(r *record) error {
+		for i := len(r.Images) - 1; i >= 0; i-- {
+			switch g := &r.Images[i]; {
+			case g.Host != e.Info.Host:
+			case busy[bareID(g.ID)]:
+				g.Used = now()
+			case g.ID == "" && now().Sub(g.Used) > unfinished:
+				if err := e.finish(ctx, r, i); err != nil {
+					return err
+				}
+			}
+		}
+		here = slices.DeleteFunc(slices.Clone(r.Images), func(g job.Got) bool { return g.Host != e.Info.Host })
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, g := range im.Collect.Choose(here, now(), hurry) {
+		if ctx.Err() != nil {
+			return removed, ctx.Err()
+		}
+		// Under the lock: a job that wants it now either has noted so, or finds it gone and makes it anew.
+		err := e.change(ctx, im.Collect.Record, func(r *record) error {
+			i := r.find(g.Host, g.Name, g.ID)
+			if i < 0 || !r.Images[i].Used.Equal(g.Used) {
+				return nil
+			}
+			gone, err := e.removeImage(ctx, g)
+			if err != nil {
+				return err
+			}
+			if gone {
+				removed++
+				e.log.Info().Str("image", cmp.Or(slices.Concat(g.Names, []string{g.Name, g.ID})...)).
+					Stringer("unused", now().Sub(g.Used).Round(time.Hour)).Msg("removed an image that no job uses")
+			}
+			r.drop(i)
+			return nil
+		})
+		if err != nil {
+			e.log.Debug().Err(err).Msg("images")
+		}
+	}
+	n, err := e.removeDangling(ctx, im)
+	return removed + n, err
+}
+
+// imagesInUse are the IDs of those that containers were made from.
+func (e *Engine) imagesInUse(ctx context.Context) (map[string]bool, error) {
+	ctx, cancel := e.call(ctx)
+	defer cancel()
+	list, err := e.api.ContainerList(ctx, container.ListOptions{All: true})
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", wrap(err))
+	}
+	busy := map[string]bool{}
+	for _, c := range list {
+		busy[bareID(c.ImageID)] = true
+	}
+	return busy, nil
+}
+
+func bareID(id string) string { return strings.TrimPrefix(id, "sha256:") }
+
+// removeImage takes an image's names away that wrappers gave. It is gone when it had no others. The error
+// says that a container uses it.
+func (e *Engine) removeImage(ctx context.Context, g job.Got) (gone bool, err error) {
+	in, err := e.inspectImage(ctx, cmp.Or(g.Name, g.ID))
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case in.ID != g.ID, g.Name == "" && len(in.RepoTags)+len(in.RepoDigests) > 0:
+		return false, nil // somebody else's by now
+	}
+	for _, name := range g.Names {
+		if err := e.untag(ctx, name, g.ID); err != nil {
+			return false, err
+		}
+	}
+	err = e.untag(ctx, cmp.Or(g.Name, g.ID), g.ID)
+	if g.Name == "" && errdefs.IsConflict(err) {
+		return false, nil // an image stands on it: it goes with that
+	}
+	return err == nil, err
+}
+
+// untag takes a name from an image, if it has it. With its last name an image goes, and what it alone
+// stands on: never one that a container uses.
+func (e *Engine) untag(ctx context.Context, name, id string) error {
+	in, err := e.inspectImage(ctx, name)
+	if errors.Is(err, ErrNotFound) || err == nil && in.ID != id {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("remove image %s: %w", name, err)
+	}
+	ctx, cancel := e.call(ctx)
+	defer cancel()
+	_, err = e.api.ImageRemove(ctx, name, image.RemoveOptions{PruneChildren: true})
+	if err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove image %s: %w", name, wrap(err))
+	}
+	return nil
+}
+
+// removeDangling removes images that were built for this data directory and have lost their names, as
+// when two wrappers built the same.
+func (e *Engine) removeDangling(ctx context.Context, im job.Image) (removed int, err error) {
+	listCtx, cancel := e.call(ctx)
+	defer cancel()
+	list, err := e.api.ImageList(listCtx, image.ListOptions{Filters: filters.NewArgs(filters.Arg("dangling", "true"),
+		filters.Arg("label", job.LabelDataDir+"="+im.Labels[job.LabelDataDir]), filters.Arg("label", job.LabelContent))})
+	if err != nil {
+		return 0, fmt.Errorf("list images: %w", wrap(err))
+	}
+	for _, s := range list {
+		if now().Sub(time.Unix(s.Created, 0)) < time.Hour { // it may just be getting its names
+			continue
+		}
+		gone, err := e.removeImage(ctx, job.Got{ID: s.ID})
+		if err != nil {
+			e.log.Debug().Err(err).Msg("images")
+		} else if gone {
+			removed++
+		}
+	}
+	return removed, nil
+}
+
+// now is in whole seconds, as the record has it.
+func now() time.Time { return time.Now().UTC().Truncate(time.Second) }

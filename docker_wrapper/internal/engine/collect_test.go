@@ -1,0 +1,328 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"boincdocker/docker_wrapper/internal/engine/enginetest"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// collectable is an image whose use is noted, built from text, or pulled where that is "".
+func collectable(t *testing.T, name, text string) (job.Image, map[string]string) {
+	dir := t.TempDir()
+	im := job.Image{LockDir: dir, Labels: map[string]string{job.LabelDataDir: "/boinc"},
+		Collect: &job.Collect{Record: filepath.Join(dir, "images.json"), Days: 30, Bytes: 1e9}}
+	if text == "" {
+		im.Sources = []job.Source{{Name: name, Pull: true}}
+		return im, nil
+	}
+	im.Sources = []job.Source{{Name: name, Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}}
+	return im, map[string]string{"Dockerfile": text}
+}
+
+// noted are the names in the record, "?" behind those that are being made.
+func noted(t *testing.T, im job.Image) string {
+	t.Helper()
+	data, err := os.ReadFile(im.Collect.Record)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	var r record
+	if len(data) > 0 {
+		if err := json.Unmarshal(data, &r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var names []string
+	for _, g := range r.Images {
+		name := strings.Join(slices.Concat(g.Names, []string{g.Name}), "=")
+		if i := strings.Index(name, job.ContentRepository); i >= 0 {
+			name = name[:i+len(job.ContentRepository)]
+		}
+		if g.ID == "" {
+			name += "?"
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, " ")
+}
+
+// age turns back what the record says of time.
+func age(t *testing.T, e *Engine, im job.Image, by time.Duration) {
+	t.Helper()
+	err := e.change(t.Context(), im.Collect.Record, func(r *record) error {
+		r.Collected = r.Collected.Add(-by)
+		for i := range r.Images {
+			r.Images[i].Used = r.Images[i].Used.Add(-by)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestImagesAreNoted(t *testing.T) {
+	const text = "FROM scratch\nCMD x\n"
+	tests := []struct {
+		name        string
+		image, text string
+		before      func(*enginetest.Engine)
+		change      func(*job.Image)
+		want        string
+	}{
+		{name: "built", image: "boinc_a", text: text, want: "boinc_a=boinc_content"},
+		{name: "pulled", image: "r/a:1", before: func(f *enginetest.Engine) { f.Publish("r/a:1", enginetest.Image{}) }, want: "r/a:1"},
+		{name: "there before", image: "r/a:1", before: func(f *enginetest.Engine) { f.AddImage("r/a:1", enginetest.Image{}) }},
+		{name: "kept", image: "r/a:1", before: func(f *enginetest.Engine) { f.Publish("r/a:1", enginetest.Image{}) },
+			change: func(im *job.Image) { im.Sources[0].Keep = true }},
+		{name: "under the project's own name", image: "a", text: text, change: func(im *job.Image) { im.Sources[0].Fixed = true }},
+		{name: "not to be had", image: "r/a:1"},
+		{name: "can't be built", image: "boinc_a", text: "FROM scratch\nRUN exit 1\n"},
+		{name: "for another kind of machine", image: "r/a:1",
+			before: func(f *enginetest.Engine) { f.Publish("r/a:1", enginetest.Image{Architecture: "riscv64"}) }, want: "r/a:1"},
+		{name: "the engine goes away", image: "boinc_a", text: text,
+			before: func(f *enginetest.Engine) { f.Inject(enginetest.Fault{Call: "build", Cut: true}) }},
+		{name: "a person's", image: "r/a:1", before: func(f *enginetest.Engine) { f.Publish("r/a:1", enginetest.Image{}) },
+			change: func(im *job.Image) { os.WriteFile(im.Collect.Record, nil, 0o644); im.Collect = nil }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			e, fake := open1(t, enginetest.Options{})
+			im, files := collectable(t, tt.image, tt.text)
+			if tt.before != nil {
+				tt.before(fake)
+			}
+			all := im
+			if tt.change != nil {
+				tt.change(&im)
+			}
+			e.Ensure(t.Context(), im, slotOf(files)) // the record is what counts
+			if got := noted(t, all); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// Whoever is killed while an image is being made leaves a trace of it, and it is collected.
+func TestIntentionIsNoted(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	im, files := collectable(t, "boinc_a", "FROM scratch\nRUN hold\n")
+	done := make(chan error, 1)
+	go func() {
+		_, err := e.Ensure(t.Context(), im, slotOf(files))
+		done <- err
+	}()
+	if err := fake.Await(t.Context(), "build", 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := noted(t, im); got != "boinc_content?" {
+		t.Errorf("while it is built: got %q", got)
+	}
+	left, err := os.ReadFile(im.Collect.Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fake.Release("")
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(im.Collect.Record, left, 0o644); err != nil { // as if it had died before it could note the end
+		t.Fatal(err)
+	}
+	age(t, e, im, 5*time.Hour)
+	if err := e.Collect(t.Context(), im); err != nil || noted(t, im) != "boinc_content" {
+		t.Errorf("five hours later: %v, noted %q", err, noted(t, im))
+	}
+	age(t, e, im, 31*24*time.Hour)
+	if err := e.Collect(t.Context(), im); err != nil || noted(t, im) != "" {
+		t.Errorf("a month later: %v, noted %q", err, noted(t, im))
+	}
+	if got := strings.Join(fake.Images(), " "); got != "boinc_a:latest" {
+		t.Errorf("images %s, want the name that it was not known by", got)
+	}
+}
+
+func TestCollect(t *testing.T) {
+	const month = 31 * 24 * time.Hour
+	type world struct {
+		t    *testing.T
+		e    *Engine
+		fake *enginetest.Engine
+		im   job.Image
+		id   string
+	}
+	create := func(w world) *Container {
+		j := simple("print x")
+		c, err := w.e.Create(w.t.Context(), j, w.id)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return c
+	}
+	tests := []struct {
+		name  string
+		text  string // of the Dockerfile; "" pulls
+		then  func(world)
+		age   time.Duration
+		noted bool
+		left  string // images, the content tag left out
+	}{
+		{name: "unused", age: month},
+		{name: "unused, built", text: "FROM scratch\nCMD x\n", age: month},
+		{name: "used lately", age: month - 2*24*time.Hour, noted: true, left: "r/a:1"},
+		{name: "a container uses it", age: month, noted: true, left: "r/a:1", then: func(w world) { create(w) }},
+		{name: "its owner tagged it as well", age: month, left: "mine:1", then: func(w world) { w.fake.Tag("r/a:1", "mine:1") }},
+		{name: "its owner tagged what was built", text: "FROM scratch\nCMD x\n", age: month, left: "mine:1", then: func(w world) { w.fake.Tag("r/a:1", "mine:1") }},
+		{name: "its owner pulled it anew", age: month, left: "r/a:1", then: func(w world) {
+			w.fake.RemoveImage("r/a:1")
+			w.fake.AddImage("r/a:1", enginetest.Image{})
+		}},
+		{name: "its owner removed it", age: month, then: func(w world) { w.fake.RemoveImage("r/a:1") }},
+		{name: "the name is another image's by now", text: "FROM scratch\nCMD x\n", age: month, left: "new:latest r/a:1", then: func(w world) {
+			w.fake.AddImage("new", enginetest.Image{})
+			w.fake.Tag("new", "r/a:1")
+		}},
+		{name: "another engine's", age: month, noted: true, left: "r/a:1", then: func(w world) {
+			w.e.change(w.t.Context(), w.im.Collect.Record, func(r *record) error { r.Images[0].Host = "unix:///other"; return nil })
+		}},
+		{name: "the engine doesn't tell what is in use", age: month, noted: true, left: "r/a:1", then: func(w world) {
+			w.fake.Inject(enginetest.Fault{Call: "list", Status: 500, Message: "layer store is busy"})
+		}},
+		{name: "the engine refuses", age: month, noted: true, left: "r/a:1", then: func(w world) {
+			w.fake.Inject(enginetest.Fault{Call: "remove-image", Status: 409, Message: "conflict: image is being used by running container"})
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			e, fake := open1(t, enginetest.Options{})
+			if err := fake.Publish("r/a:1", enginetest.Image{Command: []string{"print x"}}); err != nil {
+				t.Fatal(err)
+			}
+			im, files := collectable(t, "r/a:1", tt.text)
+			id, err := e.Ensure(t.Context(), im, slotOf(files))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.then != nil {
+				tt.then(world{t, e, fake, im, id})
+			}
+			age(t, e, im, tt.age)
+			e.Collect(t.Context(), im) // what is left says more
+			if got := noted(t, im) != ""; got != tt.noted {
+				t.Errorf("noted %q, want some: %v", noted(t, im), tt.noted)
+			}
+			left := slices.DeleteFunc(fake.Images(), func(name string) bool { return strings.HasPrefix(name, job.ContentRepository) && tt.noted })
+			if got := strings.Join(left, " "); got != tt.left {
+				t.Errorf("left %q, want %q", got, tt.left)
+			}
+		})
+	}
+}
+
+// Something new makes it time to look; else it is once a day.
+func TestCollectIsSeldom(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	im, files := collectable(t, "boinc_a", "FROM scratch\nCMD x\n")
+	looked := 0
+	for _, step := range []struct {
+		after time.Duration
+		text  string
+		want  bool
+	}{
+		{0, "FROM scratch\nCMD x\n", true}, {time.Hour, "FROM scratch\nCMD x\n", false}, {22 * time.Hour, "FROM scratch\nCMD x\n", false},
+		{time.Hour, "FROM scratch\nCMD x\n", true}, {time.Minute, "FROM scratch\nCMD y\n", true},
+	} {
+		age(t, e, im, step.after)
+		files["Dockerfile"] = step.text
+		if _, err := e.Ensure(t.Context(), im, slotOf(files)); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Collect(t.Context(), im); err != nil {
+			t.Fatal(err)
+		}
+		if got := fake.Count("list") > looked; got != step.want {
+			t.Errorf("%v later, %q: looked %v, want %v", step.after, step.text, got, step.want)
+		}
+		looked = fake.Count("list")
+	}
+}
+
+// An image has the names of the last few workunits that used it.
+func TestNamesAreFew(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	im, files := collectable(t, "", "FROM scratch\nCMD x\n")
+	for _, name := range []string{"boinc_1", "boinc_2", "boinc_3", "boinc_4", "boinc_5", "boinc_6", "boinc_6"} {
+		im.Sources[0].Name = name
+		if _, err := e.Ensure(t.Context(), im, slotOf(files)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := noted(t, im), "boinc_3=boinc_4=boinc_5=boinc_6=boinc_content"; got != want {
+		t.Errorf("noted %s, want %s", got, want)
+	}
+	got := strings.Join(fake.Images(), " ")
+	if want := "boinc_3:latest boinc_4:latest boinc_5:latest boinc_6:latest boinc_content:"; !strings.HasPrefix(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// A record that can't be read is begun anew; what was built for this data directory is known again when it is used.
+func TestDamagedRecord(t *testing.T) {
+	var said bytes.Buffer
+	e, _ := open1(t, enginetest.Options{})
+	e.log = zerolog.New(&said)
+	im, files := collectable(t, "boinc_a", "FROM scratch\nCMD x\n")
+	for _, damage := range []string{"", "{", `{"images": 5}`, "\x00\x00"} {
+		if err := os.WriteFile(im.Collect.Record, []byte(damage), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Ensure(t.Context(), im, slotOf(files)); err != nil {
+			t.Fatal(err)
+		}
+		if got := noted(t, im); got != "boinc_a=boinc_content" {
+			t.Errorf("%q: noted %s", damage, got)
+		}
+	}
+	if got := strings.Count(said.String(), "begun anew"); got < 4 {
+		t.Errorf("got %d warnings: %s", got, said.String())
+	}
+}
+
+// Another client's wrapper on the same engine looks after what it has built.
+func TestOtherDataDirectory(t *testing.T) {
+	e, _ := open1(t, enginetest.Options{})
+	im, files := collectable(t, "boinc_a", "FROM scratch\nCMD x\n")
+	if _, err := e.Ensure(t.Context(), im, slotOf(files)); err != nil {
+		t.Fatal(err)
+	}
+	other, _ := collectable(t, "boinc_a", "FROM scratch\nCMD x\n")
+	other.Labels = map[string]string{job.LabelDataDir: "/other"}
+	if _, err := e.Ensure(t.Context(), other, slotOf(files)); err != nil {
+		t.Fatal(err)
+	}
+	if got := noted(t, other); got != "" {
+		t.Errorf("noted %s", got)
+	}
+}
+
+// A record that nobody can write is no reason to run no job.
+func TestUnwritableRecord(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	im, files := collectable(t, "boinc_a", "FROM scratch\nCMD x\n")
+	im.Collect.Record = filepath.Join(t.TempDir(), "no", "such", "directory")
+	if _, err := e.Ensure(t.Context(), im, slotOf(files)); err != nil || fake.Count("build") != 1 {
+		t.Errorf("got %v after %d builds", err, fake.Count("build"))
+	}
+}
