@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
@@ -27,7 +28,7 @@ func (w *wrapper) sweep(ctx context.Context) {
 	}
 	w.swept = true
 	for _, c := range list {
-		if c.Name == w.job.Container.Name || !forgotten(c) {
+		if c.Name == w.job.Container.Name || !forgotten(c, time.Now()) {
 			continue
 		}
 		if err := c.Remove(ctx); err != nil {
@@ -38,9 +39,14 @@ func (w *wrapper) sweep(ctx context.Context) {
 	}
 }
 
+// settling is how long a container stays whose slot says nothing of its job: it may just be made, its
+// episode not yet written.
+const settling = time.Hour
+
 // forgotten reports that a container's slot knows nothing of it: neither the wrapper's own notes nor
-// init_data.xml, which the client takes away for a moment when it writes it anew.
-func forgotten(c *engine.Container) bool {
+// init_data.xml. The client takes that away for a moment when it writes it anew, so a missing one says
+// something only of a container that isn't new.
+func forgotten(c *engine.Container, now time.Time) bool {
 	slot, result := c.Labels[job.LabelSlot], c.Labels[job.LabelResult]
 	if slot == "" || result == "" {
 		return false
@@ -50,7 +56,7 @@ func forgotten(c *engine.Container) bool {
 	}
 	f, err := os.Open(filepath.Join(slot, boincapi.InitDataFile))
 	if err != nil {
-		return errors.Is(err, fs.ErrNotExist)
+		return errors.Is(err, fs.ErrNotExist) && now.Sub(c.Made) >= settling
 	}
 	defer f.Close()
 	d, err := boincapi.ParseInitData(f)
