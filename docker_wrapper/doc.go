@@ -30,6 +30,8 @@
 // outputs, and the directory .docker_wrapper, whose sub-directory payload is all that the container
 // sees of the slot. Carried between the two while the job runs: trickle_up.xml, trickle_down_*,
 // boinc_ufr_* and boinc_ufs_*; with --sporadic, ac and ca.
+// Written beside the projects' directories: .docker_wrapper_images.json, what images wrappers got and when
+// they were last used, so that they are removed in time.
 //
 // # Endings
 //

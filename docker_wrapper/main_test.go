@@ -277,6 +277,8 @@ func isBig(ts *testscript.TestScript, args []string) error {
 //	boinc set KEY VALUE       of init_data.xml
 //	boinc output NAME         the slot has a link for this output
 //	boinc offline, online     network activity is suspended, or not any more
+//	boinc next                the job is done, the slot is the next one's
+//	boinc later DAYS          all images were used so many days ago
 //	boinc fraction X          wait until this fraction is reported
 //	boinc trickled REGEXP     wait until the trickle-up messages, each in [], are so
 //	boinc trickle TEXT        a trickle-down message
@@ -314,6 +316,11 @@ func (b *bench) boinc(args []string) error {
 		}
 		_, err := b.client.AddOutput(0, rest[0], false)
 		return err
+	case "next":
+		return b.next()
+	case "later":
+		days, err := strconv.Atoi(rest[0])
+		return errors.Join(err, b.later(days))
 	case "fraction":
 		x, err := strconv.ParseFloat(rest[0], 64)
 		if err != nil {
@@ -413,6 +420,29 @@ func (b *bench) set(key, value string) error {
 	return err
 }
 
+// next gives the slot to the next job of the same app version.
+func (b *bench) next() error {
+	slot := b.slot()
+	b.client.SetInitData(func(d *boincapi.InitData) { d.WUName, d.ResultName = d.WUName+"x", d.WUName+"x_0" })
+	return errors.Join(os.Remove(filepath.Join(slot, boincapi.FinishFileName)), os.RemoveAll(filepath.Join(slot, ".docker_wrapper")),
+		os.Remove(filepath.Join(slot, boincapi.StderrFile)))
+}
+
+// later turns back what the record of images says of time.
+func (b *bench) later(days int) error {
+	name := filepath.Join(b.data(), "projects", ".docker_wrapper_images.json")
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	data = regexp.MustCompile(`[0-9-]+T[0-9:]+Z`).ReplaceAllFunc(data, func(text []byte) []byte {
+		at, parseErr := time.Parse(time.RFC3339, string(text))
+		err = errors.Join(err, parseErr)
+		return []byte(at.AddDate(0, 0, -days).Format(time.RFC3339))
+	})
+	return errors.Join(err, os.WriteFile(name, data, 0o644))
+}
+
 // judge compares an end with the one that is wanted.
 func judge(r boinctest.Result, kind, number, text string) error {
 	said := r.Message
@@ -441,11 +471,12 @@ func judge(r boinctest.Result, kind, number, text string) error {
 //	engine state STATE        wait until the newest container is in this state; "" for gone
 //	engine request REGEXP     the last create request, JSON
 //	engine release [NAME]     programs that hold go on
-//	engine fault CALL STATUS MESSAGE   (STATUS may be stream, cut, hang or lost)
+//	engine fault CALL STATUS MESSAGE [TIMES]   (STATUS may be stream, cut, hang or lost)
 //	engine mend, down, up, deny
 //	engine stop CODE          it goes down, and its containers end with this code
 //	engine remove, pause, unpause, halt   somebody else does that to the newest container
 //	engine image NAME [STEPS], publish NAME [STEPS], forget NAME
+//	engine has NAME           an image of this name is there
 func (b *bench) tellEngine(args []string) error {
 	e := b.engine
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -480,6 +511,9 @@ func (b *bench) tellEngine(args []string) error {
 		} else {
 			err = nil
 		}
+		if len(args) > 4 {
+			f.Times, err = strconv.Atoi(args[4])
+		}
 		e.Inject(f)
 		return err
 	case "mend":
@@ -504,6 +538,10 @@ func (b *bench) tellEngine(args []string) error {
 		return e.Publish(rest[0], enginetest.Image{Command: args[2:]})
 	case "forget":
 		e.RemoveImage(rest[0])
+	case "has":
+		if !slices.Contains(e.Images(), rest[0]) {
+			return fmt.Errorf("images %q", e.Images())
+		}
 	default:
 		return fmt.Errorf("engine %s: no such order", args[0])
 	}

@@ -126,6 +126,7 @@ func (w *wrapper) fresh(ctx context.Context, cpu time.Duration) (supervise.Prepa
 		w.container = nil
 		return supervise.Prepared{}, errors.Join(err, c.Remove(ctx))
 	}
+	w.collect(ctx)
 	return supervise.Prepared{Container: c, CPUBase: cpu}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"boincdocker/boincapi"
@@ -61,4 +62,25 @@ func forgotten(c *engine.Container, now time.Time) bool {
 	defer f.Close()
 	d, err := boincapi.ParseInitData(f)
 	return err == nil && d.ResultName != result
+}
+
+// collectTime is more than the removal of many images takes.
+const collectTime = 10 * time.Minute
+
+// collect removes images that no job needs, while the job runs: it waits for nothing of that. When it is
+// over first, the next job goes on with it.
+func (w *wrapper) collect(ctx context.Context) {
+	e, im, log := w.engine, w.job.Image, w.log
+	go func() {
+		defer func() {
+			if r := recover(); r != nil { // the job shall not end by this
+				log.Error().Msgf("bug: %v\n%s", r, debug.Stack())
+			}
+		}()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), collectTime)
+		defer cancel()
+		if err := e.Collect(ctx, im); err != nil {
+			log.Warn().Err(err).Msg("images that no job uses are left")
+		}
+	}()
 }
