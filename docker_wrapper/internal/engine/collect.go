@@ -109,39 +109,67 @@ func nameOf(s job.Source, b *buildContext) string {
 // collected reports whether an image of this source may be removed at all.
 func collected(im job.Image, s job.Source) bool { return im.Collect != nil && !s.Keep && !s.Fixed }
 
-// intend notes that an image is about to be made: a wrapper that dies leaves a trace of it.
-func (e *Engine) intend(ctx context.Context, im job.Image, s job.Source, b *buildContext) {
-	if !collected(im, s) {
-		return
+// intend notes that images are about to be got, so that a wrapper that dies leaves a trace of them: the
+// source's own, and those that a builder will pull for it. settle notes what became of it.
+func (e *Engine) intend(ctx context.Context, im job.Image, s job.Source, b *buildContext) (settle func()) {
+	if im.Collect == nil {
+		return func() {}
 	}
-	err := e.change(ctx, im.Collect.Record, func(r *record) error {
+	var coming []job.Got
+	if collected(im, s) {
+		g := job.Got{Host: e.Info.Host, Name: nameOf(s, b), Used: now()}
+		if b != nil {
+			g.Names = []string{s.Name}
+		}
+		coming = append(coming, g)
+	}
+	there := map[string]bool{}
+	for _, base := range b.bases() {
+		if _, err := e.inspectImage(ctx, base); errors.Is(err, ErrNotFound) {
+			coming = append(coming, job.Got{Host: e.Info.Host, Name: base, Used: now()})
+		} else if err == nil {
+			there[base] = true
+		}
+	}
+	change := func(f func(*record) error) {
+		if err := e.change(ctx, im.Collect.Record, f); err != nil {
+			e.log.Warn().Err(err).Msg("an image may stay for ever")
+		}
+	}
+	change(func(r *record) error {
 		r.Collected = time.Time{} // something new makes it time to look what may go
-		r.put(job.Got{Host: e.Info.Host, Name: nameOf(s, b), Used: now()})
+		for _, g := range coming {
+			r.put(g)
+		}
+		for i, g := range r.Images {
+			if g.Host == e.Info.Host && there[g.Name] {
+				r.Images[i].Used = now()
+			}
+		}
 		return nil
 	})
-	if err != nil {
-		e.log.Warn().Err(err).Msg("this image will stay")
+	return func() {
+		change(func(r *record) error {
+			var errs []error
+			for _, g := range coming {
+				r.put(g) // also when another wrapper had the same intention and gave up
+				errs = append(errs, e.finish(ctx, r, r.find(g.Host, g.Name, "")))
+			}
+			return errors.Join(errs...)
+		})
 	}
 }
 
-// settle notes what became of an intention.
-func (e *Engine) settle(ctx context.Context, im job.Image, s job.Source, b *buildContext) {
-	if !collected(im, s) {
-		return
+// bases are the images that a builder pulls where they aren't there, as far as they are written out.
+func (b *buildContext) bases() []string {
+	if b == nil {
+		return nil
 	}
-	err := e.change(ctx, im.Collect.Record, func(r *record) error {
-		i := r.find(e.Info.Host, nameOf(s, b), "")
-		if i < 0 {
-			return nil
-		}
-		if b != nil {
-			r.Images[i].Names = []string{s.Name}
-		}
-		return e.finish(ctx, r, i)
-	})
+	names, _, err := reaches(b.text)
 	if err != nil {
-		e.log.Warn().Err(err).Msg("images")
+		return nil // the builder will say so
 	}
+	return slices.DeleteFunc(names, func(name string) bool { return strings.Contains(name, "$") })
 }
 
 // finish completes the record of an image that was to be made, or drops it where there is none.
@@ -162,12 +190,18 @@ func (e *Engine) finish(ctx context.Context, r *record, i int) error {
 // when a tag that only wrappers give and the label say that it was built for this data directory, by a
 // wrapper of another project perhaps, or by one whose record was lost.
 func (e *Engine) used(ctx context.Context, im job.Image, s job.Source, b *buildContext, id string) {
-	if !collected(im, s) {
+	if im.Collect == nil {
 		return
 	}
 	err := e.change(ctx, im.Collect.Record, func(r *record) error {
 		g := job.Got{Host: e.Info.Host, Name: nameOf(s, b)}
 		i := r.find(g.Host, g.Name, "")
+		if !collected(im, s) {
+			if i >= 0 { // a project asks to keep what was got for another
+				r.drop(i)
+			}
+			return nil
+		}
 		if i >= 0 && r.Images[i].ID == id {
 			g = r.Images[i]
 		} else {

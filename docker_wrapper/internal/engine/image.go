@@ -161,8 +161,7 @@ func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buil
 		e.used(ctx, im, s, b, id)
 		return id, nil
 	}
-	e.intend(ctx, im, s, b)
-	defer e.settle(ctx, im, s, b)
+	defer e.intend(ctx, im, s, b)()
 	began := time.Now()
 	verb, err := e.make(ctx, im, s, b)
 	if err != nil {

@@ -402,7 +402,10 @@ func (e *Engine) from(im *image, name string) error {
 	e.mu.Lock()
 	base := e.find(name)
 	if base == nil {
-		base = e.registry[tagged(name)]
+		if base = e.registry[tagged(name)]; base != nil {
+			e.images[base.id] = base
+			e.name(base, name)
+		}
 	}
 	e.mu.Unlock()
 	if base == nil {
