@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/job"
@@ -28,6 +29,9 @@ const (
 	// may be computing what comes next.
 	patience = 30
 
+	// grain is how far apart two changes of a directory may be and have the same time: on FAT.
+	grain = 2 * time.Second
+
 	maxLookedAt = 4096 // names of the payload that one look reads
 	maxUnwanted = 100  // of the requests that it finds
 )
@@ -40,6 +44,8 @@ const (
 type Mail struct {
 	m     *mover
 	limit int64 // bytes of an output that may be copied; 0 for no limit
+
+	quiet time.Time // of the payload's change after which there was nothing in it; zero when that isn't certain
 
 	draft fs.FileInfo // the trickle-up message at the last look; nil for none
 	still int         // looks since which it has not changed
@@ -67,15 +73,32 @@ type Requests struct {
 	Unwanted []string // files under such names that ask for nothing
 }
 
-// Requests looks what the job asks for. It reads the payload's top directory once, and of a large one the
-// beginning: there the names that count are looked for one by one.
+// Requests looks what the job asks for. It reads the payload's top directory when that has changed, and of a large one
+// the beginning: there the names that count are looked for one by one.
 func (b *Mail) Requests() (Requests, error) {
-	var r Requests
-	names, err := b.names()
+	r, err := b.requests()
+	if err != nil {
+		return r, fmt.Errorf("look for the job's messages: %w", err)
+	}
+	if _, err := b.m.root.Lstat(trickleTaken); err == nil {
+		r.Trickle = true
+	}
+	return r, nil
+}
+
+func (b *Mail) requests() (r Requests, err error) {
+	fi, err := b.m.root.Lstat(payloadName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
 	} else if err != nil {
-		return r, fmt.Errorf("look for the job's messages: %w", err)
+		return r, err
+	}
+	if !b.quiet.IsZero() && fi.ModTime().Equal(b.quiet) {
+		return r, nil
+	}
+	names, err := b.names()
+	if err != nil {
+		return r, err
 	}
 	if len(names) > maxLookedAt {
 		names = slices.DeleteFunc(names, b.counts)
@@ -96,8 +119,9 @@ func (b *Mail) Requests() (Requests, error) {
 			r.Unwanted = append(r.Unwanted, name)
 		}
 	}
-	if _, err := b.m.root.Lstat(trickleTaken); err == nil {
-		r.Trickle = true
+	b.quiet = time.Time{}
+	if !r.Trickle && len(r.Uploads)+len(r.Unwanted) == 0 && time.Since(fi.ModTime()) > grain {
+		b.quiet = fi.ModTime()
 	}
 	slices.Sort(r.Uploads)
 	return r, nil

@@ -156,6 +156,31 @@ func TestRequests(t *testing.T) {
 	}
 }
 
+// A directory that has not changed isn't read again, and one that has is.
+func TestRequestsOfQuietPayload(t *testing.T) {
+	h, b := newMail(t)
+	before := time.Now().Add(-time.Hour)
+	look := func(when string, want Requests) {
+		t.Helper()
+		got, err := b.Requests()
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%s: %v, want -, got +:\n%s", when, err, diff)
+		}
+	}
+	look("just changed", Requests{})
+	must(t, os.Chtimes(h.payload(), before, before))
+	look("long unchanged", Requests{})
+	write(t, h.payload(), "trickle_up.xml", "", 0o644)
+	look("changed", Requests{Trickle: true})
+	must(t, os.Chtimes(h.payload(), before, before))
+	look("unchanged and waiting", Requests{Trickle: true})
+	must(t, b.Refuse("trickle_up.xml"), os.Chtimes(h.payload(), before, before))
+	look("refused", Requests{})
+	write(t, h.payload(), "trickle_up.xml", "", 0o644)
+	must(t, os.Chtimes(h.payload(), before, before))
+	look("as if unchanged", Requests{})
+}
+
 func TestBringOutput(t *testing.T) {
 	tests := []struct {
 		name, logical, physical string
