@@ -5,11 +5,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -18,85 +15,15 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
-	"github.com/gofrs/flock"
 
 	"boincdocker/docker_wrapper/internal/job"
 )
 
 const (
-	collectEvery   = 24 * time.Hour // unless something new came
-	recordPatience = 10 * time.Second
-	recordRetry    = 20 * time.Millisecond
-	unfinished     = streamTotal + time.Hour // whoever was making an image has given up by then, or died
-	namesKept      = 4                       // further tags of an image: workunits come and go
+	collectEvery = 24 * time.Hour          // unless something new came
+	unfinished   = streamTotal + time.Hour // whoever was making an image has given up by then, or died
+	namesKept    = 4                       // further tags of an image: workunits come and go
 )
-
-// record is what the wrappers of a data directory know of the images that they got.
-type record struct {
-	Collected time.Time `json:"collected,omitzero"` // when it was last looked for what may go
-	Images    []job.Got `json:"images"`
-}
-
-// find gives the place of an image in the record, or -1. One that has no name is known by its ID.
-func (r *record) find(host, name, id string) int {
-	return slices.IndexFunc(r.Images, func(g job.Got) bool {
-		return g.Host == host && g.Name == name && (name != "" || g.ID == id)
-	})
-}
-
-// put replaces an image of the same name, or adds it.
-func (r *record) put(g job.Got) {
-	if i := r.find(g.Host, g.Name, g.ID); i >= 0 {
-		r.Images[i] = g
-		return
-	}
-	r.Images = append(r.Images, g)
-}
-
-func (r *record) drop(i int) { r.Images = slices.Delete(r.Images, i, i+1) }
-
-// readRecord reads what is noted. What can't be understood is forgotten: that leaves images behind,
-// and does no other harm.
-func (e *Engine) readRecord(name string) record {
-	var r record
-	data, err := os.ReadFile(name)
-	if err == nil {
-		err = json.Unmarshal(data, &r)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		e.log.Warn().Err(err).Msg("the record of images can't be read and is begun anew")
-		return record{}
-	}
-	return r
-}
-
-// change lets f change the record, one wrapper at a time, and writes it whole or not at all. An error of
-// f doesn't keep what it has changed from being written.
-func (e *Engine) change(ctx context.Context, name string, f func(*record) error) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("note images: %w", err)
-		}
-	}()
-	// What was begun is noted, also when the job was cancelled.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordPatience)
-	defer cancel()
-	l := flock.New(name+".lock", flock.SetPermissions(0o664))
-	if _, err := l.TryLockContext(ctx, recordRetry); err != nil {
-		return err
-	}
-	defer l.Close()
-	r := e.readRecord(name)
-	changeErr := f(&r)
-	data, err := json.Marshal(r)
-	if err == nil {
-		err = os.WriteFile(name+".part", data, 0o664)
-	}
-	if err == nil {
-		err = os.Rename(name+".part", name)
-	}
-	return errors.Join(changeErr, err)
-}
 
 // nameOf is what an image of this source is found by.
 func nameOf(s job.Source, b *buildContext) string {
@@ -235,7 +162,7 @@ func (e *Engine) used(ctx context.Context, im job.Image, s job.Source, b *buildC
 		return e.untag(ctx, oldest, g.ID)
 	})
 	if err != nil {
-		e.log.Warn().Err(err).Msg("images")
+		e.log.Warn().Err(err).Msg("an image may go too early")
 	}
 }
 
@@ -264,7 +191,7 @@ func (e *Engine) leftOver(ctx context.Context, im job.Image, s job.Source, step 
 		return err
 	})
 	if err != nil {
-		e.log.Warn().Err(err).Msg("images")
+		e.log.Warn().Err(err).Msg("a step of the build may stay for ever")
 	}
 }
 
@@ -312,7 +239,7 @@ func (e *Engine) makeRoom(ctx context.Context, im job.Image) bool {
 	e.log.Info().Msg("the engine's disk is full: removing images that no job uses")
 	n, err := e.collect(ctx, im, true)
 	if err != nil {
-		e.log.Warn().Err(err).Msg("images")
+		e.log.Warn().Err(err).Msg("images that no job uses are left")
 	}
 	return n > 0
 }
@@ -364,7 +291,7 @@ func (e *Engine) collect(ctx context.Context, im job.Image, hurry bool) (removed
 			return nil
 		})
 		if err != nil {
-			e.log.Debug().Err(err).Msg("images")
+			e.log.Debug().Err(err).Msg("the image stays")
 		}
 	}
 	n, err := e.removeDangling(ctx, im)
@@ -446,13 +373,10 @@ func (e *Engine) removeDangling(ctx context.Context, im job.Image) (removed int,
 		}
 		gone, err := e.removeImage(ctx, job.Got{ID: s.ID})
 		if err != nil {
-			e.log.Debug().Err(err).Msg("images")
+			e.log.Debug().Err(err).Msg("the image stays")
 		} else if gone {
 			removed++
 		}
 	}
 	return removed, nil
 }
-
-// now is in whole seconds, as the record has it.
-func now() time.Time { return time.Now().UTC().Truncate(time.Second) }

@@ -304,6 +304,63 @@ var imageRows = []contractRow{
 			t.Errorf("got tags %q, want both", tags)
 		}
 	}},
+	{fact: "collect: what another image is built on loses its names, and goes with that", check: func(t *testing.T, k *contract) {
+		token := k.name("token")
+		base, fsys := k.source("base", fmt.Sprintf("LABEL token=%s\n", token))
+		k.collectable(t, &base)
+		below := k.ensure(t, base, fsys)
+		im, fsys := k.source("above", "")
+		im.Collect = base.Collect
+		fsys["Dockerfile"].Data = fmt.Appendf(nil, "FROM %s\nLABEL above=yes\n", base.Sources[0].Name)
+		above := k.ensure(t, im, fsys)
+		k.age(t, im, 31, below)
+		if err := k.e.Collect(t.Context(), im); err != nil {
+			t.Error(err)
+		}
+		if got := k.labelled(t, "token="+token); !slices.Equal(got, []string{above}) {
+			t.Errorf("got images %q, want %s", got, above)
+		}
+		if got := k.inspectImage(t, below).RepoTags; len(got) > 0 {
+			t.Errorf("got tags %q", got)
+		}
+		k.age(t, im, 31)
+		if err := k.e.Collect(t.Context(), im); err != nil {
+			t.Error(err)
+		}
+		if _, err := k.api.ImageInspect(t.Context(), below); err == nil {
+			t.Error("the base is still there")
+		}
+	}},
+	{fact: "collect: what lost its names and has our labels goes, when it isn't new", check: func(t *testing.T, k *contract) {
+		token := k.name("token")
+		im, fsys := k.source("lost", fmt.Sprintf("LABEL token=%s\n", token))
+		k.collectable(t, &im)
+		fresh := k.inspectImage(t, k.ensure(t, im, fsys))
+		name := k.name("old") + ":1"
+		resp, err := k.api.ImageLoad(t.Context(), bytes.NewReader(k.forged(name, token))) // one of the year 1
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		old := k.inspectImage(t, name)
+		for _, name := range append(fresh.RepoTags, name) {
+			if err := k.api.ImageTag(t.Context(), k.image, name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := k.e.Collect(t.Context(), im); err != nil {
+			t.Error(err)
+		}
+		if _, err := k.api.ImageInspect(t.Context(), fresh.ID); err != nil {
+			t.Errorf("the new one: %v", err)
+		}
+		if _, err := k.api.ImageInspect(t.Context(), old.ID); err == nil {
+			t.Error("the old one is still there")
+		}
+	}},
 	{fact: "collect: a base that images share counts once", check: func(t *testing.T, k *contract) {
 		token := k.name("token")
 		dir := t.TempDir()

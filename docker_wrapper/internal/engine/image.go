@@ -29,7 +29,8 @@ const (
 )
 
 // Ensure finds the image or makes it, and returns its ID. fsys shows the slot's files to a
-// Dockerfile. Wrappers that want the same image at the same time wait for the first of them.
+// Dockerfile. Wrappers that want the same image at the same time wait for the first of them. Where the
+// engine's disk is full, images that no job uses are removed, and it is tried once more.
 //
 // Errors: *ImageError when it is the project's fault; ErrNetwork, ErrDiskFull and ErrUnreachable
 // may mend; ctx's error when it was cancelled, and then the engine has stopped building too.
