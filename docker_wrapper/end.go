@@ -132,8 +132,9 @@ func (w *wrapper) settle(ctx context.Context, out supervise.Outcome) error {
 	} else {
 		err = w.exited(wanted, out.Exit)
 	}
+	var over *ended
 	switch cause := context.Cause(wanted); {
-	case w.episode.Done != nil:
+	case errors.As(err, &over):
 		return err // it has ended already
 	case errors.Is(cause, supervise.ErrAbort):
 		return w.aborted(calls)
@@ -270,7 +271,9 @@ func (w *wrapper) conclude(ctx context.Context, code int, message string) error 
 	if err := w.saveEpisode(); err != nil {
 		return err
 	}
-	w.remove(ctx)
+	if err := w.remove(ctx); err != nil {
+		return err // the next episode does it
+	}
 	return &ended{code: code, message: message}
 }
 
@@ -332,21 +335,25 @@ func (w *wrapper) closeSinks() {
 }
 
 // remove removes the container, also one that was only half made. An engine that is away is waited for a
-// while, unless ctx ends.
-func (w *wrapper) remove(ctx context.Context) {
+// while, unless ctx ends: that alone is an error.
+func (w *wrapper) remove(ctx context.Context) error {
 	if w.engine == nil {
-		return
+		return nil
 	}
-	deadline := time.Now().Add(removeTime)
-	for {
-		err := w.removeNow(ctx)
+	return w.removeBy(ctx, w.removeNow)
+}
+
+func (w *wrapper) removeBy(ctx context.Context, remove func(context.Context) error) error {
+	for deadline := time.Now().Add(removeTime); ; {
+		err := remove(ctx)
 		if err == nil {
-			return
+			return nil
 		}
-		if !errors.Is(err, engine.ErrUnreachable) || time.Now().After(deadline) || !sleep(ctx, removePause) {
-			w.log.Warn().Err(err).Msg("the container is left behind")
-			return
+		if errors.Is(err, engine.ErrUnreachable) && time.Now().Before(deadline) && sleep(ctx, removePause) {
+			continue
 		}
+		w.log.Warn().Err(err).Msg("the container is left behind")
+		return ctx.Err()
 	}
 }
 

@@ -463,6 +463,59 @@ func TestWebGraphics(t *testing.T) {
 	}
 }
 
+// A client that throttles suspends and resumes each second. The job gets its share, is charged for what it used, and
+// the wrapper's own work stays small.
+func TestThrottled(t *testing.T) {
+	const burnt = 10 * time.Second
+	c := newJob(t, "throttled", "", nil)
+	p, err := c.Start(t.Context(), binary(t, "docker_wrapper"), "append=began", "burn="+burnt.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := filepath.Join(c.Slot(), job.WrapperDir, "payload", "began")
+	eventually(t, "the job began", func() bool { return len(mayRead(began)) > 0 })
+	start := time.Now()
+	over := make(chan boinctest.Result, 1)
+	go func() { over <- p.Wait() }()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	rounds := 0
+	for ; ; rounds++ {
+		if rounds%2 == 0 {
+			c.Suspend()
+		} else {
+			c.Resume()
+		}
+		select {
+		case <-tick.C:
+			continue
+		case r := <-over:
+			if r.Outcome != boinctest.Success {
+				t.Fatalf("got %+v\n%s", r, stderrOf(t, c))
+			}
+		case <-time.After(3 * time.Minute):
+			t.Fatal("it doesn't end")
+		}
+		break
+	}
+	took := time.Since(start)
+	share := burnt.Seconds() / took.Seconds()
+	t.Logf("%v of CPU time in %v (%.0f %%), %d messages; reported %.2f s; CPU time of the wrapper %v", burnt, took, 100*share, rounds, c.Last().CPU, p.CPU())
+	if share > 0.6 {
+		t.Errorf("the job ran %.0f %% of the time, want about half", 100*share)
+	}
+	if got := c.Last().CPU; got < 0.95*burnt.Seconds() || got > 1.1*burnt.Seconds() {
+		t.Errorf("reported CPU time: got %.2f s, want %v", got, burnt)
+	}
+	if limit := 60*time.Millisecond + time.Duration(rounds)*10*time.Millisecond; p.CPU() > limit {
+		t.Errorf("CPU time of the wrapper: got %v, want at most %v", p.CPU(), limit)
+	}
+	if got := read(t, filepath.Join(c.Slot(), "began")); got != "began\n" {
+		t.Errorf("the payload began %d times, want once\n%s", strings.Count(got, "\n"), stderrOf(t, c))
+	}
+	cleanAfterwards(t, c, os.Getuid())
+}
+
 // What goes to a file of the job's is whole, however fast it is printed: it may be the result.
 func TestFastOutputIsWhole(t *testing.T) {
 	const lines = 500_000

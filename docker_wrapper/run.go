@@ -103,7 +103,9 @@ func (w *wrapper) run(ctx context.Context) int {
 		w.noted = true
 	}
 	if d := w.episode.Done; d != nil {
-		w.clearUp(ctx)
+		if w.clearUp(ctx) != nil {
+			return w.end(&ended{silent: true})
+		}
 		return w.finish(d.Code, d.Message)
 	}
 	if w.job, err = w.plan(); err != nil {
@@ -118,17 +120,26 @@ func (w *wrapper) run(ctx context.Context) int {
 	return w.end(w.supervise(ctx))
 }
 
-// clearUp removes the container of a job that has ended, where that was broken off.
-func (w *wrapper) clearUp(ctx context.Context) {
+// clearUp removes the container of a job that has ended, where that was broken off. Its error is that the client
+// wants us gone before.
+func (w *wrapper) clearUp(ctx context.Context) error {
 	var err error
-	if w.job, err = w.plan(); err == nil {
-		w.engine, err = engine.Open(ctx, engine.Options{Log: w.log, Timeout: clearUpTime})
-	}
-	if err != nil {
+	if w.job, err = w.plan(); err != nil {
 		w.log.Warn().Err(err).Msg("the container may be left behind")
-		return
+		return nil
 	}
-	w.remove(ctx)
+	ctx, done := supervise.UntilUnwanted(ctx, w.app)
+	defer done()
+	return w.removeBy(ctx, func(ctx context.Context) error {
+		var err error
+		if w.engine == nil {
+			w.engine, err = engine.Open(ctx, engine.Options{Log: w.log, Timeout: clearUpTime})
+		}
+		if err == nil {
+			err = w.removeNow(ctx)
+		}
+		return err
+	})
 }
 
 // keepSecret takes the client's word for the job. From now on stderr.txt, which goes to the project, shows

@@ -41,6 +41,14 @@ func do(verb, arg, slot, path string) error {
 		d, err := time.ParseDuration(arg)
 		time.Sleep(d)
 		return err
+	case "burn": // so much CPU time
+		d, err := time.ParseDuration(arg)
+		for n := 0; err == nil && cpuTime() < d; n++ {
+			for range 1_000_000 {
+				n = n*31 + 7
+			}
+		}
+		return err
 	case "exit":
 		n, err := strconv.Atoi(arg)
 		if err == nil {
@@ -182,6 +190,15 @@ func show(names []string) error {
 		fmt.Printf("%s: %s\n", filepath.Base(name), data)
 	}
 	return nil
+}
+
+// cpuTime is what this process has used.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func dump(name string, d fs.DirEntry, err error) error {
