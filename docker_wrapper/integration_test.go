@@ -186,6 +186,48 @@ func TestOneBuild(t *testing.T) {
 	}
 }
 
+// While a job runs, the image goes that no job has used for a month; the one of this job stays.
+func TestUnusedImageGoes(t *testing.T) {
+	c := newJob(t, "images_1", "", nil)
+	runJob(t, c)
+	images := func() string {
+		return docker(t, "images", "-q", "--no-trunc", "--filter", "label="+job.LabelDataDir+"="+c.DataDir())
+	}
+	first, _, _ := strings.Cut(images(), "\n") // once for each of its names
+	record := filepath.Join(c.DataDir(), "projects", ".docker_wrapper_images.json")
+	text := read(t, record)
+	if strings.Count(text, first) != 1 || !strings.HasPrefix(first, "sha256:") {
+		t.Fatalf("image %s, noted %s", first, text)
+	}
+	year := time.Now().UTC().Format("2006-")
+	aged := strings.ReplaceAll(text, `"`+year, `"2020-`)
+	if err := os.WriteFile(record, []byte(aged), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	next, err := boinctest.New(boinctest.Options{Dir: c.DataDir(), Slot: 1, Init: func(d *boincapi.InitData) {
+		d.AppName, d.PlanClass, d.WUName, d.ResultName = "other", "docker", "images_2", "images_2_0"
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	if err := next.AddAppFile("Dockerfile_2", "Dockerfile", fmt.Appendf(nil, "FROM scratch\nLABEL run=%d two=yes\nCOPY worker /worker\nENTRYPOINT [\"/worker\"]\n", os.Getpid()),
+		boinctest.FileOptions{Copy: true}); err != nil {
+		t.Fatal(err)
+	}
+	add(t, next, "worker", []byte(read(t, binary(t, "worker"))))
+	p, err := next.Start(t.Context(), binary(t, "docker_wrapper"), "sleep=30s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the unused image is removed", func() bool { return !strings.Contains(read(t, record), first) })
+	if got := images(); strings.Contains(got, first) || !strings.Contains(got, "sha256:") {
+		t.Errorf("got images %s, want another than %s", got, first)
+	}
+	next.Abort()
+	p.Wait()
+}
+
 // A job that prints every file it can see never shows the account key, neither at once nor after the
 // client has rewritten init_data.xml.
 func TestAccountKeyStaysHidden(t *testing.T) {

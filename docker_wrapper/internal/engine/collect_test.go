@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -325,6 +327,40 @@ func TestKeptAfterAll(t *testing.T) {
 		if got := noted(t, im); got != tt.want {
 			t.Errorf("keep %v: noted %q, want %q", tt.keep, got, tt.want)
 		}
+	}
+}
+
+// Many wrappers write one record, while others remove what it says.
+func TestManyNote(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	im, _ := collectable(t, "", "FROM scratch\n")
+	im.Collect.Bytes = 0
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			mine := im
+			mine.Sources = []job.Source{{Name: fmt.Sprintf("boinc_%d", i), Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}}
+			_, err := e.Ensure(t.Context(), mine, slotOf(map[string]string{"Dockerfile": fmt.Sprintf("FROM scratch\nCMD %d\n", i)}))
+			if err = errors.Join(err, e.Collect(t.Context(), mine)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if got := len(strings.Fields(noted(t, im))); got != 8 || strings.Contains(noted(t, im), "?") {
+		t.Errorf("noted %s", noted(t, im))
+	}
+	age(t, e, im, collectEvery)
+	for range 4 {
+		all.Go(func() {
+			if err := e.Collect(t.Context(), im); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if got := fake.Images(); len(got) > 0 || noted(t, im) != "" {
+		t.Errorf("left %q, noted %s", got, noted(t, im))
 	}
 }
 
