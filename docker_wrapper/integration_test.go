@@ -300,6 +300,9 @@ func TestProxyPasswordStaysHidden(t *testing.T) {
 			if i := strings.Index(said, "hush"); i >= 0 {
 				t.Errorf("the password is in ...%q", said[max(0, i-200):min(len(said), i+100)])
 			}
+			if got := string(mayRead(filepath.Join(c.ProjectDir(), "service_user_0_r123_0"))); got != "linked\n" {
+				t.Errorf("the linked output: got %q", got)
+			}
 			if got := containers(t, c); got != "" {
 				t.Errorf("containers left: %s", got)
 			}
@@ -328,8 +331,14 @@ func TestServiceUser(t *testing.T) {
 		t.Run(user, func(t *testing.T) {
 			c := newJob(t, "service_user", fmt.Sprintf("user = %q\n", user), nil)
 			giveTo(t, c.DataDir(), uid)
+			if _, err := c.AddOutput(0, "linked", false); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Lchown(filepath.Join(c.Slot(), "linked"), uid, uid); err != nil {
+				t.Fatal(err)
+			}
 			r, err := c.Run(t.Context(), setpriv, fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", uid), fmt.Sprintf("--groups=%d", group),
-				binary(t, "docker_wrapper"), "write=out", "mkdir=dir/sub", "write=dir/sub/file")
+				binary(t, "docker_wrapper"), "write=out", "write=linked", "mkdir=dir/sub", "write=dir/sub/file")
 			if err != nil || r.Outcome != boinctest.Success {
 				t.Fatalf("got %+v, %v\n%s", r, err, stderrOf(t, c))
 			}
