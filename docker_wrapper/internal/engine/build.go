@@ -33,10 +33,30 @@ func (e *Engine) build(ctx context.Context, im job.Image, s job.Source, b *build
 	var ie *ImageError
 	if errors.As(err, &ie) && needsBuildKit(ie.Reason) && e.Info.quirks.buildKit {
 		e.log.Info().Msg("this Dockerfile needs BuildKit")
-		err = e.buildWith(ctx, build.BuilderBuildKit, im, s, b)
+		return e.buildWith(ctx, build.BuilderBuildKit, im, s, b)
+	}
+	for range 2 {
+		if !stepVanished(err) {
+			return err
+		}
+		e.log.Info().Msg("what the build was going on from was removed meanwhile: building again")
+		err = e.buildWith(ctx, build.BuilderV1, im, s, b)
+	}
+	if stepVanished(err) {
+		return fmt.Errorf("build image %s: what it goes on from is removed again and again", s.Name) // not the project's fault
 	}
 	return err
 }
+
+// stepVanished recognises that an image of the builder's cache was removed while the build went on from
+// it: by another wrapper that collects, or by the computer's owner.
+func stepVanished(err error) bool {
+	var ie *ImageError
+	return errors.As(err, &ie) && vanished.MatchString(ie.Reason) && !commandFailed.MatchString(ie.Reason)
+}
+
+// As seen with Docker 20.10, and in moby's builder/dockerfile, daemon/images and layer.
+var vanished = regexp.MustCompile(`(unable to find image|No such image:|destination image|set parent) "?sha256:[0-9a-f]{64}|layer does not exist`)
 
 // needsBuildKit recognises the classic builder's complaints about what only BuildKit knows.
 func needsBuildKit(reason string) bool {

@@ -390,3 +390,33 @@ func TestUnwritableRecord(t *testing.T) {
 		t.Errorf("got %v after %d builds", err, fake.Count("build"))
 	}
 }
+
+// A step of the builder's cache that is removed while a build goes on from it is nobody's fault: the owner of the computer
+// tidies up, or another wrapper.
+func TestStepVanishes(t *testing.T) {
+	vanished := `unable to find image "sha256:d1aa3c8aee616bc3b8c622e304091ec4e8a311994b56b0e08e519c5f9556748f"`
+	for _, tt := range []struct {
+		name, says    string
+		times, builds int
+		final         bool
+	}{
+		{name: "once", says: vanished, times: 1, builds: 2},
+		{name: "twice", says: vanished, times: 2, builds: 3},
+		{name: "again and again", says: vanished, times: 9, builds: 3, final: false},
+		{name: "a command that says so", says: "The command '/bin/sh -c " + vanished + "' returned a non-zero code: 1", times: 9, builds: 1, final: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e, fake := open1(t, enginetest.Options{})
+			fake.Inject(enginetest.Fault{Call: "build", Stream: true, Message: tt.says, Times: tt.times})
+			im, files := collectable(t, "boinc_a", "FROM scratch\nCMD x\n")
+			_, err := e.Ensure(t.Context(), im, slotOf(files))
+			var ie *ImageError
+			if (err == nil) != (tt.times < 3) || errors.As(err, &ie) != tt.final {
+				t.Errorf("got %v", err)
+			}
+			if got := fake.Count("build"); got != tt.builds {
+				t.Errorf("built %d times, want %d", got, tt.builds)
+			}
+		})
+	}
+}

@@ -361,7 +361,7 @@ var imageRows = []contractRow{
 			t.Error("the old one is still there")
 		}
 	}},
-	{fact: "collect: a base that images share counts once", check: func(t *testing.T, k *contract) {
+	{fact: "collect: a base that images share counts once", alone: true, check: func(t *testing.T, k *contract) {
 		token := k.name("token")
 		dir := t.TempDir()
 		var im job.Image
