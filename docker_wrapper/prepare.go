@@ -61,14 +61,14 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 		if err := w.start(ctx, before.CPU, w.episode.LastLog); err != nil {
 			return supervise.Prepared{}, err
 		}
-		return supervise.Prepared{Container: found, CPUBase: before.CPU}, nil
+		return supervise.Prepared{Container: found, Apart: true, CPUBase: before.CPU}, nil
 	}
 	w.episode.Tries = 0
 	if err := w.follow(ctx, w.episode.LastLog, found.State != engine.StateExited); err != nil {
 		return supervise.Prepared{}, err
 	}
 	w.tellGraphics(ctx)
-	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, CPUBase: base}, nil
+	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, Apart: true, CPUBase: base}, nil
 }
 
 // cutOff reports whether a container ended by no doing of its own.

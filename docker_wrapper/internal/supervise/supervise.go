@@ -37,6 +37,7 @@ type Container interface {
 type Prepared struct {
 	Container Container
 	Paused    bool
+	Apart     bool          // it may be parted from its network, by an earlier episode
 	CPUBase   time.Duration // what earlier containers of this job have used
 }
 
@@ -462,7 +463,7 @@ func (r *runner) onPrepared(p preparation) {
 	r.cancel()
 	if p.err == nil {
 		r.failing, r.pause, r.mend, r.outside = time.Time{}, 0, Mend{}, false
-		r.container, r.cpuBase, r.used, r.apart = p.Container, p.CPUBase, [2]use{}, false
+		r.container, r.cpuBase, r.used, r.apart = p.Container, p.CPUBase, [2]use{}, p.Apart
 		r.watch, r.unwatch = context.WithCancel(r.ctx)
 		r.exited = p.Container.Wait(r.watch)
 		if r.o.Checkpointed != nil {

@@ -47,6 +47,7 @@ type world struct {
 	slow    map[string]time.Duration                           // by verb
 	usage   func(ran time.Duration) (job.Usage, error)
 	mail    func(context.Context, boincapi.Status)
+	apart   bool
 	meddled bool // somebody else has paused the container, or let it go on
 	tries   int
 	network *Network
@@ -175,7 +176,7 @@ func (w *world) make(ctx context.Context, before Before) (Prepared, error) {
 func (w *world) container() Prepared {
 	w.note("made")
 	w.runs(!w.paused)
-	return Prepared{Container: w, Paused: w.paused}
+	return Prepared{Container: w, Paused: w.paused, Apart: w.apart}
 }
 
 // at is something that happens some time after the start.
@@ -456,6 +457,8 @@ func TestRun(t *testing.T) {
 		{name: "network suspended and not needed", script: []at{{0, offline}, {h, ended}}, did: []string{"0s made", "1s connect=false"}, want: Finished, end: h},
 		{name: "network suspended while running", script: []at{{0, connected}, {15500 * ms, offline}, {h + 500*ms, connected}, {2 * h, ended}},
 			did: []string{"0s made", "16s connect=false", "1h0m1s connect=true"}, want: Finished, end: 2 * h},
+		{name: "taken over parted from its network", set: func(w *world) { w.apart = true }, script: []at{{0, connected}, {h, ended}}, did: []string{"0s made", "1s connect=true"}, want: Finished, end: h},
+		{name: "taken over parted from its network, which stays suspended", set: func(w *world) { w.apart = true }, script: []at{{0, offline}, {h, ended}}, did: []string{"0s made"}, want: Finished, end: h},
 		{name: "quit while an engine doesn't answer", set: deaf, script: []at{{s, quit}}, want: Left, end: s + maxGrace},
 		{name: "abort while an engine doesn't answer", set: deaf, script: []at{{s, aborted}}, want: Aborted, end: s + maxGrace},
 		{name: "fails for good", o: Options{Mends: func(error) Mend { return Mend{} }}, set: failingFor(h), did: []string{"0s try"}, want: Failed},

@@ -17,6 +17,7 @@ var routes = map[[3]string]string{
 	{"GET", "version", ""}: "version", {"GET", "info", ""}: "info", {"GET", "events", ""}: "events",
 	{"POST", "build", ""}:            "build",
 	{"GET", "images", "json"}:        "images", // "inspect-image" when it names one
+	{"POST", "networks", "connect"}: "connect", {"POST", "networks", "disconnect"}: "disconnect",
 	{"POST", "images", "tag"}:        "tag",
 	{"GET", "images", "history"}:     "history",
 	{"POST", "images", "create"}:     "pull",
@@ -153,6 +154,8 @@ func (e *Engine) carryOut(w http.ResponseWriter, r *http.Request, name, target s
 		writeJSON(w, http.StatusOK, e.info())
 	case "events":
 		err = e.events(w, r)
+	case "connect", "disconnect":
+		w.WriteHeader(http.StatusOK)
 	case "build":
 		err = e.build(w, r)
 	case "pull":
