@@ -15,8 +15,8 @@ var versionPrefix = regexp.MustCompile(`^/v1\.[0-9]+`)
 var routes = map[[3]string]string{
 	{"GET", "_ping", ""}: "ping", {"HEAD", "_ping", ""}: "ping",
 	{"GET", "version", ""}: "version", {"GET", "info", ""}: "info", {"GET", "events", ""}: "events",
-	{"POST", "build", ""}:            "build",
-	{"GET", "images", "json"}:        "images", // "inspect-image" when it names one
+	{"POST", "build", ""}:           "build",
+	{"GET", "images", "json"}:       "images", // "inspect-image" when it names one
 	{"POST", "networks", "connect"}: "connect", {"POST", "networks", "disconnect"}: "disconnect",
 	{"POST", "images", "tag"}:        "tag",
 	{"GET", "images", "history"}:     "history",
