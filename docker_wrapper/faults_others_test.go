@@ -21,7 +21,7 @@ import (
 
 // byOthers is what somebody else does to a job's container and image, or to its wrapper.
 func byOthers() (list []scenario) {
-	add := func(name string, run func(*testing.T)) { list = append(list, scenario{name, run}) }
+	add := func(name string, run func(*testing.T)) { list = append(list, scenario{name: name, run: run}) }
 	for _, paused := range []bool{false, true} {
 		p := phase{name: map[bool]string{false: "run", true: "paused"}[paused]}
 		for _, verb := range []string{"removed", "stopped", "killed"} {
@@ -224,7 +224,7 @@ func engineAway(t *testing.T, p phase) {
 
 // byResources is what a job does, and what is missing on a computer.
 func byResources() (list []scenario) {
-	add := func(name string, run func(*testing.T)) { list = append(list, scenario{name, run}) }
+	add := func(name string, run func(*testing.T)) { list = append(list, scenario{name: name, run: run}) }
 	add("1 GB of output", testOutput) // first, because it takes longest
 	for _, code := range []int{0, 1, 3, 137, 143, 255} {
 		add(fmt.Sprintf("exit code %d", code), func(t *testing.T) { endsWith(t, code, fmt.Sprintf("write=result exit=%d", code)) })
@@ -321,11 +321,7 @@ func mountAt(t *testing.T, dir, options string) {
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
 		t.Fatalf("mount a small disk, which root can: %v", err)
 	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 }
 
 // testSlotFull: what little there is to be written at the end may find room or not.
@@ -353,18 +349,7 @@ func testSlotFullAtLast(t *testing.T) {
 	mountAt(t, slot, "size=16m")
 	s := newTrial(t, order{dir: dir, code: 0})
 	letGo := s.reach(phase{name: "finish", call: "remove"})
-	f, err := os.Create(filepath.Join(slot, "big"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for size := 1 << 20; size > 0; { // to the last page
-		if _, err := f.Write(make([]byte, size)); err != nil {
-			size /= 2
-		}
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	fillUp(t, filepath.Join(slot, "big"))
 	letGo()
 	r := s.wait(time.Minute)
 	if r.ExitCode != 0 || r.FinishCode >= 0 {
@@ -372,6 +357,23 @@ func testSlotFullAtLast(t *testing.T) {
 	}
 	s.makeRoom()
 	s.toItsEnd()
+}
+
+// fillUp takes all that is left of a disk, to the last page.
+func fillUp(t *testing.T, name string) {
+	t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size := 1 << 20; size > 0; {
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			size /= 2
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (s *trial) makeRoom() {
