@@ -58,10 +58,12 @@ func (e Episode) Save(dir string) error {
 		return fmt.Errorf("write %s: %w", episodeFile, err)
 	}
 	name := filepath.Join(dir, episodeFile)
-	if err := os.WriteFile(name+".part", data, 0o644); err != nil {
-		return fmt.Errorf("write %s: %w", episodeFile, err)
+	part := name + ".part"
+	if err = os.WriteFile(part, data, 0o644); err == nil {
+		err = os.Rename(part, name)
 	}
-	if err := os.Rename(name+".part", name); err != nil {
+	if err != nil {
+		os.Remove(part) // it may be what fills the disk
 		return fmt.Errorf("write %s: %w", episodeFile, err)
 	}
 	return nil

@@ -57,6 +57,9 @@ func TestBrokenEpisode(t *testing.T) {
 	if err := (Episode{}).Save(dir); err == nil || !strings.HasPrefix(err.Error(), "write episode.json: ") {
 		t.Errorf("got %v, want an error", err)
 	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("got %v, %v; want nothing left of what could not be written", entries, err)
+	}
 }
 
 func FuzzLoadEpisode(f *testing.F) {
