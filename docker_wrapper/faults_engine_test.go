@@ -171,7 +171,9 @@ func (e *ownEngine) run(name string, args ...string) *exec.Cmd {
 	defer log.Close()
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // an interrupt at the keyboard is ours
+	// An interrupt at the keyboard is ours. A daemon without a bridge removes docker0, which is another engine's, from the
+	// network namespace that it runs in.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNET}
 	if err := cmd.Start(); err != nil {
 		e.t.Fatal(err)
 	}

@@ -148,7 +148,10 @@ func do(verb, arg, slot, path string) error {
 		return err
 	case "signal": // to itself
 		n, err := strconv.Atoi(arg)
-		return errors.Join(err, syscall.Kill(os.Getpid(), syscall.Signal(n)))
+		if err := errors.Join(err, syscall.Kill(os.Getpid(), syscall.Signal(n))); err != nil {
+			return err
+		}
+		select {} // it may come a moment later
 	case "litter": // in place of a number, everything that is none, one after the other
 		return litter(path)
 	case "dump": // every file that can be seen
