@@ -80,6 +80,9 @@ func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) 
 			return nil, fmt.Errorf("find container %s: %w", c.Name, ErrNameTaken)
 		}
 	}
+	if in.State.Status == "removing" || in.State.Dead {
+		return nil, e.outlast(ctx, in.ID, c.Name)
+	}
 	state := StateExited
 	switch {
 	case in.State.Paused:
@@ -90,6 +93,26 @@ func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) 
 		state = StateCreated
 	}
 	return &Container{ID: in.ID, Name: c.Name, State: state, e: e}, nil
+}
+
+// outlast waits until a container is gone that somebody is just removing, or has failed to: its files are gone
+// already, its name is not. It returns ErrNotFound when it is.
+func (e *Engine) outlast(ctx context.Context, id, name string) error {
+	c := &Container{ID: id, Name: name, e: e}
+	if err := c.Remove(ctx); err != nil { // nothing, if somebody is at it
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx) // an abandoned wait would leak
+	defer cancel()
+	removed, errs := e.api.ContainerWait(ctx, id, container.WaitConditionRemoved)
+	select {
+	case <-removed:
+	case err := <-errs:
+		if err = wrap(err); !errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("wait for the removal of container %s: %w", name, err)
+		}
+	}
+	return fmt.Errorf("find container %s: %w", name, ErrNotFound)
 }
 
 // Create makes the container, not started. ErrNotFound when the image is gone.

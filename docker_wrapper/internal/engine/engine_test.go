@@ -204,6 +204,32 @@ func TestAskingTwiceIsHarmless(t *testing.T) {
 	}
 }
 
+// A container that is just being removed is none, and its name is free when Find says so.
+func TestFindWhileItIsRemoved(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	j := simple("hold")
+	made(t, e, fake, j, enginetest.Image{})
+	finish, err := fake.BeginRemoval()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(chan error, 1)
+	go func() {
+		_, err := e.Find(t.Context(), j.Container)
+		found <- err
+	}()
+	if err := fake.Await(t.Context(), "wait", 1); err != nil {
+		t.Fatal(err)
+	}
+	finish()
+	if err := <-found; !errors.Is(err, ErrNotFound) {
+		t.Errorf("got %v, want %v", err, ErrNotFound)
+	}
+	if _, err := e.Create(t.Context(), j, "im"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestFind(t *testing.T) {
 	e, fake := open1(t, enginetest.Options{})
 	j := simple("hold")

@@ -88,6 +88,25 @@ func (e *Engine) AddContainer(name string) {
 	e.containers[id] = &container{id: id, name: name, number: e.ids, status: "created", dir: filepath.Join(e.dir, id[:12])}
 }
 
+// BeginRemoval is somebody else's removal of the newest container that takes its time: its files are
+// gone, and its name is free when the removal is finished.
+func (e *Engine) BeginRemoval() (finish func(), err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.newestLocked()
+	if c == nil {
+		return nil, fs.ErrNotExist
+	}
+	c.status = "removing"
+	e.tell()
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.containers, c.id)
+		e.tell()
+	}, nil
+}
+
 // Meddle is somebody else's call on the newest container: pause, unpause, stop, kill or remove.
 func (e *Engine) Meddle(call string) error {
 	e.mu.Lock()
@@ -274,6 +293,9 @@ func (e *Engine) change(r *http.Request, call string, c *container) error {
 		e.happenedLocked(c, "kill")
 		e.endLocked(c, 137, false)
 	case "remove":
+		if c.status == "removing" {
+			return refuse(http.StatusConflict, "removal of container %s is already in progress", c.id)
+		}
 		if c.up() && r.URL.Query().Get("force") != "1" {
 			return refuse(http.StatusConflict, "You cannot remove a running container %s. Stop the container before attempting removal or force remove", c.id)
 		}
@@ -340,7 +362,11 @@ func (e *Engine) waitFor(w http.ResponseWriter, r *http.Request, c *container) e
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
 	http.NewResponseController(w).Flush() // the caller may be gone
-	if err := e.await(r.Context(), func() bool { return !c.up() }); err != nil {
+	ended := func() bool { return !c.up() }
+	if r.URL.Query().Get("condition") == "removed" {
+		ended = func() bool { return e.containers[c.id] == nil }
+	}
+	if err := e.await(r.Context(), ended); err != nil {
 		panic(http.ErrAbortHandler)
 	}
 	e.mu.Lock()
