@@ -139,7 +139,7 @@ type ownEngine struct {
 
 func newEngine(t *testing.T, o engineOrder) *ownEngine {
 	t.Helper()
-	dir, err := os.MkdirTemp("/var/tmp", "faults") // on a disk, and short: a socket's name has 107 bytes at most
+	dir, err := os.MkdirTemp(os.Getenv("FAULTS_ENGINES"), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,10 +171,14 @@ func (e *ownEngine) run(name string, args ...string) *exec.Cmd {
 	defer log.Close()
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	// An interrupt at the keyboard is ours. A daemon without a bridge removes docker0, which is another engine's, from the
-	// network namespace that it runs in.
+	// An interrupt at the keyboard is ours. A daemon without a bridge removes docker0, which is another
+	// engine's, from the network namespace that it runs in.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNET}
 	if err := cmd.Start(); err != nil {
+		e.t.Fatal(err)
+	}
+	// For scripts/faults.sh, should this test be broken off.
+	if err := os.WriteFile(filepath.Join(e.dir, name+".pid"), fmt.Append(nil, cmd.Process.Pid), 0o644); err != nil {
 		e.t.Fatal(err)
 	}
 	return cmd

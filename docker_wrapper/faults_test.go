@@ -196,6 +196,9 @@ func atPhase(t *testing.T, p phase, a action) {
 	s.goneWithin(heard) // until then the engine is slow
 	letGo()
 	r := s.wait(20 * time.Second)
+	if o.slowBuild {
+		eventually(t, "the build to end in the engine", func() bool { return len(s.builds()) == 0 })
+	}
 	finished := r.FinishCode >= 0
 	switch {
 	case finished && p.late() && a.ending != killed:
@@ -252,6 +255,8 @@ type trial struct {
 	p      *boinctest.Process
 	began  time.Time // p
 	client *exec.Cmd // if it has a process of its own
+
+	freeing sync.WaitGroup // what lets slow builds go on
 }
 
 var trials struct {
@@ -279,7 +284,7 @@ func newTrial(t *testing.T, o order) *trial {
 	t.Cleanup(s.close)
 	co := boinctest.Options{Dir: s.o.dir, Poll: pollTime, NoHeartbeat: o.silent, Env: []string{"DOCKER_HOST=" + s.gate.Host()}}
 	if o.ownClient {
-		s.client = exec.Command("sleep", "600")
+		s.client = exec.Command("sleep", "300")
 		if err := s.client.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -335,6 +340,7 @@ func socketOf(host string) string {
 
 // close leaves nothing of the trial in the engine, whatever came of it.
 func (s *trial) close() {
+	s.freeing.Wait()
 	if s.c != nil {
 		if s.Failed() {
 			s.Logf("stderr.txt of %s:\n%s", s.id, mayRead(filepath.Join(s.c.Slot(), boincapi.StderrFile)))
@@ -440,14 +446,14 @@ func (s *trial) goOn() {
 		}
 	}
 	if s.o.slowBuild {
-		go func() {
+		s.freeing.Go(func() {
 			for s.Context().Err() == nil {
 				for _, c := range s.builds() {
 					s.tell(http.MethodPut, "/containers/"+c.ID+"/archive?path=/", archiveOf("go_on"))
 				}
 				time.Sleep(100 * time.Millisecond)
 			}
-		}()
+		})
 	}
 }
 

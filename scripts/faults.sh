@@ -5,17 +5,41 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+give_up() {
+	echo "faults.sh: $1" >&2
+	exit 1
+}
+
+[ "$(id -u)" = 0 ] || give_up "the tests start engines and mount disks of their own, which needs root"
 work=$(mktemp -d)
+engines=$(mktemp -d /var/tmp/faults.XXXXXX) # on a disk, and short: a socket's name has 107 bytes at most
 chmod 755 "$work"
+
+# Ends a daemon that the test has started and could not end, by what is on record of it.
+end() { # NAME DIRECTORY
+	pid=$(cat "$2/$1.pid" 2>/dev/null) || return 0
+	grep -qsaF "$2" "/proc/$pid/cmdline" || return 0 # it has ended
+	kill "$pid"
+	timeout 30 tail -s 0.2 -f --pid "$pid" /dev/null || kill -9 "$pid"
+}
+
 leave() {
 	set +e
 	docker ps -aq --filter "label=boinc_test_faults=$work" | xargs -r docker rm -fv >/dev/null 2>&1
 	docker images -q --filter "label=boinc_test_faults=$work" | sort -u | xargs -r docker rmi -f >/dev/null 2>&1
-	rm -rf "$work"
+	for dir in "$engines"/*; do
+		[ -d "$dir" ] || continue # there are some only if the test was broken off
+		timeout 30 docker -H "unix://$dir/docker.sock" ps -aq 2>/dev/null | xargs -r timeout 30 docker -H "unix://$dir/docker.sock" rm -fv >/dev/null 2>&1
+		end dockerd "$dir"
+		end containerd "$dir"
+	done
+	grep -F -e " $work/" -e " $engines/" /proc/self/mounts | cut -d' ' -f2 | sort -r | xargs -r umount -l
+	rm -rf "$work" "$engines"
 	scripts/engine.sh release
 }
 trap leave EXIT
 trap 'exit 1' HUP INT TERM
 scripts/engine.sh ensure
+command -v dockerd >/dev/null && command -v containerd >/dev/null || give_up "dockerd and containerd are wanted, for engines that may be killed"
 CGO_ENABLED=0 go test -c -tags faults -o "$work/faults.test" ./docker_wrapper
-(cd docker_wrapper && TMPDIR=$work FAULTS_RUN=$work "$work/faults.test" -test.parallel 12 -test.timeout 12m -test.run "^TestFaults$")
+(cd docker_wrapper && TMPDIR=$work FAULTS_RUN=$work FAULTS_ENGINES=$engines "$work/faults.test" -test.parallel 12 -test.timeout 12m -test.run "^TestFaults$")
