@@ -3,9 +3,12 @@
 package engine_test
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/docker/docker/client"
 
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/job"
@@ -97,11 +100,11 @@ func (k *contract) all(t *testing.T, id string) string {
 		if h.ID == "<missing>" {
 			continue
 		}
-		_, raw, err := k.api.ImageInspectWithRaw(t.Context(), h.ID)
-		if err != nil {
+		var raw bytes.Buffer
+		if _, err := k.api.ImageInspect(t.Context(), h.ID, client.ImageInspectWithRawResponse(&raw)); err != nil {
 			t.Fatal(err)
 		}
-		text += string(raw)
+		text += raw.String()
 	}
 	return text
 }
