@@ -204,6 +204,22 @@ func TestAskingTwiceIsHarmless(t *testing.T) {
 	}
 }
 
+// When the computer's clock was set back after a container's end, nobody waits until that time comes again.
+func TestExitAfterTheClockWasSetBack(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	c := made(t, e, fake, simple("hold"), enginetest.Image{})
+	began := time.Now()
+	for _, ahead := range []time.Duration{0, time.Hour} { // of the start
+		outside, err := c.outside(t.Context(), job.Exit{Code: 3, StartedAt: began.Add(ahead), FinishedAt: began.Add(2 * time.Hour)}, time.Time{})
+		if outside || err != nil {
+			t.Errorf("got %v, %v, want the job's own end", outside, err)
+		}
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 // A container that is just being removed is none, and its name is free when Find says so.
 func TestFindWhileItIsRemoved(t *testing.T) {
 	e, fake := open1(t, enginetest.Options{})

@@ -79,9 +79,13 @@ func (c *Container) outside(ctx context.Context, exit job.Exit, away time.Time) 
 func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, killed time.Time, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	until := exit.FinishedAt
+	if now := time.Now(); until.After(now) { // the clock was set back: the engine would wait for that time
+		until = now
+	}
 	messages, errs := c.e.api.Events(ctx, events.ListOptions{
 		Since:   exit.StartedAt.Format(time.RFC3339Nano),
-		Until:   exit.FinishedAt.Add(noticed).Format(time.RFC3339Nano),
+		Until:   until.Add(noticed).Format(time.RFC3339Nano),
 		Filters: filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("container", c.ID)),
 	})
 	for {

@@ -395,14 +395,22 @@ func (e *Engine) events(w http.ResponseWriter, r *http.Request) error {
 	if err := json.Unmarshal([]byte(r.URL.Query().Get("filters")), &filters); err != nil {
 		return refuse(http.StatusBadRequest, "%v", err)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	since, until := timeOf(r.URL.Query().Get("since")), timeOf(r.URL.Query().Get("until"))
+	if until.Before(since) {
+		return refuse(http.StatusBadRequest, "`since` time (%d) cannot be after `until` time (%d)", since.Unix(), until.Unix())
+	}
 	w.Header().Set("Content-Type", "application/json")
-	since := timeOf(r.URL.Query().Get("since"))
+	e.mu.Lock()
 	for _, ev := range e.happened {
 		if filters["container"][ev.id] && !ev.at.Before(since) {
 			json.NewEncoder(w).Encode(map[string]any{"Type": "container", "Action": ev.action, "timeNano": ev.at.UnixNano(), "Actor": map[string]any{"Attributes": map[string]string{"signal": "15"}}}) // the caller may be gone
 		}
+	}
+	e.mu.Unlock()
+	http.NewResponseController(w).Flush()
+	select { // what may still happen until then would be told, too
+	case <-time.After(time.Until(until)):
+	case <-r.Context().Done():
 	}
 	return nil
 }
