@@ -239,6 +239,7 @@ func byResources() (list []scenario) {
 	})
 	add("SIGTERM ignored, quit", testIgnored)
 	add("fraction_done littered", testLitter)
+	add("monotonic clock 10 days on", testClock)
 	add("slot's disk full", testSlotFull)
 	add("slot's disk full at last", testSlotFullAtLast)
 	add("slot read-only", testSlotReadOnly)
@@ -310,6 +311,22 @@ func testOutput(t *testing.T) {
 	if got := len(stderrOf(t, s.c)); got > 100<<10 {
 		t.Errorf("stderr.txt has %d bytes, want at most 100 KiB", got)
 	}
+}
+
+// testClock: a wrapper takes over a container that was parked under another monotonic clock, in a time
+// namespace. The wall clock has no namespaces; what its steps do is in the tests of engine and supervise.
+func testClock(t *testing.T) {
+	s := newTrial(t, order{code: 3, wait: true})
+	s.reach(phase{name: "run"})
+	s.c.Quit()
+	s.left(s.wait(20 * time.Second))
+	s.goOn()
+	args := append([]string{"-T", "--monotonic", "864000", "--boottime", "864000", binary(t, "docker_wrapper")}, s.args...)
+	r, err := s.c.Run(t.Context(), "/usr/bin/unshare", args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.finished(r)
 }
 
 // mountAt mounts a file system of a few megabytes.

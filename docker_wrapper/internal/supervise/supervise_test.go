@@ -662,6 +662,14 @@ func TestReports(t *testing.T) {
 		if got, want := out.Last.CPU, 2800*time.Millisecond; got.Round(time.Millisecond) != want {
 			t.Errorf("heard late: got %v, want %v", got, want)
 		}
+		for _, step := range []time.Duration{-24 * time.Hour, 24 * time.Hour} { // of the computer's clock, meanwhile
+			_, out = play(t, Options{}, half, at{5*s + 800*time.Millisecond, func(w *world) {
+				w.exits <- job.Exit{FinishedAt: time.Now().Add(-step)}
+			}})
+			if got, want := out.Last.CPU, 2900*time.Millisecond; got.Round(time.Millisecond) != want {
+				t.Errorf("clock set by %v: got %v, want %v", step, got, want)
+			}
+		}
 		_, out = play(t, Options{}, half, at{5*s + 800*time.Millisecond, aborted})
 		if got, want := out.Last.CPU, 2900*time.Millisecond; got.Round(time.Millisecond) != want {
 			t.Errorf("aborted: got %v, want %v", got, want)
