@@ -936,12 +936,3 @@ func slowly(t *testing.T, what string, ok func() bool) {
 		t.Fatal("waited in vain for " + what)
 	}
 }
-
-func every(pause, limit time.Duration, ok func() bool) bool {
-	for deadline := time.Now().Add(limit); !ok(); time.Sleep(pause) {
-		if time.Now().After(deadline) {
-			return false
-		}
-	}
-	return true
-}

@@ -192,7 +192,7 @@ func (e *ownEngine) start() {
 	}
 	e.dockerd = e.run("dockerd", "--config-file", config, "--data-root", e.data(), "--exec-root", e.dir+"/exec", "--pidfile", e.dir+"/pid",
 		"-H", "unix://"+e.socket, "--containerd", e.dir+"/containerd.sock", "--bridge=none", "--iptables=false", "--ip-forward=false")
-	up := within(60*time.Second, func() bool {
+	up := every(pollTime, 60*time.Second, func() bool {
 		resp, err := e.asker.Get("http://engine/_ping")
 		if err != nil {
 			return false

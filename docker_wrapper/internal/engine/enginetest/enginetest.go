@@ -4,6 +4,8 @@
 //
 // A container's program is its entrypoint and command, each element one step of a tiny language
 // (see program.go), so that a Dockerfile's CMD says what the job does.
+//
+// A [Gate] stands in front of a real engine and holds or cuts the calls that a test names.
 package enginetest
 
 import (
