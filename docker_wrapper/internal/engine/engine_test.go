@@ -479,7 +479,8 @@ func TestWaitOutlivesTheEngine(t *testing.T) {
 		{name: "ended by the engine's stop, politely", o: outage{from: minute, to: 3 * minute, ends: minute + second}, outside: true, earliest: 3 * minute, latest: 3*minute + lastRetry},
 		{name: "ended by itself while the engine was away", o: outage{from: minute, to: 3 * minute, ends: 2 * minute, code: 3}, earliest: 3 * minute, latest: 3*minute + lastRetry},
 		{name: "lost by the engine", o: outage{from: minute, to: 3 * minute, ends: 2 * minute, code: 255}, outside: true, earliest: 3 * minute, latest: 3*minute + lastRetry},
-		{name: "ended while an engine was away that ends none", o: outage{from: minute, to: 3 * minute, ends: minute + second, code: 137, liveRestore: true}, earliest: 3 * minute, latest: 3*minute + lastRetry},
+		{name: "ended while an engine was away that ends none", o: outage{from: minute, to: 3 * minute, ends: minute + second, code: 3, liveRestore: true}, earliest: 3 * minute, latest: 3*minute + lastRetry},
+		{name: "ended by the stop of an engine that just started it", o: outage{from: minute, to: 3 * minute, ends: minute + second, code: 143, liveRestore: true}, outside: true, earliest: 3 * minute, latest: 3*minute + lastRetry},
 		{name: "ended by the engine that came back", o: outage{from: minute, to: 3 * minute, ends: 3*minute + second, code: 143, killed: 3 * minute}, outside: true, earliest: 3 * minute, latest: 3*minute + lastRetry},
 		{name: "away for too long", o: outage{from: minute, to: hour, ends: minute}, lost: true, earliest: minute + patience, latest: minute + patience + lastRetry + second},
 	}

@@ -24,7 +24,7 @@ import (
 //	  it was killed
 //	the job, while there was none     its own         none
 //
-// With live-restore an engine ends no container.
+// With live-restore an engine ends no container but one that it was just starting.
 const (
 	// stopTime is how long an engine that is stopped lets its containers end: 15 s (moby's
 	// shutdown-timeout) and what it takes to end them.
@@ -64,15 +64,15 @@ func (c *Container) outside(ctx context.Context, exit job.Exit, away time.Time) 
 	case died || !c.e.Info.quirks.daemon:
 		return false, nil
 	}
+	if slices.Contains(engineCodes, exit.Code) {
+		return true, nil
+	}
 	info, err := c.e.api.Info(ctx)
 	if err != nil {
 		return false, wrap(err)
 	}
-	if info.LiveRestoreEnabled {
-		return false, nil
-	}
 	atStop := !away.IsZero() && exit.FinishedAt.After(away.Add(-noticed)) && exit.FinishedAt.Before(away.Add(stopTime))
-	return atStop || slices.Contains(engineCodes, exit.Code), nil
+	return atStop && !info.LiveRestoreEnabled, nil
 }
 
 // lastEvents asks whether this engine saw the container end, and when it was last sent a signal.
