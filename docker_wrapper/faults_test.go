@@ -409,6 +409,7 @@ func (s *trial) reach(p phase) (letGo func()) {
 		return letGo
 	}
 	s.running()
+	eventually(s.T, "the engine to know that it runs", func() bool { return s.state() == "running" })
 	if p.name == "paused" {
 		s.c.Suspend()
 		eventually(s.T, "the container to be paused", func() bool { return s.state() == "paused" })

@@ -124,6 +124,11 @@ func (w *wrapper) fresh(ctx context.Context, cpu time.Duration) (supervise.Prepa
 	}
 	if err != nil {
 		w.container = nil
+		if errors.Is(err, engine.ErrUnreachable) { // it may have been started all the same
+			if c, found := w.engine.Find(ctx, w.job.Container); found != nil || c.State != engine.StateCreated {
+				return supervise.Prepared{}, err
+			}
+		}
 		return supervise.Prepared{}, errors.Join(err, c.Remove(ctx))
 	}
 	w.collect(ctx)

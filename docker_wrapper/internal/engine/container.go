@@ -163,19 +163,31 @@ func createError(err error) error {
 
 // Start starts it. *RunError when its program isn't there or can't be executed.
 func (c *Container) Start(ctx context.Context) error {
-	if err := c.lookForProgram(ctx); err != nil {
+	before, err := c.lookForProgram(ctx)
+	if err != nil {
 		return err
 	}
-	ctx, cancel := c.e.call(ctx)
+	callCtx, cancel := c.e.call(ctx)
 	defer cancel()
-	err := c.e.api.ContainerStart(ctx, c.ID, container.StartOptions{})
+	err = c.e.api.ContainerStart(callCtx, c.ID, container.StartOptions{})
 	switch {
 	case err == nil:
 		return nil
 	case classOf(err.Error()) == nil && (errdefs.IsInvalidArgument(err) || isRunFailure(err.Error())):
 		return &RunError{Reason: plain(err.Error())}
 	}
-	return fmt.Errorf("start container %s: %w", c.Name, wrap(err))
+	if err = wrap(err); errors.Is(err, ErrUnreachable) && c.startedAfter(ctx, before) {
+		return nil // only the answer was lost, or came too late
+	}
+	return fmt.Errorf("start container %s: %w", c.Name, err)
+}
+
+// startedAfter reports that the container is known to have been started since.
+func (c *Container) startedAfter(ctx context.Context, before time.Time) bool {
+	ctx, cancel := c.e.call(ctx)
+	defer cancel()
+	in, err := c.e.api.ContainerInspect(ctx, c.ID)
+	return err == nil && (in.State.Running || parseTime(in.State.StartedAt).After(before))
 }
 
 // defaultPath is where engines look when the image has no PATH (moby's oci/defaults.go).
@@ -183,15 +195,17 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // lookForProgram finds what an engine doesn't notice when it puts an init process before the
 // program: the container would start and end with code 126 or 127, which could be the program's own.
-func (c *Container) lookForProgram(ctx context.Context) error {
+// It returns when the container was last started, zero for never.
+func (c *Container) lookForProgram(ctx context.Context) (started time.Time, err error) {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
 	in, err := c.e.api.ContainerInspect(ctx, c.ID)
 	if err != nil {
-		return fmt.Errorf("start container %s: %w", c.Name, wrap(err))
+		return time.Time{}, fmt.Errorf("start container %s: %w", c.Name, wrap(err))
 	}
+	started = parseTime(in.State.StartedAt)
 	if in.HostConfig.Init == nil || !*in.HostConfig.Init || in.State.Running {
-		return nil
+		return started, nil
 	}
 	reason := "no such file in the image"
 	for _, name := range programNames(in.Path, in.Config) {
@@ -206,10 +220,10 @@ func (c *Container) lookForProgram(ctx context.Context) error {
 		case err == nil && st.Mode.IsRegular() && st.Mode&0o111 == 0:
 			reason = "not executable"
 		default:
-			return nil
+			return started, nil
 		}
 	}
-	return &RunError{Reason: in.Path + ": " + reason}
+	return started, &RunError{Reason: in.Path + ": " + reason}
 }
 
 // programNames lists the paths that a program may have in a container.

@@ -165,6 +165,12 @@ func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buil
 	defer e.intend(ctx, im, s, b)()
 	began := time.Now()
 	verb, err := e.make(ctx, im, s, b)
+	var verdict *ImageError
+	if errors.As(err, &verdict) && ctx.Err() == nil { // an engine that stops ends the steps of its builds
+		if _, away := e.api.Ping(ctx); away != nil {
+			return "", fmt.Errorf("%s image %s: %w", verb, s.Name, wrap(away))
+		}
+	}
 	if err != nil {
 		return "", e.hintProxy(im, err)
 	}
