@@ -102,7 +102,8 @@ type Container struct {
 	GPU        *GPUGrant         `json:"gpu,omitempty"`
 	DropCaps   bool              `json:"drop_caps,omitempty"` // all of them; else only those no job needs
 	Extra      CreateArgs        `json:"extra,omitzero"`
-	WebPort    int               `json:"web_port,omitempty"` // container port of the web graphics
+	WebPort    int               `json:"web_port,omitempty"`   // container port of the web graphics
+	AskSignal  string            `json:"ask_signal,omitempty"` // asks the job for a checkpoint: nobody ends it by that
 }
 
 // Mount is one file or directory of the host in the container.
@@ -166,16 +167,20 @@ type Progress struct {
 	ContainerFile string `json:"container_file,omitempty"` // container path, read through the engine
 }
 
-// Checkpoint says when the job has checkpointed.
+// Checkpoint says when the job has checkpointed. At most one of File and ContainerFile is set.
 type Checkpoint struct {
-	Method string  `json:"method"`           // "app" or "none"
-	File   string  `json:"file,omitempty"`   // payload name; its change is a checkpoint
-	Period Seconds `json:"period,omitempty"` // 0 means the user's preference
+	Method        string  `json:"method"`                   // "app" or "none"
+	File          string  `json:"file,omitempty"`           // payload name; its change is a checkpoint
+	ContainerFile string  `json:"container_file,omitempty"` // likewise, a container path that is looked at through the engine
+	Period        Seconds `json:"period,omitempty"`         // 0 means the user's preference
+	Signal        string  `json:"signal,omitempty"`         // asks for one, such as "SIGUSR1"; "" when the job decides itself
+	Timeout       Seconds `json:"timeout,omitempty"`        // how long it may take when asked for
+	Copy          []Copy  `json:"copy,omitempty"`           // what is saved out of the container, below one directory of the wrapper's
 }
 
 // Stop says how the container ends early.
 type Stop struct {
-	OnQuit  string  `json:"on_quit"` // "pause" or "stop"
+	OnQuit  string  `json:"on_quit"` // "pause", "stop", or "auto": stop where the job goes on from a checkpoint, else pause
 	Signal  string  `json:"signal,omitempty"`
 	Timeout Seconds `json:"timeout"`
 }

@@ -308,8 +308,8 @@ var mistakes = []struct {
 		"1:11: verbose: 3: want 0 to 2",
 		`2:10: memory: want a size such as "512m", got a bool`,
 	}},
-	{"dotted keys", "verbose = 1\ncheckpoint.file = \"/x\"\ncheckpoint.method = \"App\"\n", []string{
-		`2:19: checkpoint.file: "/x": want a name in the slot, got an absolute path`,
+	{"dotted keys", "verbose = 1\ncheckpoint.file = \"../x\"\ncheckpoint.method = \"App\"\n", []string{
+		`2:19: checkpoint.file: "../x": is outside the slot`,
 		`3:21: checkpoint.method: "App": want "auto", "app", "engine" or "none" (did you mean app?)`,
 	}},
 	{"key at the beginning of a later line", "verbose = 1\nuse_gpu=1\n", []string{

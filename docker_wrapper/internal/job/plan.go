@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -18,10 +19,12 @@ const (
 	// WrapperDir is the wrapper's own directory in a slot.
 	WrapperDir = ".docker_wrapper"
 	payloadDir = WrapperDir + "/payload"
+	savedDir   = WrapperDir + "/checkpoint"
 
 	defaultWorkdir     = "/app"
 	defaultFraction    = "fraction_done"
 	defaultStopTimeout = 10 * time.Second
+	defaultAskTimeout  = 60 * time.Second
 	defaultDockerfile  = "Dockerfile"
 )
 
@@ -91,8 +94,6 @@ func Plan(in Input) (*Job, error) {
 		Signed:     signed,
 		Image:      image,
 		TimeLimit:  Seconds(c.TimeLimit),
-		Checkpoint: Checkpoint{Method: "none", Period: Seconds(c.CheckpointPeriod)},
-		Stop:       planStop(c),
 		Later:      later(c),
 	}
 
@@ -119,6 +120,10 @@ func Plan(in Input) (*Job, error) {
 		Extra:      c.Create,
 		WebPort:    c.WebGraphicsGuestPort,
 	}
+	if j.Checkpoint, err = planCheckpoint(in, j, slotMount); err != nil {
+		return nil, err
+	}
+	j.Container.AskSignal, j.Stop = j.Checkpoint.Signal, planStop(c, j.Checkpoint)
 	if c.Create.Entrypoint != nil {
 		j.Container.Entrypoint = []string{*c.Create.Entrypoint}
 	}
@@ -151,7 +156,7 @@ func Plan(in Input) (*Job, error) {
 	return j, nil
 }
 
-func planStop(c *Config) Stop {
+func planStop(c *Config, cp Checkpoint) Stop {
 	s := Stop{OnQuit: "pause", Signal: first(c.Create.StopSignal, c.StopSignal), Timeout: Seconds(defaultStopTimeout)}
 	if c.StopTimeout > 0 {
 		s.Timeout = Seconds(c.StopTimeout)
@@ -159,10 +164,78 @@ func planStop(c *Config) Stop {
 	if t := c.Create.StopTimeout; t != nil {
 		s.Timeout = Seconds(time.Duration(*t) * time.Second)
 	}
-	if c.OnQuit == "stop" {
+	switch {
+	case c.OnQuit == "stop":
 		s.OnQuit = "stop"
+	case c.OnQuit != "pause" && cp.Method != "none":
+		s.OnQuit = "auto"
 	}
 	return s
+}
+
+// planCheckpoint decides how the job's checkpoints are noticed, asked for and kept. slotMount is "" when the slot
+// isn't mounted.
+func planCheckpoint(in Input, j *Job, slotMount string) (Checkpoint, error) {
+	c, cp := in.Config, in.Config.Checkpoint
+	p := Checkpoint{Method: "none", Period: Seconds(c.CheckpointPeriod)}
+	if cp.Method != "" && cp.Method != "auto" && cp.Method != "app" {
+		return p, nil
+	}
+	if cp.File == "" {
+		key := ""
+		switch {
+		case cp.Signal != "":
+			key = "checkpoint.signal"
+		case len(cp.Copy) > 0:
+			key = "checkpoint.copy"
+		default:
+			return p, nil
+		}
+		e := c.Errorf(key, "nothing tells when the job has checkpointed")
+		e.Hint = "add checkpoint.file, which the job writes then"
+		return p, e
+	}
+	p.Method, p.Signal = "app", cp.Signal
+	if p.Signal != "" {
+		p.Timeout = Seconds(cmp.Or(cp.Timeout, defaultAskTimeout))
+	}
+	switch rel, ok := strings.CutPrefix(cp.File, slotMount+"/"); {
+	case path.IsAbs(cp.File) && slotMount != "" && ok:
+		p.File = rel
+	case path.IsAbs(cp.File):
+		p.ContainerFile = cp.File
+		if len(cp.Copy) == 0 && !outlives(cp.File, j.Container) {
+			e := c.Errorf("checkpoint.file", "%q is lost with the container", cp.File)
+			e.Hint = "add checkpoint.copy, which saves what the job needs to go on"
+			return p, e
+		}
+	case slotMount == "":
+		e := c.Errorf("checkpoint.file", "the slot isn't mounted, so the job can't write %q there", cp.File)
+		e.Hint = "write the file's path in the container"
+		return p, e
+	default:
+		p.File = cp.File
+	}
+	for i, pair := range cp.Copy {
+		for _, other := range cp.Copy[:i] {
+			if pair.Dst == other.Dst || strings.HasPrefix(pair.Dst, other.Dst+"/") || strings.HasPrefix(other.Dst, pair.Dst+"/") {
+				return p, c.Errorf("checkpoint.copy", "dst %q and dst %q are in each other's way", other.Dst, pair.Dst)
+			}
+		}
+		if !j.Standalone { // nobody would put it back
+			p.Copy = append(p.Copy, Copy{Root: filepath.Join(in.Dir, filepath.FromSlash(savedDir)), Src: pair.Src, Dst: pair.Dst})
+		}
+	}
+	return p, nil
+}
+
+// outlives reports whether a file of the container's lies in what is mounted.
+func outlives(name string, c Container) bool {
+	in := func(target string) bool {
+		return name == target || strings.HasPrefix(name, strings.TrimSuffix(target, "/")+"/")
+	}
+	return slices.ContainsFunc(c.Mounts, func(m Mount) bool { return in(m.Target) }) ||
+		slices.ContainsFunc(c.Binds, func(b Bind) bool { return b.Source != "" && in(b.Target) })
 }
 
 // ports are on loopback unless an address is written: the job's author asked for a port, not for the
@@ -267,12 +340,6 @@ func planFiles(in Input, j *Job, slotMount string) error {
 		j.Progress.ContainerFile = f
 	case slotMount != "":
 		j.Progress.File = f
-	}
-	if c.Checkpoint.File != "" && (c.Checkpoint.Method == "" || c.Checkpoint.Method == "auto" || c.Checkpoint.Method == "app") {
-		if slotMount == "" {
-			return c.Errorf("checkpoint.file", "the slot isn't mounted, so the job can't write %q there", c.Checkpoint.File)
-		}
-		j.Checkpoint.Method, j.Checkpoint.File = "app", c.Checkpoint.File
 	}
 	return nil
 }
@@ -505,10 +572,7 @@ func later(c *Config) []Later {
 			list = append(list, Later{Err: e, Why: e.Error()})
 		}
 	}
-	cp := c.Checkpoint
-	add("checkpoint.method", cp.Method == "engine", "this version can't checkpoint through the engine")
-	add("checkpoint.signal", cp.Signal != "", "this version can't ask for checkpoints by a signal")
-	add("checkpoint.copy", len(cp.Copy) > 0, "this version can't save checkpoints out of the container")
+	add("checkpoint.method", c.Checkpoint.Method == "engine", "this version can't checkpoint through the engine")
 	return list
 }
 

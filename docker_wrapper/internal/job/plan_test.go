@@ -143,7 +143,19 @@ func TestPlanMistakes(t *testing.T) {
 		{name: "mounted twice", toml: "slot_dir_mount = \"/app\"\nproject_dir_mount = \"/app\"",
 			want: `job.toml:2:21: project_dir_mount: "/app" is mounted twice`},
 		{name: "checkpoint file out of reach", toml: "copy_to_container = [{src = \"in\", dst = \"/in\"}]\n[checkpoint]\nfile = \"cp\"",
-			want: `job.toml:3:8: checkpoint.file: the slot isn't mounted, so the job can't write "cp" there`},
+			want: `job.toml:3:8: checkpoint.file: the slot isn't mounted, so the job can't write "cp" there (write the file's path in the container)`},
+		{name: "a checkpoint that goes with the container", toml: "[checkpoint]\nfile = \"/state\"",
+			want: `job.toml:2:8: checkpoint.file: "/state" is lost with the container (add checkpoint.copy, which saves what the job needs to go on)`},
+		{name: "a checkpoint in an anonymous volume", toml: "create_args = \"-v /data\"\n[checkpoint]\nfile = \"/data/state\"",
+			want: `job.toml:3:8: checkpoint.file: "/data/state" is lost with the container (add checkpoint.copy, which saves what the job needs to go on)`},
+		{name: "a checkpoint in the mounted slot, by its path", toml: "[checkpoint]\nfile = \"/app/state\""},
+		{name: "asked for a checkpoint that nobody sees", toml: "[checkpoint]\nsignal = \"SIGUSR1\"",
+			want: "job.toml:2:10: checkpoint.signal: nothing tells when the job has checkpointed (add checkpoint.file, which the job writes then)"},
+		{name: "saving a checkpoint that nobody sees", toml: "[checkpoint]\ncopy = [{src = \"/cp\", dst = \"cp\"}]",
+			want: "job.toml:2:8: checkpoint.copy: nothing tells when the job has checkpointed (add checkpoint.file, which the job writes then)"},
+		{name: "no checkpoints, whatever else is said", toml: "[checkpoint]\nmethod = \"none\"\nsignal = \"SIGUSR1\""},
+		{name: "saved in each other's way", toml: "[checkpoint]\nfile = \"/a/f\"\ncopy = [{src = \"/a\", dst = \"cp\"}, {src = \"/b\", dst = \"cp/b\"}]",
+			want: `job.toml:3:8: checkpoint.copy: dst "cp" and dst "cp/b" are in each other's way`},
 		{name: "no GPU assigned", toml: "use_gpu = true", want: "job.toml:1:11: use_gpu: BOINC assigned no GPU to this job: its plan class must ask for one"},
 		{name: "a GPU type without a device", toml: "use_gpu = true", set: func(in *Input) { in.Init.GPUType = "NVIDIA" },
 			want: "job.toml:1:11: use_gpu: BOINC assigned no GPU to this job: its plan class must ask for one"},
@@ -182,11 +194,9 @@ func TestPlanMistakes(t *testing.T) {
 
 func TestLater(t *testing.T) {
 	for toml, want := range map[string]string{
-		"":                                   "",
-		"[checkpoint]\nmethod = \"auto\"":    "",
-		"[checkpoint]\nmethod = \"engine\"":  "job.toml:2:10: checkpoint.method: this version can't checkpoint through the engine (a newer docker_wrapper may)",
-		"[checkpoint]\nsignal = \"SIGUSR1\"": "job.toml:2:10: checkpoint.signal: this version can't ask for checkpoints by a signal (a newer docker_wrapper may)",
-		"[checkpoint]\nmethod = \"none\"\ncopy = [{src = \"/cp\", dst = \"cp\"}]": "job.toml:3:8: checkpoint.copy: this version can't save checkpoints out of the container (a newer docker_wrapper may)",
+		"":                                  "",
+		"[checkpoint]\nmethod = \"auto\"":   "",
+		"[checkpoint]\nmethod = \"engine\"": "job.toml:2:10: checkpoint.method: this version can't checkpoint through the engine (a newer docker_wrapper may)",
 	} {
 		j, err := Plan(testInput(t, toml))
 		if err != nil {
