@@ -37,7 +37,8 @@ type Container struct {
 	Labels map[string]string // when it was listed
 	Made   time.Time         // likewise, by the engine's clock
 
-	e *Engine
+	e   *Engine
+	ask string // the signal that asks its program for a checkpoint; "" for none
 }
 
 // List lists the containers, ended ones too, that carry all these labels.
@@ -92,7 +93,7 @@ func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) 
 	case in.State.Status == StateCreated || in.State.Status == "configured" || in.State.Status == "initialized":
 		state = StateCreated
 	}
-	return &Container{ID: in.ID, Name: c.Name, State: state, e: e}, nil
+	return &Container{ID: in.ID, Name: c.Name, State: state, e: e, ask: c.AskSignal}, nil
 }
 
 // outlast waits until a container is gone that somebody is just removing, or has failed to: its files are gone
@@ -150,7 +151,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		e.log.Debug().Str("warning", w).Msg("create")
 	}
 	e.log.Debug().Str("name", r.Name).Str("id", resp.ID[:12]).Msg("created container")
-	return &Container{ID: resp.ID, Name: r.Name, State: StateCreated, e: e}, nil
+	return &Container{ID: resp.ID, Name: r.Name, State: StateCreated, e: e, ask: j.Container.AskSignal}, nil
 }
 
 // createError: what an engine refuses as a parameter is the project's mistake.
@@ -327,6 +328,13 @@ func (c *Container) Kill(ctx context.Context) error {
 	}
 	return c.do(ctx, "kill", "", func(ctx context.Context, id string) error {
 		return c.e.api.ContainerKill(ctx, id, "SIGKILL")
+	})
+}
+
+// Signal sends its program a signal, such as "SIGUSR1".
+func (c *Container) Signal(ctx context.Context, signal string) error {
+	return c.do(ctx, "signal", "", func(ctx context.Context, id string) error {
+		return c.e.api.ContainerKill(ctx, id, signal)
 	})
 }
 

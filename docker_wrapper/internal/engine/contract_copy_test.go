@@ -260,6 +260,33 @@ var copyRows = []contractRow{
 		_, err := c.CopyOut(t.Context(), []job.Copy{{Root: dir, Src: "/big", Dst: "x"}}, 3<<20)
 		k.must(t, err)
 	}},
+	{fact: "copy out: of a paused container, and its state tells when it was changed", check: func(t *testing.T, k *contract) {
+		before := time.Now()
+		c := k.ready(t, k.job("mkdir=/state/parts", "write=/state/parts/a:one", "symlink=/state/parts/a:/link", "write=/ready:", "sleep=1m"))
+		k.must(t, c.Pause(t.Context()))
+		for _, name := range []string{"/state/parts/a", "/link"} {
+			at, err := c.ModTime(t.Context(), name)
+			if k.must(t, err); at.Before(before.Add(-time.Second)) || at.After(time.Now().Add(time.Second)) {
+				t.Errorf("%s: got %v, want about %v", name, at, before)
+			}
+		}
+		dir := t.TempDir()
+		leftOut, err := c.CopyOut(t.Context(), []job.Copy{{Root: dir, Src: "/state", Dst: "saved"}}, 1<<20)
+		if k.must(t, err); len(leftOut) > 0 {
+			t.Errorf("left out: %q", leftOut)
+		}
+		if got, err := os.ReadFile(dir + "/saved/parts/a"); string(got) != "one" || err != nil {
+			t.Errorf("got %q, %v, want one", got, err)
+		}
+		if !k.inspect(t, c).State.Paused {
+			t.Error("it is not paused any more")
+		}
+		for _, name := range []string{"/none", "/state"} {
+			if _, err := c.ModTime(t.Context(), name); err == nil || errors.Is(err, engine.ErrNotFound) != (name == "/none") {
+				t.Errorf("%s: got %v", name, err)
+			}
+		}
+	}},
 	{fact: "read: a file of a running container", check: func(t *testing.T, k *contract) {
 		c := k.ready(t, k.job("write=/f:0.5", "fifo=/fifo", "grow=/huge:1000000000000", "symlink=/f:/link", "write=/ready:", "sleep=1m"))
 		for _, row := range []struct{ name, want string }{{"/f", "0.5"}, {"/huge", "\x00\x00\x00\x00"}, {"/etc/shadow", "of t"}} {

@@ -166,6 +166,25 @@ var exitRows = []contractRow{
 			t.Errorf("got %+v, want 5, and not from outside", got)
 		}
 	}},
+	{fact: "exit: the signal that asks for checkpoints is not its cause", check: func(t *testing.T, k *contract) {
+		for _, signal := range []string{"SIGUSR1", "SIGURG", "SIGTERM"} {
+			j := k.job("trap=5", "write=/ready:", "sleep=1m")
+			j.Container.AskSignal = signal
+			c := k.ready(t, j)
+			exited := c.Wait(t.Context())
+			k.must(t, c.Signal(t.Context(), signal))
+			if signal == "SIGURG" { // ignored unless asked for
+				k.must(t, c.Kill(t.Context()))
+			}
+			exit := <-exited
+			want := map[string]int{"SIGUSR1": 5, "SIGURG": 137, "SIGTERM": 5}[signal]
+			if exit.Code != want || exit.Outside != (signal == "SIGURG") {
+				t.Errorf("%s: got %+v, want %d", signal, exit, want)
+			}
+			k.must(t, c.Signal(t.Context(), signal)) // nobody is there any more
+			k.mustRemove(t, c)
+		}
+	}},
 	{fact: "keep: what somebody else has done is undone", check: func(t *testing.T, k *contract) {
 		c := k.start(t, k.job("sleep=1m"))
 		for _, paused := range []bool{false, true, true, false} {

@@ -309,7 +309,24 @@ func (c *Container) readFile(ctx context.Context, name string, limit int64) ([]b
 	return io.ReadAll(io.LimitReader(tr, limit))
 }
 
-// CopyOut takes files out of a container that has ended. It returns what was left out: symlinks that
+// ModTime is when a regular file of the container was last changed. ErrNotFound when it isn't there.
+func (c *Container) ModTime(ctx context.Context, name string) (time.Time, error) {
+	ctx, cancel := c.e.call(ctx)
+	defer cancel()
+	st, err := c.e.api.ContainerStatPath(ctx, c.ID, name)
+	if err == nil && st.Mode&fs.ModeSymlink != 0 && st.LinkTarget != "" {
+		st, err = c.e.api.ContainerStatPath(ctx, c.ID, st.LinkTarget)
+	}
+	switch {
+	case err != nil:
+		return time.Time{}, fmt.Errorf("look at %s of container %s: %w", name, c.Name, wrap(err))
+	case !st.Mode.IsRegular():
+		return time.Time{}, fmt.Errorf("look at %s of container %s: not a regular file", name, c.Name)
+	}
+	return st.Mtime, nil
+}
+
+// CopyOut takes files out of a container that has ended, or is paused. It returns what was left out: symlinks that
 // leave what is copied, devices, directories more than 64 deep and the like; the first 20, and how many
 // more. A file is whole under its name, or not there.
 //

@@ -37,9 +37,9 @@ const (
 	killTime = 30 * time.Second
 )
 
-// endSignals are those that end a program that doesn't ask for them, and that engines and people send for that: their
-// number, or name where the engine has it from a person.
-var endSignals = []string{"2", "3", "9", "15", "INT", "QUIT", "KILL", "TERM"}
+// endSignals are those that end a program that doesn't ask for them, and that engines and people send for that: by
+// number, and by name, which engines use where they have it from a person.
+var endSignals = map[string]string{"2": "INT", "3": "QUIT", "9": "KILL", "15": "TERM", "INT": "INT", "QUIT": "QUIT", "KILL": "KILL", "TERM": "TERM"}
 
 // engineCodes are the exit codes of programs that an engine ends: by SIGTERM, by SIGKILL, and by
 // losing them.
@@ -95,7 +95,8 @@ func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, k
 			case events.ActionDie:
 				return true, killed, nil
 			case events.ActionKill:
-				if slices.Contains(endSignals, strings.TrimPrefix(m.Actor.Attributes["signal"], "SIG")) {
+				name, ends := endSignals[strings.TrimPrefix(m.Actor.Attributes["signal"], "SIG")]
+				if ends && "SIG"+name != c.ask { // who sends that which asks for checkpoints can't end the job by it
 					killed = time.Unix(0, m.TimeNano)
 				}
 			}

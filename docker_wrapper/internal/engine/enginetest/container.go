@@ -14,6 +14,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -55,6 +56,7 @@ type container struct {
 	finished time.Time
 	ran      time.Duration
 	logs     []logLine
+	traps    map[string]string // step by signal
 	owners   map[string]string // UID:GID of what was copied in, by absolute path
 }
 
@@ -284,14 +286,27 @@ func (e *Engine) change(r *http.Request, call string, c *container) error {
 		} else if c.status == "paused" && e.o.Podman {
 			return refuse(http.StatusInternalServerError, "can only stop created or running containers. %s is in state paused: container state improper", c.id)
 		}
-		e.happenedLocked(c, "kill")
+		e.happenedLocked(c, "kill", 15)
+		c.status = "running"
+		if code, trapped := e.trapLocked(c, "TERM"); trapped {
+			e.endLocked(c, code, false)
+			break
+		}
 		e.endLocked(c, 143, false)
 	case "kill":
 		if !c.up() {
 			return refuse(conflict, "Cannot kill container: %s: Container %s is not running", c.id, c.id)
 		}
-		e.happenedLocked(c, "kill")
-		e.endLocked(c, 137, false)
+		name := strings.TrimPrefix(r.URL.Query().Get("signal"), "SIG")
+		number, ok := signals[name]
+		if !ok {
+			return refuse(http.StatusBadRequest, "Invalid signal: %s", name)
+		}
+		e.happenedLocked(c, "kill", number)
+		if _, trapped := e.trapLocked(c, name); trapped {
+			return nil
+		}
+		e.endLocked(c, 128+number, false)
 	case "remove":
 		if c.status == "removing" {
 			return refuse(http.StatusConflict, "removal of container %s is already in progress", c.id)
@@ -382,11 +397,14 @@ func (e *Engine) waitFor(w http.ResponseWriter, r *http.Request, c *container) e
 // event is something that happened to a container.
 type event struct {
 	id, action string
+	signal     int
 	at         time.Time
 }
 
-func (e *Engine) happenedLocked(c *container, action string) {
-	e.happened = append(e.happened, event{c.id, action, time.Now()})
+var signals = map[string]int{"HUP": 1, "INT": 2, "KILL": 9, "": 9, "USR1": 10, "USR2": 12, "TERM": 15}
+
+func (e *Engine) happenedLocked(c *container, action string, signal int) {
+	e.happened = append(e.happened, event{c.id, action, signal, time.Now()})
 }
 
 // events tells what has happened to a container: the caller asks when it has ended.
@@ -403,7 +421,7 @@ func (e *Engine) events(w http.ResponseWriter, r *http.Request) error {
 	e.mu.Lock()
 	for _, ev := range e.happened {
 		if filters["container"][ev.id] && !ev.at.Before(since) {
-			json.NewEncoder(w).Encode(map[string]any{"Type": "container", "Action": ev.action, "timeNano": ev.at.UnixNano(), "Actor": map[string]any{"Attributes": map[string]string{"signal": "15"}}}) // the caller may be gone
+			json.NewEncoder(w).Encode(map[string]any{"Type": "container", "Action": ev.action, "timeNano": ev.at.UnixNano(), "Actor": map[string]any{"Attributes": map[string]string{"signal": strconv.Itoa(ev.signal)}}}) // the caller may be gone
 		}
 	}
 	e.mu.Unlock()

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,10 +26,11 @@ import (
 //	hold [NAME]        run until Release
 //	exit N             end with this code
 //	oom                be killed for memory
+//	trap SIGNAL STEP   run the step whenever the signal comes, in place of ending
 //
 // Anything else is a program that isn't in the image. After the last step comes exit 0.
 var words = []string{"print", "warn", "fill", "cat", "ls", "env", "args", "write", "append", "cp", "mkdir", "ln", "rm",
-	"sleep", "hold", "exit", "oom"}
+	"sleep", "hold", "exit", "oom", "trap"}
 
 func known(steps []string) (unknown string, ok bool) {
 	for _, s := range steps {
@@ -51,6 +53,7 @@ type machine struct {
 	pass    func() error                 // returns when the program may go on; an error ends it
 	until   func(done func() bool) error // likewise, and done, which is called with the engine's lock
 	freed   func(name string) bool
+	trap    func(signal, step string) // nil where no signals come
 }
 
 // exited ends a program.
@@ -184,6 +187,10 @@ func (m *machine) step(word, rest string) error {
 		return exited{code: code}
 	case "oom":
 		return exited{code: 137, oom: true}
+	case "trap":
+		if m.trap != nil {
+			m.trap(name, text)
+		}
 	}
 	return nil
 }
@@ -191,10 +198,16 @@ func (m *machine) step(word, rest string) error {
 // start runs a container's program. e.mu is held.
 func (e *Engine) start(c *container) {
 	c.status, c.started, c.exit, c.oom = "running", time.Now(), 0, false
+	c.traps = map[string]string{}
 	c.runs++
 	run := c.runs
 	alive := func() bool { return c.up() && c.runs == run }
 	m := &machine{env: c.request.Env, resolve: c.resolve,
+		trap: func(signal, step string) {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			c.traps[signal] = step
+		},
 		say: func(stream byte, text string) {
 			e.mu.Lock()
 			defer e.mu.Unlock()
@@ -225,10 +238,26 @@ func (e *Engine) start(c *container) {
 	})
 }
 
+// trapLocked runs what a signal leads to. The code is that of its exit, else that of a kill, which is what comes
+// after a stop that isn't heeded.
+func (e *Engine) trapLocked(c *container, signal string) (code int, trapped bool) {
+	step, trapped := c.traps[signal]
+	if !trapped {
+		return 0, false
+	}
+	m := &machine{env: c.request.Env, resolve: c.resolve, say: func(stream byte, text string) { e.logLocked(c, stream, text) }}
+	word, rest, _ := strings.Cut(step, " ")
+	var x exited
+	if err := m.step(word, rest); errors.As(err, &x) {
+		return x.code, true
+	}
+	return 137, true
+}
+
 func (e *Engine) endLocked(c *container, code int, oom bool) {
 	c.status, c.exit, c.oom, c.finished = "exited", code, oom, time.Now()
 	c.ran += c.finished.Sub(c.started)
-	e.happenedLocked(c, "die")
+	e.happenedLocked(c, "die", 0)
 	if c.request.HostConfig.AutoRemove {
 		delete(e.containers, c.id)
 	}

@@ -1,0 +1,17 @@
+//go:build unix
+
+package slot
+
+import (
+	"errors"
+	"os"
+)
+
+// syncDir has a directory's names written to the disk.
+func syncDir(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
