@@ -166,6 +166,14 @@ func (w *wrapper) leave(ctx context.Context, parked bool) error {
 	return &ended{silent: true}
 }
 
+// noteStopping is called before the container is stopped: whatever becomes of us then, it has not ended by itself.
+func (w *wrapper) noteStopping() {
+	w.episode.Stopped = true
+	if err := w.saveEpisode(); err != nil {
+		w.log.Warn().Err(err).Msg("the next episode knows less")
+	}
+}
+
 // park notes what the next episode needs to go on with the container.
 func (w *wrapper) park(stopped bool) {
 	if w.logs != nil {
@@ -366,6 +374,7 @@ const (
 )
 
 func (w *wrapper) removeNow(ctx context.Context) error {
+	w.dropCheckpoints()
 	c := w.container
 	if c == nil {
 		found, err := w.engine.Find(ctx, w.job.Container)

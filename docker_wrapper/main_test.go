@@ -280,6 +280,7 @@ func isBig(ts *testscript.TestScript, args []string) error {
 //	boinc next                the job is done, the slot is the next one's
 //	boinc later DAYS          all images were used so many days ago
 //	boinc fraction X          wait until this fraction is reported
+//	boinc checkpoint N        wait until N checkpoints were reported in this episode
 //	boinc trickled REGEXP     wait until the trickle-up messages, each in [], are so
 //	boinc trickle TEXT        a trickle-down message
 //	boinc asked NAME          wait until the client is asked to upload this output
@@ -352,6 +353,12 @@ func (b *bench) boinc(args []string) error {
 			return err
 		}
 		return await("web graphics at "+rest[0], func() bool { return re.MatchString(b.client.WebGraphicsURL()) })
+	case "checkpoint":
+		n, err := strconv.Atoi(rest[0])
+		if err != nil {
+			return err
+		}
+		return await("checkpoint "+rest[0], func() bool { return b.client.Last().Checkpoints >= n })
 	case "reread":
 		if err := b.client.WriteInitData(); err != nil {
 			return err

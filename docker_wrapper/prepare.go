@@ -55,20 +55,24 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 			w.log.Warn().Err(err).Msg("the container keeps the older init_data.xml")
 		}
 	}
+	made, _ := w.checkpointMade(ctx)
 	if again, err := w.cutOff(ctx, found); err != nil {
 		return supervise.Prepared{}, err
 	} else if again {
 		if err := w.start(ctx, before.CPU, w.episode.LastLog); err != nil {
 			return supervise.Prepared{}, err
 		}
-		return supervise.Prepared{Container: found, Apart: true, CPUBase: before.CPU}, nil
+		return supervise.Prepared{Container: found, Apart: true, Began: true, CPUBase: before.CPU, Made: made}, nil
 	}
-	w.episode.Tries = 0
+	w.episode.Tries, w.episode.Stopped = 0, false
+	if err := w.saveEpisode(); err != nil {
+		return supervise.Prepared{}, err
+	}
 	if err := w.follow(ctx, w.episode.LastLog, found.State != engine.StateExited); err != nil {
 		return supervise.Prepared{}, err
 	}
 	w.tellGraphics(ctx)
-	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, Apart: true, CPUBase: base}, nil
+	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, Apart: true, CPUBase: base, Made: made}, nil
 }
 
 // cutOff reports whether a container ended by no doing of its own.
@@ -120,7 +124,15 @@ func (w *wrapper) fresh(ctx context.Context, cpu time.Duration) (supervise.Prepa
 		err = c.CopyIn(ctx, w.job.CopyIn)
 	}
 	if err == nil {
-		err = w.start(ctx, cpu, time.Time{})
+		err = w.restoreCheckpoint(ctx, c)
+	}
+	made, _ := w.checkpointMade(ctx)
+	if err == nil {
+		since := time.Time{}
+		if !w.episode.Checkpoint.At.IsZero() {
+			since = fromFirst
+		}
+		err = w.start(ctx, cpu, since)
 	}
 	if err != nil {
 		w.container = nil
@@ -132,13 +144,17 @@ func (w *wrapper) fresh(ctx context.Context, cpu time.Duration) (supervise.Prepa
 		return supervise.Prepared{}, errors.Join(err, c.Remove(ctx))
 	}
 	w.collect(ctx)
-	return supervise.Prepared{Container: c, CPUBase: cpu}, nil
+	return supervise.Prepared{Container: c, Began: true, CPUBase: cpu, Made: made}, nil
 }
+
+// fromFirst is before all that a new container prints. It follows what one before has printed up to a checkpoint.
+var fromFirst = time.Unix(1, 0)
 
 // start starts w.container and notes what the next episode must know of it. Its output up to since
 // was written when it ran before.
 func (w *wrapper) start(ctx context.Context, base time.Duration, since time.Time) error {
-	w.episode = supervise.Episode{Container: w.container.ID, Boot: bootID(), CPUBase: base, Ran: w.episode.Ran, LastLog: since, Tries: w.episode.Tries}
+	w.episode = supervise.Episode{Container: w.container.ID, Boot: bootID(), CPUBase: base, Checkpoint: w.episode.Checkpoint,
+		Ran: w.episode.Checkpoint.Ran, LastLog: since, Tries: w.episode.Tries}
 	if err := w.saveEpisode(); err != nil {
 		return err
 	}

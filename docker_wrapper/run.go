@@ -346,25 +346,20 @@ func (w *wrapper) supervise(ctx context.Context) error {
 		w.network.Allow()
 	}
 	o := supervise.Options{
-		Client:    w.app,
-		Prepare:   w.prepare,
-		Mends:     w.mend,
-		Network:   w.network,
-		Fraction:  w.fraction(),
-		Stop:      w.job.Stop,
-		TimeLimit: time.Duration(w.job.TimeLimit),
-		Ran:       w.episode.Ran,
-		Log:       w.log,
+		Client:      w.app,
+		Prepare:     w.prepare,
+		Mends:       w.mend,
+		Network:     w.network,
+		Fraction:    w.fraction(),
+		Checkpoints: w.checkpoints(),
+		Stopping:    w.noteStopping,
+		Stop:        w.job.Stop,
+		TimeLimit:   time.Duration(w.job.TimeLimit),
+		Ran:         w.episode.Ran,
+		Log:         w.log,
 	}
 	if w.init != nil {
 		o.CPU = time.Duration(w.init.WUCPUTime * float64(time.Second))
-	}
-	if f := w.job.Checkpoint.File; w.job.Checkpoint.Method == "app" {
-		payload := slot.Payload{Dir: w.job.Slot.Payload}
-		o.Checkpointed = func() (time.Time, bool) {
-			at, err := payload.ModTime(f)
-			return at, err == nil
-		}
 	}
 	if w.screen != nil {
 		o.Observe = w.screen.show

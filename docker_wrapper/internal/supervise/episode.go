@@ -13,14 +13,15 @@ import (
 // Episode is the little that must outlive the wrapper and that the engine can't tell. It lies in
 // the wrapper's directory of the slot, out of the container's reach.
 type Episode struct {
-	Container string        `json:"container,omitempty"` // ID of the one that CPUBase is for
-	Boot      string        `json:"boot,omitempty"`      // when it was last started, by the kernel's name for that
-	CPUBase   time.Duration `json:"cpu_base,omitempty"`  // what earlier containers of this job have used
-	Ran       time.Duration `json:"ran,omitempty"`       // running time up to now
-	LastLog   time.Time     `json:"last_log,omitzero"`   // newest line of the container's output that was written
-	Stopped   bool          `json:"stopped,omitempty"`   // the container was paused or stopped by us, to go on
-	Tries     int           `json:"tries,omitempty"`     // temporary exits since a container was last started
-	Done      *Done         `json:"done,omitempty"`      // the job has ended; only the finish file may be missing
+	Container  string        `json:"container,omitempty"` // ID of the one that CPUBase is for
+	Boot       string        `json:"boot,omitempty"`      // when it was last started, by the kernel's name for that
+	CPUBase    time.Duration `json:"cpu_base,omitempty"`  // what earlier containers of this job have used
+	Ran        time.Duration `json:"ran,omitempty"`       // running time up to now
+	LastLog    time.Time     `json:"last_log,omitzero"`   // newest line of the container's output that was written
+	Stopped    bool          `json:"stopped,omitempty"`   // the container was paused or stopped by us, to go on, or is going to be
+	Checkpoint Mark          `json:"checkpoint,omitzero"` // the newest; zero for none
+	Tries      int           `json:"tries,omitempty"`     // temporary exits since a container was last started
+	Done       *Done         `json:"done,omitempty"`      // the job has ended; only the finish file may be missing
 }
 
 // Done is how a job ended.
@@ -59,7 +60,7 @@ func (e Episode) Save(dir string) error {
 	}
 	name := filepath.Join(dir, episodeFile)
 	part := name + ".part"
-	if err = os.WriteFile(part, data, 0o644); err == nil {
+	if err = writeThrough(part, data); err == nil {
 		err = os.Rename(part, name)
 	}
 	if err != nil {
@@ -67,4 +68,14 @@ func (e Episode) Save(dir string) error {
 		return fmt.Errorf("write %s: %w", episodeFile, err)
 	}
 	return nil
+}
+
+// writeThrough writes a file to the disk: a rename may get there before the bytes, and the computer may lose power.
+func writeThrough(name string, data []byte) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
 }

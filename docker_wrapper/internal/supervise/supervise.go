@@ -38,7 +38,9 @@ type Prepared struct {
 	Container Container
 	Paused    bool
 	Apart     bool          // it may be parted from its network, by an earlier episode
+	Began     bool          // its program has just begun, from the last checkpoint if there is one
 	CPUBase   time.Duration // what earlier containers of this job have used
+	Made      time.Time     // the job's checkpoint that was there before; zero for none
 }
 
 // Before is what came before a preparation.
@@ -63,10 +65,11 @@ type Options struct {
 	Network *Network                          // what Prepare asks before it uses the network; nil when it never does
 	Connect func(context.Context, bool) error // joins the container to its network, or parts it; nil when it has none
 
-	Fraction     func(context.Context) (float64, bool) // how far the job says it is; nil for unknown
-	Checkpointed func() (time.Time, bool)              // when the job last checkpointed; nil for never
-	Observe      func(Snapshot)                        // told once a second; nil for nobody
-	Reread       func()                                // the client has rewritten init_data.xml; nil for nobody
+	Fraction    func(context.Context) (float64, bool) // how far the job says it is; nil for unknown
+	Checkpoints *Checkpoints                          // nil when the job has none
+	Stopping    func()                                // the container is going to be stopped, to go on later; nil for nobody
+	Observe     func(Snapshot)                        // told once a second; nil for nobody
+	Reread      func()                                // the client has rewritten init_data.xml; nil for nobody
 
 	// Mail carries messages between job and client. It is called once a second while the container is up, beside
 	// the watch and never twice at a time; it stops soon when its context ends, and Run waits for it. nil for none.
@@ -102,7 +105,7 @@ const (
 // Outcome is what came of an episode.
 type Outcome struct {
 	Reason Reason
-	Parked bool // the container doesn't run, and waits for the next episode
+	Parked bool // the container doesn't run, or was told to stop, and waits for the next episode
 	Adrift bool // an engine that doesn't answer still keeps Prepare, which must be left alone
 	Exit   job.Exit
 	Err    error
@@ -142,7 +145,12 @@ const (
 // be prepared. When ctx ends, that is a wish to leave.
 func Run(ctx context.Context, o Options) Outcome {
 	r := &runner{o: o, log: o.Log, samples: make(chan sample, 1), mailed: make(chan string, 1), ctx: context.WithoutCancel(ctx)}
-	r.snap.CPU, r.snap.Ran, r.checkpointCPU = o.CPU, o.Ran, o.CPU
+	r.snap.CPU, r.snap.Ran, r.cp.cpu = o.CPU, o.Ran, o.CPU
+	if o.Checkpoints != nil {
+		r.cp.mark = o.Checkpoints.Last
+		r.cp.cpu = max(o.CPU, r.cp.mark.CPU) // the client may have been killed before it wrote that down
+		r.snap.CPU = r.cp.cpu
+	}
 	tick := time.NewTicker(tickTime)
 	defer tick.Stop()
 	select { // what the client wants already
@@ -166,6 +174,8 @@ func Run(ctx context.Context, o Options) Outcome {
 			r.onExit(exit)
 		case s := <-r.samples:
 			r.onSample(s)
+		case s := <-r.cp.saved:
+			r.onSaved(s)
 		case bug := <-r.mailed:
 			raise(bug)
 			r.mailing = false
@@ -180,6 +190,7 @@ func Run(ctx context.Context, o Options) Outcome {
 		default:
 		}
 		r.step()
+		r.checkpoint()
 		if up := r.snap.State == Running || r.snap.State == Paused; up && r.stale && o.Reread != nil {
 			r.stale = false
 			o.Reread()
@@ -221,7 +232,8 @@ type runner struct {
 	apart   bool          // the container is parted from its network
 	keptAt  time.Time     // when it was last made sure that it is as it should be
 	again   int           // how often the container was ended from outside
-	againAt time.Duration // running time at the first of them
+	againAt time.Duration // up at the first of them
+	up      time.Duration // running time of this episode, also what was lost again
 
 	exited  <-chan job.Exit
 	watch   context.Context // for what only looks at the container; ends with Run
@@ -236,8 +248,7 @@ type runner struct {
 	used           [2]use // by the container, at the last two samples
 	cpuBase        time.Duration
 	tickedAt       time.Time
-	checkpointCPU  time.Duration
-	checkpointed   time.Time // the newest checkpoint that was reported, or was there at the start
+	cp             progress
 	lastError      string
 	since          time.Time // when the state began
 	said           int       // how often the log tells of suspending and resuming
@@ -245,7 +256,10 @@ type runner struct {
 	outcome Outcome
 }
 
-var errPanicked = errors.New("the preparation panicked")
+var (
+	errPanicked = errors.New("the preparation panicked")
+	errNotAsked = errors.New("not asked")
+)
 
 type preparation struct {
 	Prepared
@@ -336,6 +350,9 @@ func (r *runner) moveTo(s State) {
 		r.log.Info().Msg(word)
 	}
 	r.snap.State, r.since = s, now
+	if s == Running && now.Sub(r.sampledAt) >= r.sampleEvery() { // a job that is throttled may be suspended at each tick
+		r.sample(now)
+	}
 }
 
 func wordFor(from, to State) string {
@@ -359,8 +376,9 @@ func (r *runner) count(now time.Time) {
 	if d > maxGap {
 		d = tickTime
 	}
-	if r.snap.State == Running {
+	if r.snap.State == Running && !r.cp.held {
 		r.snap.Ran += d
+		r.up += d
 	}
 }
 
@@ -373,17 +391,18 @@ func (r *runner) do(a action) bool {
 	case cancel:
 		return r.callOff()
 	case pause:
-		err = r.quick(r.container.Pause)
+		if !r.cp.held { // else it is paused already
+			err = r.quick(r.container.Pause)
+		}
 	case unpause:
-		err = r.quick(r.container.Unpause)
+		if r.cp.saved == nil { // else it goes on when it is saved
+			err = r.quick(r.container.Unpause)
+		}
 	case park:
 		r.park()
 	case kill:
-		ctx, cancel := context.WithTimeout(r.ctx, lastSample)
-		if u, err := r.container.Usage(ctx); err == nil {
-			r.onUsage(u)
-		}
-		cancel()
+		r.dropSave()
+		r.lastUsage()
 		if err := r.quick(r.container.Kill); err != nil {
 			r.log.Warn().Err(err).Msg("the container could not be killed")
 		}
@@ -397,6 +416,15 @@ func (r *runner) do(a action) bool {
 	}
 	r.lastError = ""
 	return true
+}
+
+// lastUsage is what the container has used before it ends.
+func (r *runner) lastUsage() {
+	ctx, cancel := context.WithTimeout(r.ctx, lastSample)
+	defer cancel()
+	if u, err := r.container.Usage(ctx); err == nil {
+		r.onUsage(u)
+	}
 }
 
 // callOff breaks a preparation off. It stops soon, or comes back with a container that is up all the same: then
@@ -427,25 +455,49 @@ func (r *runner) quick(call func(context.Context) error) error {
 	return call(ctx)
 }
 
-// park leaves the container so that the next episode goes on. Whatever fails, we must be gone soon,
-// and a container that still runs is found again.
+// park leaves the container so that the next episode goes on. Stopped, it gives its memory back, and loses what the job
+// has done since its last checkpoint. Whatever fails, we must be gone soon, and a container that still runs is found again.
 func (r *runner) park() {
+	by := time.Now().Add(maxGrace + quickCall)
+	stop := r.o.Stop.OnQuit == "stop"
+	if r.o.Stop.OnQuit == "auto" {
+		stop = r.lastCheckpoint()
+	}
+	if r.exited == nil || r.snap.State == Ended { // it has ended while it was asked for a checkpoint
+		return
+	}
+	r.dropSave()
 	var err error
-	if r.o.Stop.OnQuit == "stop" {
-		ctx, cancel := context.WithTimeout(r.ctx, maxGrace+quickCall)
-		err = r.container.Stop(ctx, min(time.Duration(r.o.Stop.Timeout), maxGrace-quickCall))
-		cancel()
-	} else if r.snap.State != Paused {
+	switch {
+	case stop:
+		err = r.stop(by)
+	case r.snap.State != Paused || r.o.Stop.OnQuit == "auto":
 		err = r.quick(r.container.Pause)
 	}
-	if r.parked = err == nil; err != nil {
+	if err != nil {
 		r.log.Warn().Err(err).Msg("the container could not be parked and goes on without us")
 	}
+	r.parked = err == nil || stop // what was told to stop may stop yet
+}
+
+func (r *runner) stop(by time.Time) error {
+	if r.o.Stopping != nil {
+		r.o.Stopping()
+	}
+	r.lastUsage()
+	ctx, cancel := context.WithDeadline(r.ctx, by)
+	defer cancel()
+	grace := min(time.Duration(r.o.Stop.Timeout), time.Until(by)-2*quickCall)
+	err := r.container.Stop(ctx, max(grace, time.Second))
+	if err == nil && r.o.Checkpoints != nil { // it may have checkpointed because it was stopped
+		r.catch(ctx)
+	}
+	return err
 }
 
 func (r *runner) prepare() {
 	ctx, cancel := context.WithCancel(r.ctx)
-	done, before := make(chan preparation, 1), Before{CPU: r.checkpointCPU, Outside: r.outside}
+	done, before := make(chan preparation, 1), Before{CPU: r.cp.cpu, Outside: r.outside}
 	r.prepared, r.cancel = done, cancel
 	go func() {
 		p := preparation{err: errPanicked}
@@ -466,9 +518,10 @@ func (r *runner) onPrepared(p preparation) {
 		r.container, r.cpuBase, r.used, r.apart = p.Container, p.CPUBase, [2]use{}, p.Apart
 		r.watch, r.unwatch = context.WithCancel(r.ctx)
 		r.exited = p.Container.Wait(r.watch)
-		if r.o.Checkpointed != nil {
-			r.checkpointed, _ = r.o.Checkpointed()
+		if p.Began {
+			r.snap.Ran = r.cp.mark.Ran
 		}
+		r.renew(p.Prepared)
 		r.snap.State = Running
 		if p.Paused {
 			r.snap.State = Paused
@@ -514,6 +567,7 @@ func (r *runner) impatient(then time.Time) bool {
 // onExit takes the end of a container. One that was ended from outside, or removed, is no end of the job:
 // it is prepared again, which starts it again or makes another.
 func (r *runner) onExit(exit job.Exit) {
+	r.dropSave()
 	if !exit.Outside && !exit.Gone {
 		if !exit.Lost {
 			r.addRest(exit.FinishedAt)
@@ -522,8 +576,8 @@ func (r *runner) onExit(exit job.Exit) {
 		return
 	}
 	r.count(time.Now())
-	if r.snap.Ran-r.againAt > time.Hour {
-		r.again, r.againAt = 0, r.snap.Ran
+	if r.up-r.againAt > time.Hour {
+		r.again, r.againAt = 0, r.up
 	}
 	if r.again++; r.again > maxAgain {
 		r.end(Outcome{Reason: Finished, Exit: exit})
@@ -547,6 +601,7 @@ func (r *runner) onTick(now time.Time) {
 		return
 	}
 	r.connect()
+	r.release()
 	r.keep(now)
 	r.sample(now)
 	r.mail()
@@ -578,7 +633,7 @@ func (r *runner) connect() {
 // grows is seen to run.
 func (r *runner) keep(now time.Time) {
 	paused := r.snap.State == Paused
-	stands := r.snap.State == Running && r.used[0].cpu == r.used[1].cpu
+	stands := r.snap.State == Running && !r.cp.held && r.used[0].cpu == r.used[1].cpu
 	if !paused && !stands || now.Sub(r.keptAt) < keepEvery-tickTime/2 {
 		return
 	}
@@ -606,25 +661,39 @@ type sample struct {
 	err      error
 	fraction float64
 	known    bool
+	made     time.Time // the job's newest checkpoint; zero when not asked for, or none
 	bug      string
 }
 
 // sample asks, in a goroutine of its own so that a slow engine doesn't stop the watch, and never
-// twice at a time.
+// twice at a time. Checkpoints are looked for more often where that is cheap, or one is expected.
 func (r *runner) sample(now time.Time) {
-	if r.snap.State != Running || r.sampling || now.Sub(r.sampledAt) < r.sampleEvery()-tickTime/2 {
+	c := r.o.Checkpoints
+	full := now.Sub(r.sampledAt) >= r.sampleEvery()-tickTime/2
+	look := c != nil && (full || c.Near || r.cp.asked)
+	if r.snap.State != Running || r.cp.held || r.sampling || !full && !look {
 		return
 	}
-	r.sampling, r.sampledAt = true, now
-	container, fraction, ctx, out := r.container, r.o.Fraction, r.watch, r.samples
+	if r.sampling = true; full {
+		r.sampledAt = now
+	}
+	container, fraction, ctx, out, seen := r.container, r.o.Fraction, r.watch, r.samples, r.cp.seen
 	go func() {
-		s := sample{of: container}
+		s := sample{of: container, err: errNotAsked}
 		defer func() {
 			s.bug = bugOf(recover())
 			out <- s
 		}()
-		s.usage, s.err = container.Usage(ctx)
-		if fraction != nil {
+		isNew := false
+		if look {
+			if at, ok := c.Made(ctx); ok {
+				s.made, isNew = at, !at.Equal(seen)
+			}
+		}
+		if full || isNew {
+			s.usage, s.err = container.Usage(ctx)
+		}
+		if full && fraction != nil {
 			s.fraction, s.known = fraction(ctx)
 		}
 	}()
@@ -661,12 +730,8 @@ func (r *runner) onSample(s sample) {
 	if s.known {
 		r.snap.Fraction = s.fraction
 	}
-	if r.o.Checkpointed == nil {
-		return
-	}
-	if at, ok := r.o.Checkpointed(); ok && !at.Equal(r.checkpointed) {
-		r.checkpointed, r.checkpointCPU = at, r.snap.CPU
-		r.log.Debug().Stringer("cpu", r.snap.CPU.Round(time.Millisecond)).Msg("the job has checkpointed")
+	if !s.made.IsZero() {
+		r.onMade(s.made)
 	}
 }
 
@@ -704,7 +769,7 @@ func (r *runner) addRest(finished time.Time) {
 func (r *runner) report() {
 	r.o.Client.Report(boincapi.Report{
 		CPU:           r.snap.CPU.Seconds(),
-		CheckpointCPU: r.checkpointCPU.Seconds(),
+		CheckpointCPU: r.cp.cpu.Seconds(),
 		Fraction:      r.snap.Fraction,
 		RSS:           float64(r.snap.Memory),
 		WantNetwork:   r.snap.State == Waiting && r.want == run && r.mend.Network,

@@ -5,11 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,6 +48,9 @@ type world struct {
 	apart   bool
 	meddled bool // somebody else has paused the container, or let it go on
 	tries   int
+	app     *app
+	before  func(Before) // told of each preparation
+	cpuBase time.Duration
 	network *Network
 	took    time.Duration // by Run
 }
@@ -167,6 +168,9 @@ func (w *world) make(ctx context.Context, before Before) (Prepared, error) {
 		w.note("again")
 	}
 	w.tries++
+	if w.before != nil {
+		w.before(before)
+	}
 	if w.prepare != nil {
 		return w.prepare(ctx, w.tries)
 	}
@@ -176,7 +180,11 @@ func (w *world) make(ctx context.Context, before Before) (Prepared, error) {
 func (w *world) container() Prepared {
 	w.note("made")
 	w.runs(!w.paused)
-	return Prepared{Container: w, Paused: w.paused, Apart: w.apart}
+	p := Prepared{Container: w, Paused: w.paused, Apart: w.apart, CPUBase: w.cpuBase}
+	if w.app != nil {
+		p.Began, p.Made = true, w.app.file
+	}
+	return p
 }
 
 // at is something that happens some time after the start.
@@ -705,26 +713,6 @@ func TestReports(t *testing.T) {
 		}}, nil, at{20 * s, ended})
 		if out.Last.Fraction != 0.3 || w.reports[0].Fraction != 0 {
 			t.Errorf("got %v at first, %v at last, want 0, 0.3", w.reports[0].Fraction, out.Last.Fraction)
-		}
-	})
-	t.Run("checkpoints", func(t *testing.T) {
-		old, first, second := time.Unix(1, 0), time.Unix(2, 0), time.Unix(3, 0)
-		var now atomic.Value
-		now.Store(old)
-		w, _ := play(t, Options{CPU: 10 * s, Checkpointed: func() (time.Time, bool) { at := now.Load().(time.Time); return at, !at.IsZero() }}, nil,
-			at{5*s + s/2, func(*world) { now.Store(first) }}, at{10*s + s/2, func(*world) { now.Store(time.Time{}) }},
-			at{12*s + s/2, func(*world) { now.Store(second) }}, at{20 * s, ended})
-		for i, r := range w.reports {
-			want := 10.0 // that of the last episode, though a checkpoint is there
-			switch {
-			case i >= 13:
-				want = 26
-			case i >= 6:
-				want = 12
-			}
-			if math.Abs(r.CheckpointCPU-want) > 0.001 {
-				t.Errorf("report %d: got %v s, want %v s", i, r.CheckpointCPU, want)
-			}
 		}
 	})
 }

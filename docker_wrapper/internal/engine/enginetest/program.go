@@ -198,7 +198,7 @@ func (m *machine) step(word, rest string) error {
 // start runs a container's program. e.mu is held.
 func (e *Engine) start(c *container) {
 	c.status, c.started, c.exit, c.oom = "running", time.Now(), 0, false
-	c.traps = map[string]string{}
+	c.traps, c.ran = map[string]string{}, 0
 	c.runs++
 	run := c.runs
 	alive := func() bool { return c.up() && c.runs == run }

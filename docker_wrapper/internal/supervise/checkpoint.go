@@ -1,0 +1,283 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// Mark is how far a job was at a checkpoint.
+type Mark struct {
+	At  time.Time     `json:"at"`  // when the job's file was changed; zero for no checkpoint
+	CPU time.Duration `json:"cpu"` // over all episodes
+	Ran time.Duration `json:"ran"` // likewise
+}
+
+// Checkpoints is how a job checkpoints: what is asked of it, and what it is told.
+type Checkpoints struct {
+	Last Mark                                    // of earlier episodes
+	Made func(context.Context) (time.Time, bool) // when the job last checkpointed; false for never
+	Near bool                                    // Made costs next to nothing
+
+	// Ask asks the job for a checkpoint; nil when it decides itself. It should be there within Timeout of running time.
+	Ask     func(context.Context) error
+	Timeout time.Duration
+
+	// Save puts what the job goes on from where it outlives the container, which is paused meanwhile or has ended. Only
+	// then it is a checkpoint. It stops soon when its context ends. nil when it outlives the container anyway.
+	Save func(context.Context) error
+
+	Due   func() bool // the period is over
+	Next  func()      // begins the next one
+	Taken func(Mark)  // there is a new checkpoint, before the client is told
+}
+
+const (
+	saveTime = 5 * time.Minute // what one copy may take, while the job stands
+
+	// lastAsk is what a last checkpoint may take of the client's minute, and lookTime how often it is looked for.
+	lastAsk, lookTime = 20 * time.Second, 250 * time.Millisecond
+)
+
+// progress is the checkpoints of one Run.
+type progress struct {
+	mark     Mark // the newest
+	cpu      time.Duration
+	seen     time.Time     // the newest that was taken, or was there when the container was prepared
+	pending  bool          // there is a newer one that isn't saved
+	soon     bool          // whatever the period: nobody knows what the job has done before
+	asked    bool          // for one that has not come
+	askedAt  time.Duration // by runner.up
+	told     bool          // the log says that it doesn't come
+	problem  string        // the last one, which isn't said again
+	held     bool          // the container is paused to be saved, though the job should run
+	saved    chan saved    // the copy that is being made; nil for none
+	stopSave context.CancelFunc
+}
+
+type saved struct {
+	at    time.Time
+	usage job.Usage
+	known bool // usage
+	err   error
+	bug   string
+}
+
+// renew begins with a container.
+func (r *runner) renew(p Prepared) {
+	c := r.o.Checkpoints
+	if c == nil {
+		return
+	}
+	r.cp.seen, r.cp.pending, r.cp.asked, r.cp.soon = p.Made, false, false, !p.Began
+	c.Next() // what the image took is none of the job's time, and a program that has just begun may not know the signal
+}
+
+// checkpoint asks for one, or saves the one that came, when it is time. It is called after whatever happened: a job
+// that is throttled may be suspended at each tick.
+func (r *runner) checkpoint() {
+	c, p := r.o.Checkpoints, &r.cp
+	if c == nil || r.snap.State != Running || p.held {
+		return
+	}
+	if p.asked && r.up-p.askedAt > c.Timeout {
+		if p.asked = false; !p.told {
+			p.told = true
+			r.log.Warn().Stringer("timeout", c.Timeout).Msg("the job was asked for a checkpoint, and none came; it is asked again each period")
+		}
+	}
+	due := p.soon && r.up > 0 || c.Due()
+	switch {
+	case p.pending && (p.asked || due):
+		r.save()
+	case !p.asked && c.Ask != nil && due:
+		r.ask()
+	}
+}
+
+func (r *runner) ask() bool {
+	c, p := r.o.Checkpoints, &r.cp
+	p.soon = false
+	c.Next()
+	if err := r.quick(c.Ask); err != nil {
+		r.complain(err, "the job could not be asked for a checkpoint")
+		return false
+	}
+	p.asked, p.askedAt = true, r.up
+	return true
+}
+
+// complain says what goes wrong with checkpoints, once until it is something else.
+func (r *runner) complain(err error, text string) {
+	if err.Error() != r.cp.problem {
+		r.log.Warn().Err(err).Msg(text)
+	}
+	r.cp.problem = err.Error()
+}
+
+// onMade takes up what the job's file says.
+func (r *runner) onMade(at time.Time) {
+	switch {
+	case at.Equal(r.cp.seen):
+	case r.o.Checkpoints.Save != nil:
+		r.cp.pending = true
+	default:
+		r.take(at)
+	}
+}
+
+// take makes a checkpoint the one that the job goes on from.
+func (r *runner) take(at time.Time) {
+	c, p := r.o.Checkpoints, &r.cp
+	if !p.asked {
+		c.Next() // else the period began when it was asked for
+	}
+	p.cpu = max(p.cpu, r.cpuBase+r.used[1].cpu)
+	p.seen, p.pending, p.asked, p.soon, p.problem = at, false, false, false, ""
+	p.mark = Mark{At: at, CPU: p.cpu, Ran: r.snap.Ran}
+	c.Taken(p.mark)
+	r.log.Debug().Stringer("cpu", p.cpu.Round(time.Millisecond)).Msg("the job has checkpointed")
+	r.report()
+}
+
+// save has a checkpoint saved beside the watch, since it may be large.
+func (r *runner) save() {
+	if err := r.quick(r.container.Pause); err != nil {
+		r.complain(err, "the checkpoint can't be saved yet")
+		return
+	}
+	r.count(time.Now())
+	ctx, cancel := context.WithTimeout(r.watch, saveTime)
+	done, c, container := make(chan saved, 1), r.o.Checkpoints, r.container
+	r.cp.held, r.cp.saved, r.cp.stopSave = true, done, cancel
+	go func() {
+		var s saved
+		defer func() {
+			s.bug = bugOf(recover())
+			done <- s
+		}()
+		var ok bool
+		if s.at, ok = c.Made(ctx); !ok {
+			s.err = errors.New("its file can't be looked at")
+			return
+		}
+		usage, err := container.Usage(ctx)
+		s.usage, s.known = usage, err == nil
+		s.err = c.Save(ctx)
+	}()
+}
+
+func (r *runner) onSaved(s saved) {
+	raise(s.bug)
+	r.cp.stopSave()
+	r.cp.saved = nil
+	r.release()
+	if s.known {
+		r.onUsage(s.usage)
+	}
+	if s.err != nil {
+		r.unsaved(s.err)
+		return
+	}
+	r.take(s.at)
+}
+
+// unsaved leaves it to the next period.
+func (r *runner) unsaved(err error) {
+	r.complain(err, "the job has checkpointed, and that could not be saved")
+	r.cp.asked, r.cp.soon = false, false
+	r.o.Checkpoints.Next()
+}
+
+// release lets a container go on that was paused to be saved. What fails is tried again each second.
+func (r *runner) release() {
+	if !r.cp.held || r.cp.saved != nil {
+		return
+	}
+	if r.snap.State == Running {
+		if err := r.quick(r.container.Unpause); err != nil {
+			r.complain(err, "the job stands after a checkpoint; tried again")
+			return
+		}
+	}
+	r.count(time.Now())
+	r.cp.held = false
+}
+
+// dropSave breaks a copy off, whose container is about to end or has ended.
+func (r *runner) dropSave() {
+	if r.cp.saved != nil {
+		r.cp.stopSave()
+		select {
+		case s := <-r.cp.saved:
+			raise(s.bug)
+		case <-time.After(quickCall):
+		}
+		r.cp.saved = nil
+	}
+	r.cp.held = false
+}
+
+// lastCheckpoint gets the newest checkpoint that can be had before the job is parked, and reports whether the job can
+// go on from one. The container may be paused or not afterwards, and even have ended.
+func (r *runner) lastCheckpoint() bool {
+	c, p := r.o.Checkpoints, &r.cp
+	if c == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(r.watch, lastAsk)
+	defer cancel()
+	if p.saved != nil {
+		select {
+		case s := <-p.saved:
+			r.onSaved(s)
+		case <-ctx.Done():
+			r.dropSave()
+		}
+	}
+	r.count(time.Now())
+	waits := p.asked
+	if stale := p.mark.At.IsZero() || p.soon || r.snap.Ran-p.mark.Ran > tickTime; c.Ask != nil && stale && !waits {
+		waits = (r.snap.State == Running || r.quick(r.container.Unpause) == nil) && r.ask()
+	}
+	answer, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	at, made := c.Made(ctx)
+	for waits && (!made || at.Equal(p.seen)) {
+		select {
+		case exit := <-r.exited:
+			r.onExit(exit)
+			return false
+		case <-answer.Done():
+			r.log.Warn().Msg("the job was asked for a last checkpoint, and none came")
+			waits = false
+		case <-time.After(lookTime):
+			at, made = c.Made(ctx)
+		}
+	}
+	if ctx.Err() == nil && (c.Save == nil || r.quick(r.container.Pause) == nil) {
+		made = r.catch(ctx)
+	}
+	return made && !p.mark.At.IsZero()
+}
+
+// catch takes up a checkpoint that nobody has noticed yet, of a container that doesn't run if it must be saved. It
+// reports whether there is one at all.
+func (r *runner) catch(ctx context.Context) bool {
+	c := r.o.Checkpoints
+	at, made := c.Made(ctx)
+	if !made || at.Equal(r.cp.seen) {
+		return made
+	}
+	r.lastUsage()
+	if c.Save != nil {
+		if err := c.Save(ctx); err != nil {
+			r.unsaved(err)
+			return true
+		}
+	}
+	r.take(at)
+	return true
+}

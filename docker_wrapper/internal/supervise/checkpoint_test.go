@@ -1,0 +1,368 @@
+package supervise
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// app is a job that checkpoints when it is asked, and the client's period. It takes its notes in the world.
+type app struct {
+	w       *world
+	period  time.Duration // 0 means 10 s
+	timeout time.Duration // 0 means 15 s
+	answer  time.Duration // from being asked to the checkpoint; 0 means never
+	save    time.Duration // what a copy takes; 0 means that there is none
+	saveErr error
+	taken   []Mark
+
+	mu   sync.Mutex // guards what follows
+	due  time.Time
+	file time.Time
+}
+
+func (a *app) checkpoint() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.file = time.Now()
+}
+
+func (a *app) checkpoints() *Checkpoints {
+	c := &Checkpoints{Timeout: cmp.Or(a.timeout, 15*time.Second), Near: a.save == 0,
+		Made: func(context.Context) (time.Time, bool) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			return a.file, !a.file.IsZero()
+		},
+		Due: func() bool { return !time.Now().Before(a.due) },
+		Next: func() {
+			if a.period == 0 {
+				a.period = 10 * time.Second
+			}
+			a.due = time.Now().Add(a.period)
+		},
+		Taken: func(m Mark) { a.taken = append(a.taken, m) },
+	}
+	if a.save > 0 {
+		c.Save = func(ctx context.Context) error {
+			a.w.note("save")
+			if !a.w.stands() {
+				a.w.t.Error("saved while it runs")
+			}
+			select {
+			case <-time.After(a.save):
+				return a.saveErr
+			case <-ctx.Done():
+				a.w.note("broken off")
+				return ctx.Err()
+			}
+		}
+	}
+	return c
+}
+
+// asked is checkpoints of a job that is asked.
+func (a *app) asked() *Checkpoints {
+	c := a.checkpoints()
+	c.Ask = func(ctx context.Context) error {
+		if a.w.stands() {
+			a.w.t.Error("asked while it stands")
+		}
+		if a.answer > 0 {
+			time.AfterFunc(a.answer, a.checkpoint)
+		}
+		return a.w.call(ctx, "ask")
+	}
+	return c
+}
+
+// stands reports that the container is paused, or has ended.
+func (w *world) stands() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.since.IsZero()
+}
+
+func (w *world) count(what string) (n int) {
+	for _, d := range w.did {
+		if strings.HasSuffix(d, " "+what) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestCheckpoints(t *testing.T) {
+	const ms, s, h = time.Millisecond, time.Second, time.Hour
+	auto := job.Stop{OnQuit: "auto", Timeout: job.Seconds(10 * s)}
+	old := Mark{At: time.Unix(1, 0), CPU: 3 * s, Ran: 2 * s}
+	tests := []struct {
+		name   string
+		app    app
+		silent bool // nobody asks it
+		last   Mark
+		stop   job.Stop
+		set    func(*world)
+		script []at
+		did    []string
+		marks  []Mark // At is when since the start
+		end    time.Duration
+		want   Reason
+	}{
+		{name: "asked each period", app: app{answer: 300 * ms}, script: []at{{25 * s, ended}}, did: []string{"0s made", "10s ask", "20s ask"},
+			marks: []Mark{{CPU: 22 * s, Ran: 11 * s}, {CPU: 42 * s, Ran: 21 * s}}, end: 25 * s},
+		{name: "not while suspended", app: app{answer: 300 * ms}, script: []at{{5 * s, suspended}, {h + 500*ms, goOn}, {h + 2*s, ended}},
+			did: []string{"0s made", "5s pause", "1h0m0.5s unpause", "1h0m0.5s ask"}, marks: []Mark{{CPU: 11 * s, Ran: 5*s + s/2}}, end: h + 2*s},
+		{name: "not before there is a container", app: app{answer: 300 * ms}, set: slowly(h), script: []at{{h + 15*s, ended}},
+			did: []string{"0s prepare", "1h0m0s made", "1h0m10s ask"}, marks: []Mark{{CPU: 22 * s, Ran: 11 * s}}, end: h + 15*s},
+		{name: "no answer in time, and a late one", app: app{answer: 18*s + 1}, script: []at{{50 * s, ended}},
+			did:   []string{"0s made", "10s ask", "26s ask", "36s ask", "46s ask"},
+			marks: []Mark{{CPU: 58 * s, Ran: 29 * s}, {CPU: 90 * s, Ran: 45 * s}}, end: 50 * s},
+		{name: "the signal can't be sent", set: failing("ask", errEngine), script: []at{{25 * s, ended}}, did: []string{"0s made"}, end: 25 * s},
+		{name: "asked soon where nobody knows what was before", app: app{answer: 300 * ms}, set: takenOver, script: []at{{15 * s, ended}},
+			did: []string{"0s made", "1s ask", "11s ask"}, marks: []Mark{{CPU: 4 * s, Ran: 2 * s}, {CPU: 24 * s, Ran: 12 * s}}, end: 15 * s},
+
+		{name: "by itself", silent: true, script: []at{{5*s + 1, checkpointed}, {7*s + 1, checkpointed}, {25 * s, ended}}, did: []string{"0s made"},
+			marks: []Mark{{CPU: 12 * s, Ran: 6 * s}, {CPU: 16 * s, Ran: 8 * s}}, end: 25 * s},
+		{name: "by itself, and saved each period", app: app{save: 2 * s}, silent: true, script: []at{{4*s + 1, checkpointed}, {5*s + 1, checkpointed}, {15 * s, ended}},
+			did: []string{"0s made", "10s pause", "10s save", "12s unpause"}, marks: []Mark{{CPU: 20 * s, Ran: 10 * s}}, end: 15 * s},
+		{name: "asked and saved", app: app{answer: 300 * ms, save: 2 * s}, script: []at{{25 * s, ended}},
+			did:   []string{"0s made", "10s ask", "11s pause", "11s save", "13s unpause", "20s ask", "21s pause", "21s save", "23s unpause"},
+			marks: []Mark{{CPU: 22 * s, Ran: 11 * s}, {CPU: 38 * s, Ran: 19 * s}}, end: 25 * s},
+		{name: "suspended while it is saved", app: app{answer: 300 * ms, save: 5 * s}, script: []at{{12 * s, suspended}, {h, goOn}, {h + s/2, ended}},
+			did:   []string{"0s made", "10s ask", "11s pause", "11s save", "1h0m0s unpause", "1h0m0s ask"},
+			marks: []Mark{{CPU: 22 * s, Ran: 11 * s}}, end: h + s/2},
+		{name: "suspended and resumed while it is saved", app: app{answer: 300 * ms, save: 5 * s}, script: []at{{12 * s, suspended}, {13 * s, goOn}, {19 * s, ended}},
+			did: []string{"0s made", "10s ask", "11s pause", "11s save", "16s unpause"}, marks: []Mark{{CPU: 22 * s, Ran: 11 * s}}, end: 19 * s},
+		{name: "ended while it is saved", app: app{answer: 300 * ms, save: 5 * s}, script: []at{{12 * s, ended}},
+			did: []string{"0s made", "10s ask", "11s pause", "11s save", "12s broken off"}, end: 12 * s},
+		{name: "aborted while it is saved", app: app{answer: 300 * ms, save: 5 * s}, script: []at{{12 * s, aborted}},
+			did: []string{"0s made", "10s ask", "11s pause", "11s save", "12s broken off", "12s kill"}, want: Aborted, end: 12 * s},
+		{name: "what can't be saved is none", app: app{answer: 300 * ms, save: s, saveErr: errEngine}, script: []at{{35 * s, ended}},
+			did: []string{"0s made", "10s ask", "11s pause", "11s save", "12s unpause", "22s pause", "22s save", "23s unpause", "33s pause", "33s save", "34s unpause"}, end: 35 * s},
+
+		{name: "parked without a checkpoint", silent: true, stop: auto, script: []at{{15 * s, quit}}, did: []string{"0s made", "15s pause"}, want: Left, end: 15 * s},
+		{name: "parked with a checkpoint", silent: true, stop: auto, script: []at{{5*s + 1, checkpointed}, {15 * s, quit}}, did: []string{"0s made", "15s stopping", "15s stop 10s"},
+			marks: []Mark{{CPU: 12 * s, Ran: 6 * s}}, want: Left, end: 15 * s},
+		{name: "parked with a checkpoint of an earlier episode", silent: true, last: old, set: takenOver, stop: auto, app: app{file: old.At}, script: []at{{15 * s, quit}},
+			did: []string{"0s made", "15s stopping", "15s stop 10s"}, want: Left, end: 15 * s},
+		{name: "a file that was there at first is no checkpoint", silent: true, stop: auto, app: app{file: old.At}, set: takenOver, script: []at{{15 * s, quit}},
+			did: []string{"0s made", "15s pause"}, want: Left, end: 15 * s},
+		{name: "a checkpoint that is gone", silent: true, last: old, stop: auto, script: []at{{15 * s, quit}}, did: []string{"0s made", "15s pause"}, want: Left, end: 15 * s},
+		{name: "parked after a last checkpoint", app: app{answer: 2900 * ms}, stop: auto, script: []at{{6 * s, quit}}, did: []string{"0s made", "6s ask", "9s stopping", "9s stop 10s"},
+			marks: []Mark{{CPU: 18 * s, Ran: 9 * s}}, want: Left, end: 9 * s},
+		{name: "parked while one is asked for", app: app{answer: 4900 * ms}, stop: auto, script: []at{{11 * s, quit}}, did: []string{"0s made", "10s ask", "15s stopping", "15s stop 10s"},
+			marks: []Mark{{CPU: 30 * s, Ran: 15 * s}}, want: Left, end: 15 * s},
+		{name: "no last checkpoint, and none before", stop: auto, script: []at{{6 * s, quit}}, did: []string{"0s made", "6s ask", "21s pause"}, want: Left, end: 21 * s},
+		{name: "no last checkpoint, and one before", stop: auto, last: old, app: app{file: old.At, timeout: h}, set: takenOver, script: []at{{s / 2, quit}},
+			did: []string{"0s made", "500ms ask", "20.5s stopping", "20.5s stop 10s"}, want: Left, end: 20*s + s/2},
+		{name: "parked just after a checkpoint", app: app{answer: 300 * ms}, stop: auto, script: []at{{11*s + s/2, quit}}, did: []string{"0s made", "10s ask", "11.5s stopping", "11.5s stop 10s"},
+			marks: []Mark{{CPU: 22 * s, Ran: 11 * s}}, want: Left, end: 11*s + s/2},
+		{name: "parked while suspended", app: app{answer: 900 * ms}, stop: auto, script: []at{{6 * s, suspended}, {h, quit}},
+			did: []string{"0s made", "6s pause", "1h0m0s unpause", "1h0m0s ask", "1h0m1s stopping", "1h0m1s stop 10s"}, marks: []Mark{{CPU: 14 * s, Ran: 6 * s}}, want: Left, end: h + s},
+		{name: "parked while suspended, and no checkpoint comes", stop: auto, script: []at{{6 * s, suspended}, {h, quit}},
+			did: []string{"0s made", "6s pause", "1h0m0s unpause", "1h0m0s ask", "1h0m15s pause"}, want: Left, end: h + 15*s},
+		{name: "ends when asked for a last checkpoint", stop: auto, script: []at{{6 * s, quit}, {7 * s, ended}}, did: []string{"0s made", "6s ask"}, want: Finished, end: 7 * s},
+		{name: "ended from outside when asked for a last checkpoint", stop: auto, script: []at{{6 * s, quit}, {7 * s, stopped}}, did: []string{"0s made", "6s ask"}, want: Left, end: 7 * s},
+		{name: "a last checkpoint is saved", app: app{answer: 2900 * ms, save: 4 * s}, stop: auto, script: []at{{6 * s, quit}},
+			did: []string{"0s made", "6s ask", "9s pause", "9s save", "13s stopping", "13s stop 10s"}, marks: []Mark{{CPU: 18 * s, Ran: 9 * s}}, want: Left, end: 13 * s},
+		{name: "parked while one is saved", app: app{answer: 300 * ms, save: 4 * s}, stop: auto, script: []at{{12 * s, quit}},
+			did: []string{"0s made", "10s ask", "11s pause", "11s save", "15s unpause", "15s pause", "15s stopping", "15s stop 10s"}, marks: []Mark{{CPU: 22 * s, Ran: 11 * s}}, want: Left, end: 15 * s},
+		{name: "parked while one is saved that takes too long", app: app{answer: 300 * ms, save: time.Minute}, stop: auto, script: []at{{12 * s, quit}},
+			did: []string{"0s made", "10s ask", "11s pause", "11s save", "32s broken off", "32s pause"}, want: Left, end: 32 * s},
+		{name: "kept paused as it is asked for", app: app{answer: s}, stop: job.Stop{OnQuit: "pause"}, script: []at{{6 * s, quit}}, did: []string{"0s made", "6s pause"}, want: Left, end: 6 * s},
+		{name: "kept paused while one is saved", app: app{answer: 300 * ms, save: 5 * s}, stop: job.Stop{OnQuit: "pause"}, script: []at{{12 * s, quit}},
+			did: []string{"0s made", "10s ask", "11s pause", "11s save", "12s broken off", "12s pause"}, want: Left, end: 12 * s},
+		{name: "stopped as it is asked for", app: app{answer: s}, stop: job.Stop{OnQuit: "stop", Timeout: job.Seconds(s)}, script: []at{{6 * s, quit}},
+			did: []string{"0s made", "6s stopping", "6s stop 1s"}, want: Left, end: 6 * s},
+		{name: "a stop that fails may succeed yet", silent: true, last: old, set: func(w *world) { takenOver(w); failing("stop 10s", errEngine)(w) }, stop: auto, app: app{file: old.At},
+			script: []at{{15 * s, quit}}, did: []string{"0s made", "15s stopping"}, want: Left, end: 15 * s},
+	}
+	for i := range tests {
+		tt := &tests[i]
+		t.Run(tt.name, func(t *testing.T) {
+			a := &tt.app
+			c := a.checkpoints()
+			if !tt.silent {
+				c = a.asked()
+			}
+			c.Last = tt.last
+			o := Options{Checkpoints: c, Stop: tt.stop, Stopping: func() { a.w.note("stopping") }}
+			w, out := play(t, o, func(w *world) {
+				a.w, w.app = w, a
+				if tt.set != nil {
+					tt.set(w)
+				}
+			}, tt.script...)
+			if !slices.Equal(w.did, tt.did) {
+				t.Errorf("got  %q\nwant %q", w.did, tt.did)
+			}
+			var marks []Mark
+			for _, m := range a.taken {
+				marks = append(marks, Mark{CPU: m.CPU.Round(ms), Ran: m.Ran.Round(ms)})
+			}
+			if !slices.Equal(marks, tt.marks) {
+				t.Errorf("got  %v\nwant %v", marks, tt.marks)
+			}
+			if out.Reason != tt.want || w.took != tt.end {
+				t.Errorf("got reason %v after %v, want %v after %v", out.Reason, w.took, tt.want, tt.end)
+			}
+			if want := tt.want == Left && tt.script[len(tt.script)-1].what != any(stopped); out.Parked != want {
+				t.Errorf("got parked=%t, want %t", out.Parked, want)
+			}
+			if warnings := strings.Count(w.log.String(), `"warn"`); warnings > 1 {
+				t.Errorf("got %d warnings, want at most one:\n%s", warnings, w.log.String())
+			}
+			told := tt.last.CPU
+			for _, r := range w.reports { // each checkpoint once, right when it was taken
+				if cpu := time.Duration(r.CheckpointCPU * float64(s)).Round(ms); cpu != told {
+					if len(marks) == 0 || marks[0].CPU != cpu || r.CPU < r.CheckpointCPU {
+						t.Errorf("got a report of a checkpoint at %v with %v s used, want %v", cpu, r.CPU, marks)
+						break
+					}
+					marks, told = marks[1:], cpu
+				}
+			}
+			if len(marks) > 0 {
+				t.Errorf("not reported: %v", marks)
+			}
+		})
+	}
+}
+
+// checkpointed is a checkpoint that the job makes by itself.
+func checkpointed(w *world) { w.app.checkpoint() }
+
+// takenOver is a container that ran already.
+func takenOver(w *world) {
+	w.prepare = func(context.Context, int) (Prepared, error) {
+		p := w.container()
+		p.Began, p.Made = false, w.app.file
+		return p, nil
+	}
+}
+
+// Suspended and resumed each second, the job is asked once a period all the same, and only while it runs.
+func TestCheckpointsThrottled(t *testing.T) {
+	for _, on := range []time.Duration{time.Second, 300 * time.Millisecond, 1700 * time.Millisecond} {
+		for _, phase := range []time.Duration{0, 100 * time.Millisecond, 900 * time.Millisecond} {
+			var script []at
+			now := phase
+			for range 300 {
+				script = append(script, at{now + on, suspended}, at{now + 2*time.Second, goOn})
+				now += 2 * time.Second
+			}
+			a := &app{answer: 200 * time.Millisecond, period: 9500 * time.Millisecond}
+			w, _ := play(t, Options{Checkpoints: a.asked()}, func(w *world) { a.w, w.app = w, a }, append(script, at{now + 1, ended})...)
+			if asks, want := w.count("ask"), int(now/(12*time.Second)); asks < want || len(a.taken) < want-1 {
+				t.Errorf("%v, %v: got %d asks, %d checkpoints, want %d at least", on, phase, asks, len(a.taken), want)
+			}
+			if w.log.Len() > 0 && strings.Contains(w.log.String(), "none came") {
+				t.Errorf("%v, %v: %s", on, phase, w.log.String())
+			}
+		}
+	}
+}
+
+// A container that begins again begins where the checkpoint was: so do CPU time and running time.
+func TestCheckpointRestart(t *testing.T) {
+	const s = time.Second
+	a := &app{answer: 300 * time.Millisecond}
+	var bases []time.Duration
+	o := Options{Checkpoints: a.asked(), CPU: 3 * s, Ran: 9 * s}
+	o.Checkpoints.Last = Mark{At: time.Unix(1, 0), CPU: 5 * s, Ran: 4 * s}
+	w, out := play(t, o, func(w *world) {
+		a.w, w.app = w, a
+		w.before = func(b Before) { bases = append(bases, b.CPU); w.cpuBase = b.CPU; w.ran = 0; w.since = time.Time{} }
+	}, at{15*s + s/2, stopped}, at{20 * s, ended})
+	// The checkpoint came with the 11th second: 5 s and 22 s of CPU time, 4 s and 11 s of running time.
+	if want := []time.Duration{5 * s, 27 * s}; !slices.Equal(bases, want) {
+		t.Errorf("got %v, want %v", bases, want)
+	}
+	if want := (Mark{CPU: 27 * s, Ran: 15 * s}); len(a.taken) != 1 || a.taken[0].CPU != want.CPU || a.taken[0].Ran != want.Ran {
+		t.Errorf("got %v, want %v", a.taken, want)
+	}
+	if want := 15*s + 4*s + s/2; out.Last.Ran != want {
+		t.Errorf("running time: got %v, want %v", out.Last.Ran, want)
+	}
+	if !slices.IsSortedFunc(w.reports, func(a, b boincapi.Report) int { return int(1e6 * (a.CPU - b.CPU)) }) {
+		t.Error("reported CPU time went back")
+	}
+}
+
+// An hour of a job that is asked each 10 s, under random suspensions, ends from outside and quits: what is lost by any
+// of them is at most a period and 2 s of running time.
+func TestCheckpointHour(t *testing.T) {
+	const s = time.Second
+	for seed := range uint64(20) {
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		done, worst, ends := time.Duration(0), time.Duration(0), 0
+		mark := Mark{}
+		for done < time.Hour {
+			a := &app{answer: time.Duration(rnd.IntN(900)+1) * time.Millisecond}
+			if rnd.IntN(2) == 0 {
+				a.save = time.Duration(rnd.IntN(1500)+1) * time.Millisecond
+			}
+			if !mark.At.IsZero() {
+				a.file = mark.At
+			}
+			var script []at
+			now := time.Duration(0)
+			for range rnd.IntN(6) {
+				now += time.Duration(rnd.IntN(30000)) * time.Millisecond
+				script = append(script, at{now, suspended})
+				now += time.Duration(rnd.IntN(5000)) * time.Millisecond
+				script = append(script, at{now, goOn})
+			}
+			now += time.Duration(rnd.IntN(60000)) * time.Millisecond
+			last := []any{quit, stopped, lost, signal}[rnd.IntN(4)]
+			script = append(script, at{now, last})
+			if last == any(stopped) {
+				script = append(script, at{now + 1, quit})
+			}
+			o := Options{Checkpoints: a.asked(), CPU: mark.CPU, Ran: mark.Ran, Stop: job.Stop{OnQuit: "auto", Timeout: job.Seconds(s)}}
+			o.Checkpoints.Last = mark
+			lose := func(ran time.Duration) {
+				if len(a.taken) > 0 {
+					mark = a.taken[len(a.taken)-1]
+				}
+				ends++
+				if worst = max(worst, ran-mark.Ran); ran-mark.Ran > 12*s {
+					t.Errorf("seed %d, %v: lost %v", seed, last, ran-mark.Ran)
+				}
+			}
+			_, out := play(t, o, func(w *world) {
+				a.w, w.app = w, a
+				w.before = func(b Before) {
+					if w.cpuBase, w.ran, w.since = b.CPU, 0, (time.Time{}); b.Outside {
+						lose(w.seen[len(w.seen)-1].Ran)
+					}
+				}
+			}, script...)
+			lose(out.Last.Ran)
+			done = max(done+s, mark.Ran)
+		}
+		if seed < 3 {
+			t.Logf("seed %d: %d interruptions, at most %v lost", seed, ends, worst)
+		}
+	}
+}
+
+// What goes wrong with checkpoints is said once, until it is something else.
+func TestCheckpointComplaints(t *testing.T) {
+	a := &app{answer: time.Second, save: time.Second, saveErr: errors.New("no room")}
+	w, _ := play(t, Options{Checkpoints: a.asked()}, func(w *world) { a.w, w.app = w, a }, at{10 * time.Minute, func(*world) { a.saveErr = errors.New("no disk") }}, at{20 * time.Minute, ended})
+	if got := fmt.Sprint(strings.Count(w.log.String(), "no room"), strings.Count(w.log.String(), "no disk")); got != "1 1" {
+		t.Errorf("got %s lines, want 1 and 1:\n%s", got, w.log.String())
+	}
+}
