@@ -67,7 +67,7 @@ func TestEngineAnswers(t *testing.T) {
 }
 
 func TestSamples(t *testing.T) {
-	for _, name := range []string{"hello", "universal", "docking", "render"} {
+	for _, name := range []string{"hello", "universal", "docking", "render", "checkpoint", "checkpoint_copy"} {
 		t.Run(name, func(t *testing.T) {
 			s, err := samples.Load(filepath.Join("..", "samples", name))
 			if err != nil {
@@ -91,6 +91,9 @@ func TestSamples(t *testing.T) {
 			// The primes are found before anybody has looked at them.
 			if last := c.Last(); last.CPU <= 0 && name != "universal" || last.Fraction != 1 {
 				t.Errorf("last status: got %+v, want CPU time and fraction 1", last)
+			}
+			if strings.HasPrefix(name, "checkpoint") && c.Last().Checkpoints == 0 {
+				t.Errorf("no checkpoint was reported\n%s", stderrOf(t, c))
 			}
 			if name == "docking" || name == "render" {
 				if n := distinctFractions(c.Statuses()); n < 3 {

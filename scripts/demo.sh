@@ -12,7 +12,7 @@ sample=${1:-docking}
 trap 'scripts/engine.sh release' EXIT
 trap 'exit 1' HUP INT TERM
 scripts/engine.sh ensure
-if grep -q '^FROM debian' "samples/$sample/Dockerfile"; then
+if grep -qs '^FROM debian' "samples/$sample/Dockerfile"; then
 	scripts/base-image.sh
 fi
 make -s build
