@@ -37,8 +37,10 @@ type Checkpoints struct {
 const (
 	saveTime = 5 * time.Minute // what one copy may take, while the job stands
 
-	// lastAsk is what a last checkpoint may take of the client's minute, and lookTime how often it is looked for.
-	lastAsk, lookTime = 20 * time.Second, 250 * time.Millisecond
+	lastAsk = 20 * time.Second // what a last checkpoint may take of the client's minute
+
+	// A checkpoint that was asked for is looked for so often at first, and each second later.
+	lookTime, lookLong = 250 * time.Millisecond, 3 * time.Second
 )
 
 // progress is the checkpoints of one Run.
@@ -50,10 +52,11 @@ type progress struct {
 	soon     bool          // whatever the period: nobody knows what the job has done before
 	asked    bool          // for one that has not come
 	askedAt  time.Duration // by runner.up
-	told     bool          // the log says that it doesn't come
-	problem  string        // the last one, which isn't said again
-	held     bool          // the container is paused to be saved, though the job should run
-	saved    chan saved    // the copy that is being made; nil for none
+	look     <-chan time.Time
+	told     bool       // the log says that it doesn't come
+	problem  string     // the last one, which isn't said again
+	held     bool       // the container is paused to be saved, though the job should run
+	saved    chan saved // the copy that is being made; nil for none
 	stopSave context.CancelFunc
 }
 
@@ -105,8 +108,18 @@ func (r *runner) ask() bool {
 		r.complain(err, "the job could not be asked for a checkpoint")
 		return false
 	}
-	p.asked, p.askedAt = true, r.up
+	p.asked, p.askedAt, p.look = true, r.up, time.After(lookTime)
 	return true
+}
+
+// onLook looks for what was asked for, so that what is said of it is true of then.
+func (r *runner) onLook(now time.Time) {
+	r.cp.look = nil
+	r.count(now)
+	if r.cp.asked && r.snap.State == Running && r.up-r.cp.askedAt < lookLong {
+		r.sample(now)
+		r.cp.look = time.After(lookTime)
+	}
 }
 
 // complain says what goes wrong with checkpoints, once until it is something else.

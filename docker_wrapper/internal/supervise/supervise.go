@@ -176,6 +176,8 @@ func Run(ctx context.Context, o Options) Outcome {
 			r.onSample(s)
 		case s := <-r.cp.saved:
 			r.onSaved(s)
+		case now := <-r.cp.look:
+			r.onLook(now)
 		case bug := <-r.mailed:
 			raise(bug)
 			r.mailing = false

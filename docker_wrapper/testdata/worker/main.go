@@ -154,6 +154,8 @@ func do(verb, arg, slot, path string) error {
 		select {} // it may come a moment later
 	case "litter": // in place of a number, everything that is none, one after the other
 		return litter(path)
+	case "sum":
+		return sum(arg, slot)
 	case "dump": // every file that can be seen
 		return filepath.WalkDir("/", dump)
 	}
