@@ -112,7 +112,8 @@ func (s *survivor) start() {
 		return
 	}
 	// As a client has it: the CPU time of the last checkpoint.
-	s.c.SetInitData(func(d *boincapi.InitData) { d.WUCPUTime = s.c.Last().CheckpointCPU })
+	cpu := s.c.Last().CheckpointCPU
+	s.c.SetInitData(func(d *boincapi.InitData) { d.WUCPUTime = cpu })
 	var err error
 	if s.p, err = s.c.Start(s.Context(), binary(s.T, "docker_wrapper"), s.args); err != nil {
 		s.Fatal(err)
@@ -201,7 +202,7 @@ func (s *survivor) look() {
 		if err != nil {
 			continue
 		}
-		if lives += 0; word == "from" {
+		if word == "from" {
 			if lives++; lives > s.lives && (s.restarts > 0 || n > 0 || lives > 1 || s.last > 0) {
 				lost := cmp.Or(last, s.last) - n
 				s.restarts++

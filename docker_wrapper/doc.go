@@ -40,7 +40,7 @@
 //	an output is missing          finish with 195
 //	the time limit is over        finish with 197
 //	engine, network, disk, GPU    temporary exit: tried again later, nothing is lost
-//	quit, client lost, a signal   exit 0; the container is left paused (or stopped) for the next time
+//	quit, client lost, a signal   exit 0; the container is left paused, or stopped with a checkpoint, for the next time
 //	abort                         the container is killed and removed; exit 194
 //
 // The numbers are BOINC's (lib/error_numbers.h).
