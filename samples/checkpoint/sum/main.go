@@ -1,3 +1,5 @@
+//go:build unix
+
 // Sum adds up the first terms of a pseudo-random sequence and writes the sum to out. Each term comes from the one
 // before, so that a wrong restart shows. On SIGUSR1 it writes how far it is to the file state, and goes on from there
 // when it is started again.
