@@ -56,13 +56,15 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 		}
 	}
 	made, _ := w.checkpointMade(ctx)
+	last := w.episode.Checkpoint.At
+	unsaved := !last.IsZero() && !made.IsZero() && !made.Equal(last)
 	if again, err := w.cutOff(ctx, found); err != nil {
 		return supervise.Prepared{}, err
 	} else if again {
 		if err := w.start(ctx, before.CPU, w.episode.LastLog); err != nil {
 			return supervise.Prepared{}, err
 		}
-		return supervise.Prepared{Container: found, Apart: true, Began: true, CPUBase: before.CPU, Made: made}, nil
+		return supervise.Prepared{Container: found, Apart: true, Began: true, CPUBase: before.CPU, Made: made, Unsaved: unsaved}, nil
 	}
 	w.episode.Tries, w.episode.Stopped = 0, false
 	if err := w.saveEpisode(); err != nil {
@@ -72,7 +74,7 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 		return supervise.Prepared{}, err
 	}
 	w.tellGraphics(ctx)
-	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, Apart: true, CPUBase: base, Made: made}, nil
+	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, Apart: true, CPUBase: base, Made: made, Unsaved: unsaved}, nil
 }
 
 // cutOff reports whether a container ended by no doing of its own.

@@ -74,7 +74,7 @@ func (r *runner) renew(p Prepared) {
 	if c == nil {
 		return
 	}
-	r.cp.seen, r.cp.pending, r.cp.asked, r.cp.soon = p.Made, false, false, !p.Began
+	r.cp.seen, r.cp.asked, r.cp.pending, r.cp.soon = p.Made, false, p.Unsaved && c.Save != nil, !p.Began || p.Unsaved && c.Save != nil
 	c.Next() // what the image took is none of the job's time, and a program that has just begun may not know the signal
 }
 

@@ -139,6 +139,8 @@ func TestCheckpoints(t *testing.T) {
 		{name: "asked and saved", app: app{answer: 900 * ms, save: 2 * s}, script: []at{{25 * s, ended}},
 			did:   []string{"0s made", "10s ask", "11s pause", "11s save", "13s unpause", "20s ask", "21s pause", "21s save", "23s unpause"},
 			marks: []Mark{{CPU: 22 * s, Ran: 11 * s}, {CPU: 38 * s, Ran: 19 * s}}, end: 25 * s},
+		{name: "saved soon when the one before was broken off", app: app{answer: 900 * ms, save: 2 * s, file: old.At}, last: old, set: brokenOff, script: []at{{9 * s, ended}},
+			did: []string{"0s made", "1s pause", "1s save", "3s unpause"}, marks: []Mark{{CPU: 5 * s, Ran: 3 * s}}, end: 9 * s},
 		{name: "suspended while it is saved", app: app{answer: 900 * ms, save: 5 * s}, script: []at{{12 * s, suspended}, {h, goOn}, {h + s/2, ended}},
 			did:   []string{"0s made", "10s ask", "11s pause", "11s save", "1h0m0s unpause", "1h0m0s ask"},
 			marks: []Mark{{CPU: 22 * s, Ran: 11 * s}}, end: h + s/2},
@@ -248,6 +250,15 @@ func takenOver(w *world) {
 	w.prepare = func(context.Context, int) (Prepared, error) {
 		p := w.container()
 		p.Began, p.Made = false, w.app.file
+		return p, nil
+	}
+}
+
+// brokenOff is a container that is started again, and had checkpointed when it ended.
+func brokenOff(w *world) {
+	w.prepare = func(context.Context, int) (Prepared, error) {
+		p := w.container()
+		p.Unsaved, p.CPUBase = true, 3*time.Second
 		return p, nil
 	}
 }

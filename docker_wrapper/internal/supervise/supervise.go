@@ -41,6 +41,7 @@ type Prepared struct {
 	Began     bool          // its program has just begun, from the last checkpoint if there is one
 	CPUBase   time.Duration // what earlier containers of this job have used
 	Made      time.Time     // the job's checkpoint that was there before; zero for none
+	Unsaved   bool          // that may be newer than what is saved
 }
 
 // Before is what came before a preparation.
