@@ -139,7 +139,7 @@ func (w *wrapper) settle(ctx context.Context, out supervise.Outcome) error {
 	case errors.Is(cause, supervise.ErrAbort):
 		return w.aborted(calls)
 	case errors.Is(cause, supervise.ErrLeave):
-		return w.leave(calls, false) // what has ended is harvested the next time
+		return w.leave(calls, time.Time{}) // what has ended is harvested the next time
 	}
 	return err
 }
@@ -155,7 +155,7 @@ func (w *wrapper) aborted(ctx context.Context) error {
 }
 
 // leave goes without ending the job. Standalone there is no next episode.
-func (w *wrapper) leave(ctx context.Context, parked bool) error {
+func (w *wrapper) leave(ctx context.Context, parked time.Time) error {
 	w.park(parked)
 	if w.init == nil {
 		w.log.Info().Msg("interrupted")
@@ -168,33 +168,50 @@ func (w *wrapper) leave(ctx context.Context, parked bool) error {
 
 // noteStopping is called before the container is stopped: whatever becomes of us then, it has not ended by itself.
 func (w *wrapper) noteStopping() {
-	w.episode.Stopped = true
+	w.episode.Parked = time.Now()
+	w.note()
+}
+
+// noteTimeout is called before the container is killed: whatever becomes of us then, the job has ended.
+func (w *wrapper) noteTimeout() {
+	w.episode.TimedOut = true
+	w.note()
+}
+
+func (w *wrapper) note() {
 	if err := w.saveEpisode(); err != nil {
 		w.log.Warn().Err(err).Msg("the next episode knows less")
 	}
 }
 
-// park notes what the next episode needs to go on with the container.
-func (w *wrapper) park(stopped bool) {
+// park notes what the next episode needs to go on with the container, and when that was parked; zero when it wasn't.
+func (w *wrapper) park(at time.Time) {
 	if w.logs != nil {
 		w.episode.LastLog = w.logs.Stop()
 	}
 	w.closeSinks()
-	w.episode.Stopped = stopped && w.container != nil
-	if err := w.saveEpisode(); err != nil {
-		w.log.Warn().Err(err).Msg("the next episode knows less")
+	w.episode.Parked = at
+	w.note()
+}
+
+func mayMend(err error) bool {
+	for _, m := range mends {
+		if errors.Is(err, m.err) {
+			return true
+		}
 	}
+	return false
 }
 
 // failed cleans up after a preparation that came to nothing. What may mend keeps what there is.
 func (w *wrapper) failed(ctx context.Context, err error) error {
-	if !projectsFault(err) {
-		return err
-	}
-	for _, m := range mends {
-		if errors.Is(err, m.err) {
-			return err
+	if !projectsFault(err) || mayMend(err) {
+		if w.container != nil { // it is not to run while nobody watches
+			if pauseErr := w.container.Pause(ctx); pauseErr == nil {
+				w.park(time.Now())
+			}
 		}
+		return err
 	}
 	w.own(ctx)
 	w.remove(ctx)
@@ -211,12 +228,12 @@ var errOutside = errors.New("the container is ended from outside again and again
 func (w *wrapper) exited(ctx context.Context, exit job.Exit) error {
 	switch {
 	case exit.Lost:
-		w.park(false)
+		w.park(time.Time{})
 		return fmt.Errorf("%w: %s", engine.ErrUnreachable, exit.Err)
 	case exit.Gone:
 		return fmt.Errorf("%w: it was removed", errOutside)
 	case exit.Outside:
-		w.park(true)
+		w.park(time.Unix(1, 0)) // before it ended
 		return fmt.Errorf("%w: by the engine, or docker stop; its code is %d", errOutside, exit.Code)
 	}
 	w.drain(ctx)
@@ -342,18 +359,14 @@ func (w *wrapper) closeSinks() {
 	w.sinks = nil
 }
 
-// remove removes the container, also one that was only half made. An engine that is away is waited for a
-// while, unless ctx ends: that alone is an error.
+// remove removes the container, of whatever episode it is, also one that was only half made. An engine that is away is
+// waited for a while, unless ctx ends: that alone is an error.
 func (w *wrapper) remove(ctx context.Context) error {
-	if w.engine == nil {
+	if w.engine == nil && w.episode.Container == "" {
 		return nil
 	}
-	return w.removeBy(ctx, w.removeNow)
-}
-
-func (w *wrapper) removeBy(ctx context.Context, remove func(context.Context) error) error {
 	for deadline := time.Now().Add(removeTime); ; {
-		err := remove(ctx)
+		err := w.removeNow(ctx)
 		if err == nil {
 			return nil
 		}
@@ -375,6 +388,16 @@ const (
 
 func (w *wrapper) removeNow(ctx context.Context) error {
 	w.dropCheckpoints()
+	if w.engine == nil {
+		e, err := engine.Open(ctx, engine.Options{Log: w.log, Timeout: clearUpTime, Host: w.episode.Host})
+		if err != nil {
+			return err
+		}
+		w.engine = e
+	}
+	if w.container == nil && w.job == nil {
+		return w.engine.ByID(w.episode.Container).Remove(ctx)
+	}
 	c := w.container
 	if c == nil {
 		found, err := w.engine.Find(ctx, w.job.Container)
@@ -439,6 +462,7 @@ func (w *wrapper) temporaryExit(delay time.Duration, why string) int {
 	return 0
 }
 
+// grown is the delay after so many tries in a row.
 func grown(delay time.Duration, tries int) time.Duration {
 	for ; tries > 0 && delay < maxDelay; tries-- {
 		delay *= 2

@@ -20,16 +20,11 @@ import (
 // killed; one that has ended while nobody watched is harvested, not run again.
 func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervise.Prepared, error) {
 	if before.Outside && w.logs != nil {
-		w.park(true)
+		w.park(time.Unix(1, 0)) // before it ended
 		w.logs = nil
 	}
-	if w.engine == nil {
-		e, err := engine.Open(ctx, engine.Options{Log: w.log, Online: w.network.Use})
-		if err != nil {
-			return supervise.Prepared{}, err
-		}
-		w.engine = e
-		w.log.Info().Str("kind", e.Info.Kind).Str("version", e.Info.Version).Str("host", e.Info.Host).Msg("engine")
+	if err := w.open(ctx); err != nil {
+		return supervise.Prepared{}, err
 	}
 	w.sweep(ctx)
 	found, err := w.engine.Find(ctx, w.job.Container)
@@ -66,7 +61,7 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 		}
 		return supervise.Prepared{Container: found, Apart: true, Began: true, CPUBase: before.CPU, Made: made, Unsaved: unsaved}, nil
 	}
-	w.episode.Tries, w.episode.Stopped = 0, false
+	w.episode.Parked = time.Time{}
 	if err := w.saveEpisode(); err != nil {
 		return supervise.Prepared{}, err
 	}
@@ -75,6 +70,45 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 	}
 	w.tellGraphics(ctx)
 	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, Apart: true, CPUBase: base, Made: made, Unsaved: unsaved}, nil
+}
+
+// open opens the engine that has the job's container, else any. One that stays away doesn't keep the job for ever.
+func (w *wrapper) open(ctx context.Context) error {
+	if w.engine != nil {
+		return nil
+	}
+	o := engine.Options{Log: w.log, Online: w.network.Use}
+	if w.episode.Container != "" && w.episode.Tries < maxFaithful {
+		o.Host = w.episode.Host
+	}
+	e, err := engine.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	w.engine = e
+	w.log.Info().Str("kind", e.Info.Kind).Str("version", e.Info.Version).Str("host", e.Info.Host).Msg("engine")
+	return nil
+}
+
+// maxFaithful is after how many temporary exits in a row another engine will do: with the delays of engineDelay a good
+// two hours.
+const maxFaithful = 5
+
+// still pauses the job's container, which may run since an earlier wrapper was killed.
+func (w *wrapper) still(ctx context.Context) error {
+	if w.episode.Container == "" {
+		return nil
+	}
+	if err := w.open(ctx); err != nil {
+		return err
+	}
+	found, err := w.engine.Find(ctx, w.job.Container)
+	if errors.Is(err, engine.ErrNotFound) || err == nil && found.State != engine.StateRunning {
+		return nil
+	} else if err == nil {
+		err = found.Pause(ctx)
+	}
+	return err
 }
 
 // cutOff reports whether a container ended by no doing of its own.
@@ -88,7 +122,7 @@ func (w *wrapper) cutOff(ctx context.Context, found *engine.Container) (bool, er
 	}
 	ours := w.episode.Container == found.ID
 	return exit.Outside ||
-		ours && w.episode.Stopped || // what is paused or stopped doesn't end by itself
+		ours && !w.episode.Parked.IsZero() && !exit.FinishedAt.Before(w.episode.Parked) || // what is paused or stopped doesn't end by itself
 		ours && otherBoot(w.episode.Boot, bootID()) && exit.Code > 128 ||
 		diedWithComputer(exit, bootTime()), nil
 }
@@ -155,7 +189,7 @@ var fromFirst = time.Unix(1, 0)
 // start starts w.container and notes what the next episode must know of it. Its output up to since
 // was written when it ran before.
 func (w *wrapper) start(ctx context.Context, base time.Duration, since time.Time) error {
-	w.episode = supervise.Episode{Container: w.container.ID, Boot: bootID(), CPUBase: base, Checkpoint: w.episode.Checkpoint,
+	w.episode = supervise.Episode{Container: w.container.ID, Host: w.engine.Info.Host, Boot: bootID(), CPUBase: base, Checkpoint: w.episode.Checkpoint,
 		Ran: w.episode.Checkpoint.Ran, LastLog: since, Tries: w.episode.Tries}
 	if err := w.saveEpisode(); err != nil {
 		return err
@@ -164,7 +198,6 @@ func (w *wrapper) start(ctx context.Context, base time.Duration, since time.Time
 	if err := w.container.Start(ctx); err != nil {
 		return err
 	}
-	w.episode.Tries = 0
 	w.log.Info().Str("container", w.container.Name).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("started")
 	if err := w.follow(ctx, since, true); err != nil {
 		return err

@@ -29,6 +29,9 @@ const (
 	projectSubdir     = "project" // stands for the project directory when there is no client
 )
 
+// steadyTime is how long a job has to run so that what kept it before is over.
+const steadyTime = 10 * time.Minute
+
 // clearUpTime is what a call may take when the job has ended already.
 const clearUpTime = 10 * time.Second
 
@@ -109,6 +112,9 @@ func (w *wrapper) run(ctx context.Context) int {
 		return w.finish(d.Code, d.Message)
 	}
 	if w.job, err = w.plan(); err != nil {
+		if projectsFault(err) && !mayMend(err) {
+			w.remove(ctx) // of an earlier episode, when all was well
+		}
 		return w.end(err)
 	}
 	if len(w.job.Later) > 0 {
@@ -123,23 +129,9 @@ func (w *wrapper) run(ctx context.Context) int {
 // clearUp removes the container of a job that has ended, where that was broken off. Its error is that the client
 // wants us gone before.
 func (w *wrapper) clearUp(ctx context.Context) error {
-	var err error
-	if w.job, err = w.plan(); err != nil {
-		w.log.Warn().Err(err).Msg("the container may be left behind")
-		return nil
-	}
 	ctx, done := supervise.UntilUnwanted(ctx, w.app)
 	defer done()
-	return w.removeBy(ctx, func(ctx context.Context) error {
-		var err error
-		if w.engine == nil {
-			w.engine, err = engine.Open(ctx, engine.Options{Log: w.log, Timeout: clearUpTime})
-		}
-		if err == nil {
-			err = w.removeNow(ctx)
-		}
-		return err
-	})
+	return w.remove(ctx)
 }
 
 // keepSecret takes the client's word for the job. From now on stderr.txt, which goes to the project, shows
@@ -353,6 +345,8 @@ func (w *wrapper) supervise(ctx context.Context) error {
 		Fraction:    w.fraction(),
 		Checkpoints: w.checkpoints(),
 		Stopping:    w.noteStopping,
+		TimedOut:    w.noteTimeout,
+		Still:       w.still,
 		Stop:        w.job.Stop,
 		TimeLimit:   time.Duration(w.job.TimeLimit),
 		Ran:         w.episode.Ran,
@@ -375,16 +369,37 @@ func (w *wrapper) supervise(ctx context.Context) error {
 		}
 		o.Mail = w.mail.round
 	}
-	out := supervise.Run(ctx, o)
+	var out supervise.Outcome
+	if w.episode.TimedOut {
+		out.Reason = supervise.TimedOut
+		w.container = w.earlier(ctx)
+	} else {
+		out = supervise.Run(ctx, o)
+	}
 	if out.Adrift { // a preparation still uses what is ours
 		w.log.Info().Msg("leaving")
 		return &ended{silent: true}
 	}
 	w.episode.Ran = out.Last.Ran
+	if out.Up > steadyTime {
+		w.episode.Tries = 0
+	}
 	if w.screen != nil {
 		w.screen.clear()
 	}
 	return w.settle(ctx, out)
+}
+
+// earlier is the container of an earlier episode; nil when it can't be found now.
+func (w *wrapper) earlier(ctx context.Context) *engine.Container {
+	if w.open(ctx) != nil {
+		return nil
+	}
+	found, err := w.engine.Find(ctx, w.job.Container)
+	if err != nil {
+		return nil
+	}
+	return found
 }
 
 // connect joins the container to its network, or parts it.

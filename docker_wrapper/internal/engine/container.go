@@ -116,6 +116,9 @@ func (e *Engine) outlast(ctx context.Context, id, name string) error {
 	return fmt.Errorf("find container %s: %w", name, ErrNotFound)
 }
 
+// ByID is the container of this ID, of which nothing else is known.
+func (e *Engine) ByID(id string) *Container { return &Container{ID: id, Name: id, e: e} }
+
 // Create makes the container, not started. ErrNotFound when the image is gone.
 func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Container, error) {
 	var command []string

@@ -219,8 +219,8 @@ func TestCheckpoints(t *testing.T) {
 			if out.Reason != tt.want || w.took != tt.end {
 				t.Errorf("got reason %v after %v, want %v after %v", out.Reason, w.took, tt.want, tt.end)
 			}
-			if want := tt.want == Left && tt.script[len(tt.script)-1].what != any(stopped); out.Parked != want {
-				t.Errorf("got parked=%t, want %t", out.Parked, want)
+			if want := tt.want == Left && tt.script[len(tt.script)-1].what != any(stopped); !out.Parked.IsZero() != want {
+				t.Errorf("got parked at %v, want %t", out.Parked, want)
 			}
 			if warnings := strings.Count(w.log.String(), `"warn"`); warnings > 1 {
 				t.Errorf("got %d warnings, want at most one:\n%s", warnings, w.log.String())

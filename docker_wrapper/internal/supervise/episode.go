@@ -18,7 +18,9 @@ type Episode struct {
 	CPUBase    time.Duration `json:"cpu_base,omitempty"`  // what earlier containers of this job have used
 	Ran        time.Duration `json:"ran,omitempty"`       // running time up to now
 	LastLog    time.Time     `json:"last_log,omitzero"`   // newest line of the container's output that was written
-	Stopped    bool          `json:"stopped,omitempty"`   // the container was paused or stopped by us, to go on, or is going to be
+	Host       string        `json:"host,omitempty"`      // of the engine that has it
+	Parked     time.Time     `json:"parked,omitzero"`     // when the container was paused or told to stop by us, to go on; zero when it wasn't
+	TimedOut   bool          `json:"timed_out,omitempty"` // it ran longer than its time limit, and is ended for that
 	Checkpoint Mark          `json:"checkpoint,omitzero"` // the newest; zero for none
 	Tries      int           `json:"tries,omitempty"`     // temporary exits since a container was last started
 	Done       *Done         `json:"done,omitempty"`      // the job has ended; only the finish file may be missing

@@ -17,7 +17,7 @@ func TestEpisode(t *testing.T) {
 	}
 	for _, want := range []Episode{
 		{},
-		{Container: "abc", CPUBase: 5 * time.Second, Ran: time.Hour, LastLog: time.Date(2025, 6, 7, 8, 9, 10, 11, time.UTC), Stopped: true},
+		{Container: "abc", CPUBase: 5 * time.Second, Ran: time.Hour, LastLog: time.Date(2025, 6, 7, 8, 9, 10, 11, time.UTC), Parked: time.Date(2025, 6, 7, 8, 9, 10, 12, time.UTC)},
 		{Done: &Done{Code: 195, Message: "out \"of\" <luck>\n"}},
 	} {
 		if err := want.Save(dir); err != nil {

@@ -69,6 +69,8 @@ type Options struct {
 	Fraction    func(context.Context) (float64, bool) // how far the job says it is; nil for unknown
 	Checkpoints *Checkpoints                          // nil when the job has none
 	Stopping    func()                                // the container is going to be stopped, to go on later; nil for nobody
+	TimedOut    func()                                // it is going to be killed because it ran for too long; nil for nobody
+	Still       func(context.Context) error           // pauses a container of an earlier episode that still runs; nil when there is none
 	Observe     func(Snapshot)                        // told once a second; nil for nobody
 	Reread      func()                                // the client has rewritten init_data.xml; nil for nobody
 
@@ -106,8 +108,9 @@ const (
 // Outcome is what came of an episode.
 type Outcome struct {
 	Reason Reason
-	Parked bool // the container doesn't run, or was told to stop, and waits for the next episode
-	Adrift bool // an engine that doesn't answer still keeps Prepare, which must be left alone
+	Parked time.Time     // when the container was paused or told to stop; what ended before did that by itself. Zero: it goes on
+	Up     time.Duration // running time of this episode
+	Adrift bool          // an engine that doesn't answer still keeps Prepare, which must be left alone
 	Exit   job.Exit
 	Err    error
 	Last   Snapshot
@@ -206,7 +209,7 @@ func Run(ctx context.Context, o Options) Outcome {
 	if r.mailing {
 		raise(<-r.mailed)
 	}
-	r.outcome.Last = r.snap
+	r.outcome.Last, r.outcome.Up = r.snap, r.up
 	return r.outcome
 }
 
@@ -232,7 +235,8 @@ type runner struct {
 	pause     time.Duration // before the next preparation
 
 	outside bool          // the last container was ended from outside
-	apart   bool          // the container is parted from its network
+	apart   bool          // the container is parted from its network, or may be
+	parted  bool          // in this episode
 	keptAt  time.Time     // when it was last made sure that it is as it should be
 	again   int           // how often the container was ended from outside
 	againAt time.Duration // up at the first of them
@@ -242,19 +246,23 @@ type runner struct {
 	watch   context.Context // for what only looks at the container; ends with Run
 	unwatch context.CancelFunc
 
-	parked, adrift bool
-	mailing        bool
-	mailed         chan string // a bug of the round, or ""
-	samples        chan sample
-	sampling       bool
-	sampledAt      time.Time
-	used           [2]use // by the container, at the last two samples
-	cpuBase        time.Duration
-	tickedAt       time.Time
-	cp             progress
-	lastError      string
-	since          time.Time // when the state began
-	said           int       // how often the log tells of suspending and resuming
+	parked    time.Time
+	adrift    bool
+	stilled   bool      // nothing of an earlier episode runs
+	offBy     time.Time // when a preparation that is called off is given up; zero when none is
+	connectAt time.Time // when parting or joining is tried again
+	mailing   bool
+	mailed    chan string // a bug of the round, or ""
+	samples   chan sample
+	sampling  bool
+	sampledAt time.Time
+	used      [2]use // by the container, at the last two samples
+	cpuBase   time.Duration
+	tickedAt  time.Time
+	cp        progress
+	lastError string
+	since     time.Time // when the state began
+	said      int       // how often the log tells of suspending and resuming
 
 	outcome Outcome
 }
@@ -307,6 +315,9 @@ func (r *runner) step() {
 	for r.snap.State != Ended {
 		m := moves[r.snap.State][r.want]
 		if m.do == nothing && m.to == r.snap.State {
+			if r.snap.State == Waiting {
+				r.still()
+			}
 			return
 		}
 		if m.do == prepare && (time.Now().Before(r.retryAt) || r.blocked()) {
@@ -430,23 +441,39 @@ func (r *runner) lastUsage() {
 	}
 }
 
+// still sees to it that nothing runs while nothing should. What fails is tried again with the preparation.
+func (r *runner) still() {
+	if r.stilled || r.o.Still == nil {
+		return
+	}
+	r.stilled = true
+	if err := r.quick(r.o.Still); err != nil {
+		r.log.Warn().Err(err).Msg("a container of an earlier episode may run")
+	}
+}
+
 // callOff breaks a preparation off. It stops soon, or comes back with a container that is up all the same: then
 // that is what we have, and the table is asked again. An engine that doesn't answer must not keep us longer than the
 // client waits: what it is about is found by the next episode.
 func (r *runner) callOff() bool {
 	r.cancel()
+	if r.offBy.IsZero() {
+		r.offBy = time.Now().Add(maxGrace)
+	}
 	select {
 	case p := <-r.prepared:
 		if p.err == nil {
 			r.onPrepared(p)
 		} else {
 			raise(p.bug)
-			r.prepared = nil
+			r.prepared, r.stilled = nil, false
 		}
 		return true
-	case <-time.After(maxGrace):
-		r.log.Warn().Msg("the engine doesn't answer; the preparation is left as it is")
+	case <-time.After(time.Until(r.offBy)):
 		r.adrift = r.want != suspend
+		if r.adrift {
+			r.log.Warn().Msg("the engine doesn't answer; the preparation is left as it is")
+		}
 		return r.adrift
 	}
 }
@@ -475,12 +502,15 @@ func (r *runner) park() {
 	case stop:
 		err = r.stop(by)
 	case r.snap.State != Paused || r.o.Stop.OnQuit == "auto":
-		err = r.quick(r.container.Pause)
+		if err = r.quick(r.container.Pause); err == nil {
+			r.parked = time.Now() // one that had ended already is no error: its end tells
+		}
+	default:
+		r.parked = r.since
 	}
 	if err != nil {
 		r.log.Warn().Err(err).Msg("the container could not be parked and goes on without us")
 	}
-	r.parked = err == nil || stop // what was told to stop may stop yet
 }
 
 func (r *runner) stop(by time.Time) error {
@@ -488,6 +518,7 @@ func (r *runner) stop(by time.Time) error {
 		r.o.Stopping()
 	}
 	r.lastUsage()
+	r.parked = time.Now() // also when that fails: what was told to stop may stop yet
 	ctx, cancel := context.WithDeadline(r.ctx, by)
 	defer cancel()
 	grace := min(time.Duration(r.o.Stop.Timeout), time.Until(by)-2*quickCall)
@@ -501,7 +532,7 @@ func (r *runner) stop(by time.Time) error {
 func (r *runner) prepare() {
 	ctx, cancel := context.WithCancel(r.ctx)
 	done, before := make(chan preparation, 1), Before{CPU: r.cp.cpu, Outside: r.outside}
-	r.prepared, r.cancel = done, cancel
+	r.prepared, r.cancel, r.offBy, r.stilled = done, cancel, time.Time{}, true
 	go func() {
 		p := preparation{err: errPanicked}
 		defer func() {
@@ -596,6 +627,9 @@ func (r *runner) onTick(now time.Time) {
 	r.count(now)
 	if r.o.TimeLimit > 0 && r.snap.Ran > r.o.TimeLimit && r.snap.State == Running {
 		r.log.Warn().Stringer("limit", r.o.TimeLimit).Msg("time limit exceeded")
+		if r.o.TimedOut != nil {
+			r.o.TimedOut()
+		}
 		r.do(kill)
 		r.end(Outcome{Reason: TimedOut})
 		return
@@ -620,16 +654,24 @@ func (r *runner) connect() {
 	if r.o.Connect == nil || r.o.Network == nil || !up || r.apart == r.o.Network.Suspended() {
 		return
 	}
+	if time.Now().Before(r.connectAt) {
+		return
+	}
 	err := r.quick(func(ctx context.Context) error { return r.o.Connect(ctx, r.apart) })
-	r.apart = !r.apart // what fails, fails again: it is said once
 	switch {
 	case err != nil:
-		r.log.Warn().Err(err).Bool("suspended", r.apart).Msg("the container's network stays as it is")
-	case r.apart:
+		if r.connectAt.IsZero() {
+			r.log.Warn().Err(err).Bool("suspended", !r.apart).Msg("the container's network stays as it is; tried again")
+		}
+		r.connectAt = time.Now().Add(keepEvery)
+		return
+	case !r.apart:
 		r.log.Info().Msg("network suspended")
-	default:
+	case r.parted:
 		r.log.Info().Msg("network resumed")
 	}
+	r.apart, r.connectAt = !r.apart, time.Time{}
+	r.parted = r.apart
 }
 
 // keep makes sure, now and then, that nobody else has paused the container or let it go on. One whose CPU time

@@ -365,6 +365,8 @@ func deaf(w *world) {
 	}
 }
 
+func well(w *world) { w.fail = nil }
+
 func meddle(w *world) { w.meddled = true }
 
 func noUsage(time.Duration) (job.Usage, error) { return job.Usage{CPU: 1}, nil }
@@ -468,6 +470,10 @@ func TestRun(t *testing.T) {
 		{name: "taken over parted from its network", set: func(w *world) { w.apart = true }, script: []at{{0, connected}, {h, ended}}, did: []string{"0s made", "1s connect=true"}, want: Finished, end: h},
 		{name: "taken over parted from its network, which stays suspended", set: func(w *world) { w.apart = true }, script: []at{{0, offline}, {h, ended}}, did: []string{"0s made"}, want: Finished, end: h},
 		{name: "quit while an engine doesn't answer", set: deaf, script: []at{{s, quit}}, want: Left, end: s + maxGrace},
+		{name: "suspend, then quit, while an engine doesn't answer", set: deaf, script: []at{{s, suspended}, {30 * s, quit}}, want: Left, end: s + maxGrace},
+		{name: "joined to its network when that works", set: func(w *world) { w.fail = map[string]error{"connect=true": errEngine} },
+			script: []at{{0, connected}, {1500 * ms, offline}, {10500 * ms, connected}, {35 * s, well}, {h, ended}},
+			did:    []string{"0s made", "2s connect=false", "41s connect=true"}, want: Finished, end: h},
 		{name: "abort while an engine doesn't answer", set: deaf, script: []at{{s, aborted}}, want: Aborted, end: s + maxGrace},
 		{name: "fails for good", o: Options{Mends: func(error) Mend { return Mend{} }}, set: failingFor(h), did: []string{"0s try"}, want: Failed},
 		{name: "fails, and nobody knows better", set: failingFor(h), did: []string{"0s try"}, want: Failed},
