@@ -61,7 +61,7 @@ func TestCheckpointsSurvive(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			began, rnd := time.Now(), rand.New(rand.NewPCG(seed, uint64(tt.steps)))
-			s := &survivor{T: t, args: tt.args, allow: tt.allow, c: newJob(t, fmt.Sprint("survives_", tt.name, "_", os.Getpid()), "stop_timeout = 1\n"+tt.config, nil)}
+			s := &survivor{T: t, args: tt.args, allow: tt.allow, c: newJob(t, fmt.Sprint("survives_", tt.name, "_", os.Getpid()), "stop_timeout = 1\nbuild_args = \"--label row="+tt.name+"\"\n"+tt.config, nil)} // each its own image, which it removes
 			s.start()
 			counts := map[string]int{}
 			for !s.done {
