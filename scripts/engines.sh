@@ -39,16 +39,19 @@ podman_image() {
 		FROM $2
 		RUN apt-get -o Acquire::Check-Valid-Until=false update && \
 		    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-		        podman runc netavark aardvark-dns uidmap slirp4netns passt fuse-overlayfs iptables ca-certificates && \
+		        podman runc netavark aardvark-dns uidmap slirp4netns passt fuse-overlayfs iptables nftables ca-certificates && \
 		    rm -rf /var/lib/apt/lists/*
 	END
 }
 
 # What Podman needs where there is no systemd: its events in a file; runc, because Debian 12's crun
-# refuses this machine's kind of control groups; a limit on files that may be set.
-podman='mkdir -p /etc/containers && cat >/etc/containers/containers.conf <<END
+# refuses this machine's kind of control groups; limits that may be set.
+# shellcheck disable=SC2016 # for the shell in the container
+podman='mkdir -p /etc/containers
+hard() { awk -v what="Max $1" "index(\$0, what) { print \$(NF - 1) }" /proc/self/limits; }
+cat >/etc/containers/containers.conf <<END
 [containers]
-default_ulimits = ["nofile=20000:20000"]
+default_ulimits = ["nofile=$(hard "open files"):$(hard "open files")", "nproc=$(hard processes):$(hard processes)"]
 [engine]
 runtime = "runc"
 cgroup_manager = "cgroupfs"

@@ -102,7 +102,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		if line == "" {
 			return
 		}
-		if strings.HasPrefix(line, "Step ") {
+		if strings.HasPrefix(line, "Step ") || strings.HasPrefix(line, "STEP ") {
 			step, tail = line, nil // what earlier steps said is not the reason
 			return
 		}
@@ -148,7 +148,7 @@ func limitBuild(o *build.ImageBuildOptions, l job.Limits, info Info) {
 
 // commandFailed recognises the verdict on a step's command. It quotes the command, whose words are
 // the project's and say nothing about this computer.
-var commandFailed = regexp.MustCompile(`returned a non-zero code: \d+$|did not complete successfully: exit code|: exit status \d+$`)
+var commandFailed = regexp.MustCompile(`returned a non-zero code: \d+$|did not complete successfully: exit code|: exit status \d+\s*$`)
 
 // stepMade recognises the image that a step of the classic builder made.
 var stepMade = regexp.MustCompile(`^ ?-{2,3}> ([0-9a-f]{11,64})$`)

@@ -362,8 +362,12 @@ func (e *Engine) untag(ctx context.Context, name, id string) error {
 func (e *Engine) removeDangling(ctx context.Context, im job.Image) (removed int, err error) {
 	listCtx, cancel := e.call(ctx)
 	defer cancel()
-	list, err := e.api.ImageList(listCtx, image.ListOptions{Filters: filters.NewArgs(filters.Arg("dangling", "true"),
-		filters.Arg("label", job.LabelDataDir+"="+im.Labels[job.LabelDataDir]), filters.Arg("label", job.LabelContent))})
+	o := image.ListOptions{Filters: filters.NewArgs(filters.Arg("dangling", "true"),
+		filters.Arg("label", job.LabelDataDir+"="+im.Labels[job.LabelDataDir]), filters.Arg("label", job.LabelContent))}
+	list, err := e.api.ImageList(listCtx, o)
+	for tries := 1; tries < 5 && err != nil && strings.Contains(err.Error(), "image not known"); tries++ {
+		list, err = e.api.ImageList(listCtx, o) // Podman 4 breaks off when somebody removes one meanwhile
+	}
 	if err != nil {
 		return 0, fmt.Errorf("list images: %w", wrap(err))
 	}

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"os"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -37,8 +40,9 @@ type Container struct {
 	Labels map[string]string // when it was listed
 	Made   time.Time         // likewise, by the engine's clock
 
-	e   *Engine
-	ask string // the signal that asks its program for a checkpoint; "" for none
+	e      *Engine
+	ask    string                 // the signal that asks its program for a checkpoint; "" for none
+	cgroup atomic.Pointer[string] // once it is known
 }
 
 // List lists the containers, ended ones too, that carry all these labels.
@@ -133,6 +137,9 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 	}
 	e.sayProxy(j.Container.Proxy, j.Container.Network)
 	r := toRequest(j, imageID, command, e.Info)
+	if err := e.possible(r); err != nil {
+		return nil, fmt.Errorf("create container %s: %w", r.Name, err)
+	}
 	ctx, cancel := e.call(ctx)
 	defer cancel()
 	var platform *ocispec.Platform
@@ -140,6 +147,10 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		platform = &ocispec.Platform{OS: os, Architecture: arch}
 	}
 	resp, err := e.api.ContainerCreate(ctx, r.Config, r.Host, r.Network, platform, r.Name)
+	if err != nil && strings.Contains(err.Error(), "init binary") && j.Container.Extra.Init == nil {
+		r.Host.Init = new(bool) // Podman's is a package of its own
+		resp, err = e.api.ContainerCreate(ctx, r.Config, r.Host, r.Network, platform, r.Name)
+	}
 	if err != nil {
 		// The answer may have been lost although the container was made, and engines differ in how
 		// they say that a name is taken: ask by name.
@@ -155,6 +166,31 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 	}
 	e.log.Debug().Str("name", r.Name).Str("id", resp.ID[:12]).Msg("created container")
 	return &Container{ID: resp.ID, Name: r.Name, State: StateCreated, e: e, ask: j.Container.AskSignal}, nil
+}
+
+// possible reports what the engine would pass over in silence.
+func (e *Engine) possible(r request) error {
+	if e.Info.quirks.gpus == gpuIgnored && len(r.Host.DeviceRequests) > 0 {
+		return fmt.Errorf("%w: Podman %s doesn't give containers GPUs through its API (5.5 and newer do)", ErrHost, e.Info.Version)
+	}
+	if !e.Info.quirks.makesSources {
+		return nil
+	}
+	var sources []string
+	for _, m := range r.Host.Mounts {
+		sources = append(sources, m.Source)
+	}
+	for _, b := range r.Host.Binds {
+		if source, _, _ := strings.Cut(b, ":"); path.IsAbs(source) {
+			sources = append(sources, source)
+		}
+	}
+	for _, s := range sources {
+		if _, err := os.Stat(s); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: mount %s: it doesn't exist", ErrHost, s)
+		}
+	}
+	return nil
 }
 
 // createError: what an engine refuses as a parameter is the project's mistake.
@@ -254,6 +290,9 @@ func programNames(program string, c *container.Config) (names []string) {
 // gives it no code of its own. Runtimes begin with "starting container process caused" whatever
 // the matter is, the host's control groups included: that says nothing.
 func isRunFailure(text string) bool {
+	if execFailed.MatchString(text) {
+		return true
+	}
 	for _, s := range []string{"executable file not found", "no such file or directory: unknown", "exec format error",
 		"permission denied: unknown", "crun: executable file"} {
 		if strings.Contains(text, s) {
@@ -263,13 +302,17 @@ func isRunFailure(text string) bool {
 	return false
 }
 
+// execFailed is how runc names a program that it could not execute, whatever the engine makes of it.
+var execFailed = regexp.MustCompile(`: exec: "[^"]*": `)
+
 // plain drops the runtime's layers of prefixes from an error: what is left is the reason.
 func plain(text string) string {
-	for _, s := range []string{"caused: ", "starting container process caused: ", "unable to start container process: ", "Error response from daemon: "} {
+	for _, s := range []string{"caused: ", "starting container process caused: ", "unable to start container process: ", "error during container init: ", "Error response from daemon: "} {
 		if i := strings.LastIndex(text, s); i >= 0 {
 			text = text[i+len(s):]
 		}
 	}
+	text, _, _ = strings.Cut(strings.TrimSpace(text), ": OCI ") // Podman's class of it
 	return strings.TrimSuffix(text, ": unknown")
 }
 
@@ -301,10 +344,28 @@ func (c *Container) Keep(ctx context.Context, paused bool) (changed bool, err er
 }
 
 // Connect joins it to the network of this name, or parts it from it. What it is already is no error.
-func (c *Container) Connect(ctx context.Context, network string, on bool) error {
+func (c *Container) Connect(ctx context.Context, network string, on bool) (err error) {
+	if network == "bridge" {
+		network = c.e.Info.quirks.bridge
+	}
+	if c.e.Info.quirks.unpauseToPart {
+		in, err := c.inspect(ctx)
+		if err != nil {
+			return fmt.Errorf("inspect container %s: %w", c.Name, err)
+		}
+		if _, joined := in.NetworkSettings.Networks[network]; joined == on {
+			return nil
+		}
+		if in.State.Paused {
+			if err := c.Unpause(ctx); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, c.Pause(ctx)) }()
+		}
+	}
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
-	verb, err := "part", error(nil)
+	verb := "part"
 	if on {
 		verb, err = "join", c.e.api.NetworkConnect(ctx, network, c.ID, nil)
 	} else {

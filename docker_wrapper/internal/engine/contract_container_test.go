@@ -279,8 +279,18 @@ var containerRows = []contractRow{
 		}
 	}},
 	{fact: "logs are kept small, in a form that can be read again", check: func(t *testing.T, k *contract) {
-		l := k.inspect(t, k.create(t, k.job())).HostConfig.LogConfig
-		if l.Type != "json-file" && l.Type != "k8s-file" || l.Config["max-size"] == "" {
+		c := k.create(t, k.job())
+		if k.e.Info.Kind == engine.Podman { // Docker's API says what a Docker would have
+			var in struct {
+				HostConfig struct{ LogConfig struct{ Type, Size string } }
+			}
+			k.libpod(t, "/containers/"+c.ID+"/json", &in)
+			if l := in.HostConfig.LogConfig; l.Type != "k8s-file" || l.Size == "" || l.Size == "0B" {
+				t.Errorf("got %+v", l)
+			}
+			return
+		}
+		if l := k.inspect(t, c).HostConfig.LogConfig; l.Type != "json-file" || l.Config["max-size"] == "" {
 			t.Errorf("got %+v", l)
 		}
 	}},
@@ -353,7 +363,7 @@ var containerRows = []contractRow{
 		if took := time.Since(began); took < 1900*time.Millisecond || took > 8*time.Second {
 			t.Errorf("took %v, want 2s", took)
 		}
-		if got := k.wait(t, c); got.Code != 137 || got.OOMKilled {
+		if got := k.wait(t, c); got.Code != 137 || got.OOMKilled && !k.e.Info.OOMUnsaid() {
 			t.Errorf("got %+v, want 137", got)
 		}
 	}},
@@ -412,7 +422,7 @@ var containerRows = []contractRow{
 		anonymous := ""
 		for _, m := range k.inspect(t, c).Mounts {
 			if m.Destination == "/v" {
-				anonymous = m.Name
+				anonymous = filepath.Base(filepath.Dir(m.Source)) // some Dockers don't give its name
 			}
 		}
 		k.mustRemove(t, c)

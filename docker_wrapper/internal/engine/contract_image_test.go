@@ -18,8 +18,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -54,7 +56,10 @@ var imageRows = []contractRow{
 		if l[job.LabelDataDir] != k.run || len(l[job.LabelContent]) != 64 || l["of.project"] != "yes" {
 			t.Errorf("got labels %v", l)
 		}
-		if !slices.Contains(in.RepoTags, im.Sources[0].Name+":latest") && !slices.Contains(in.RepoTags, "localhost/"+im.Sources[0].Name+":latest") {
+		named := func(tag string) bool { // Podman writes all names out
+			return strings.TrimPrefix(tag, "docker.io/library/") == im.Sources[0].Name+":latest"
+		}
+		if !slices.ContainsFunc(in.RepoTags, named) {
 			t.Errorf("got tags %q, want %s", in.RepoTags, im.Sources[0].Name)
 		}
 	}},
@@ -212,6 +217,7 @@ var imageRows = []contractRow{
 		case <-time.After(10 * time.Second):
 			t.Fatal("Ensure goes on after its context was cancelled")
 		}
+		k.endBuild(t, token)
 		k.eventually(t, "the build has ended", func() bool { return len(k.building(t, token)) == 0 })
 	}},
 	{fact: "build: what a cancelled one leaves is noted, serves the next try, and is collected", check: func(t *testing.T, k *contract) {
@@ -229,6 +235,7 @@ var imageRows = []contractRow{
 			k.eventually(t, "the build runs", func() bool { return slices.Contains(k.building(t, token), "running") })
 			cancel()
 			<-failed
+			k.endBuild(t, token)
 			k.eventually(t, "the build has ended", func() bool { return len(k.building(t, token)) == 0 })
 			if got := k.labelled(t, "token="+token); len(got) != 1 {
 				t.Fatalf("got images %q, want the last step that was done", got)
@@ -320,8 +327,8 @@ var imageRows = []contractRow{
 		if got := k.labelled(t, "token="+token); !slices.Equal(got, []string{above}) {
 			t.Errorf("got images %q, want %s", got, above)
 		}
-		if got := k.inspectImage(t, below).RepoTags; len(got) > 0 {
-			t.Errorf("got tags %q", got)
+		if in, err := k.api.ImageInspect(t.Context(), below); err == nil && len(in.RepoTags) > 0 { // Podman keeps only the layers
+			t.Errorf("got tags %q", in.RepoTags)
 		}
 		k.age(t, im, 31)
 		if err := k.e.Collect(t.Context(), im); err != nil {
@@ -540,6 +547,12 @@ func (k *contract) inspectImage(t *testing.T, name string) image.InspectResponse
 // building gives the states of all containers whose command has token in it.
 func (k *contract) building(t *testing.T, token string) (states []string) {
 	t.Helper()
+	if k.e.Info.Kind == engine.Podman { // its builder's containers are not listed; they are this computer's processes
+		for range steps(t, token) {
+			states = append(states, "running")
+		}
+		return states
+	}
 	list, err := k.api.ContainerList(t.Context(), container.ListOptions{All: true})
 	if err != nil {
 		t.Fatal(err)
@@ -550,6 +563,37 @@ func (k *contract) building(t *testing.T, token string) (states []string) {
 		}
 	}
 	return states
+}
+
+// endBuild ends the step of a cancelled build, which Podman's builder lets go on to its end.
+func (k *contract) endBuild(t *testing.T, token string) {
+	t.Helper()
+	if k.e.Info.Kind != engine.Podman {
+		return
+	}
+	for _, pid := range steps(t, token) {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Error(err)
+		}
+	}
+}
+
+// steps are this computer's processes that run the payload with that token.
+func steps(t *testing.T, token string) (pids []int) {
+	t.Helper()
+	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		line, err := os.ReadFile(name)
+		if err == nil && strings.HasPrefix(string(line), "/payload\x00") && strings.Contains(string(line), token) {
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name))); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
 }
 
 // collectable has the use of an image noted, in a record of this row's.
@@ -584,10 +628,12 @@ func (k *contract) age(t *testing.T, im job.Image, days int, ids ...string) {
 // labelled are the IDs of images with this label that no other image stands on.
 func (k *contract) labelled(t *testing.T, label string) (ids []string) {
 	t.Helper()
-	list, err := k.api.ImageList(t.Context(), image.ListOptions{Filters: filters.NewArgs(filters.Arg("label", label))})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var list []image.Summary
+	k.eventually(t, "a list of images", func() (ok bool) { // Podman 4 gives none while another row removes an image
+		var err error
+		list, err = k.api.ImageList(t.Context(), image.ListOptions{Filters: filters.NewArgs(filters.Arg("label", label))})
+		return err == nil
+	})
 	for _, im := range list {
 		ids = append(ids, im.ID)
 	}

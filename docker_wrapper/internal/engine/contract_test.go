@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -253,6 +254,19 @@ func (k *contract) wait(t *testing.T, c *engine.Container) job.Exit {
 	case <-ctx.Done():
 		t.Fatalf("container %s: no exit after a minute", c.Name)
 		return job.Exit{}
+	}
+}
+
+// libpod asks Podman in its own API.
+func (k *contract) libpod(t *testing.T, path string, answer any) {
+	t.Helper()
+	resp, err := k.api.HTTPClient().Get("http://" + client.DummyHost + "/v4.0.0/libpod" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+		t.Fatal(err)
 	}
 }
 

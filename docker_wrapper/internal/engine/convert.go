@@ -53,6 +53,7 @@ func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) req
 		StopSignal:   j.Stop.Signal,
 		Healthcheck:  noHealthcheck,
 		ExposedPorts: nat.PortSet{},
+		Volumes:      map[string]struct{}{},
 	}
 	grace := int(time.Duration(j.Stop.Timeout).Seconds())
 	r.Config.StopTimeout = &grace
@@ -101,20 +102,43 @@ func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) req
 			DeviceIDs:    c.GPU.Devices,
 			Capabilities: [][]string{{"gpu"}},
 		}}
+		if q.gpus == gpuByCDI {
+			r.Host.DeviceRequests = []container.DeviceRequest{{Driver: "cdi", DeviceIDs: cdiNames(c.GPU)}}
+		}
 	}
 	for _, m := range c.Mounts {
+		if q.mountsAsText && strings.Contains(m.Source+m.Target, ",") {
+			mode := ""
+			if m.ReadOnly {
+				mode = ":ro"
+			}
+			r.Host.Binds = append(r.Host.Binds, m.Source+":"+m.Target+mode)
+			continue
+		}
 		r.Host.Mounts = append(r.Host.Mounts, mount.Mount{
 			Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly,
 			BindOptions: &mount.BindOptions{Propagation: mount.PropagationRPrivate},
 		})
 	}
 	for _, b := range c.Binds {
+		if b.Source == "" { // as docker's command line does it; else Docker 28 forgets the volume's name
+			r.Config.Volumes[b.Target] = struct{}{}
+			continue
+		}
 		r.Host.Binds = append(r.Host.Binds, b.String())
 	}
 	for _, p := range c.Ports {
 		publish(&r, p)
 	}
 	return r
+}
+
+// cdiNames are what makers' tools call their GPUs (nvidia-ctk cdi generate).
+func cdiNames(g *job.GPUGrant) (names []string) {
+	for _, d := range g.Devices {
+		names = append(names, g.Vendor+".com/gpu="+d)
+	}
+	return names
 }
 
 // noHealthcheck: an image's own check would run beside the job, unseen and unbounded, and is nobody's
@@ -159,6 +183,13 @@ func resourcesOf(l job.Limits, x job.CreateArgs, info Info) container.Resources 
 	r.Ulimits = []*container.Ulimit{{Name: "core", Soft: 0, Hard: 0}}
 	for _, u := range x.Ulimits {
 		r.Ulimits = append(r.Ulimits, &container.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
+	}
+	if info.quirks.ownLimits {
+		for _, u := range hostLimits() {
+			if !slices.ContainsFunc(r.Ulimits, func(o *container.Ulimit) bool { return o.Name == u.Name }) {
+				r.Ulimits = append(r.Ulimits, u)
+			}
+		}
 	}
 	return r
 }

@@ -71,26 +71,56 @@ type quirks struct {
 	unpauseToStop bool // a paused container can't be stopped or killed
 	buildKit      bool // has two builders
 	daemon        bool // containers end with it, and what happened before is forgotten
+	ownLimits     bool // asks for more open files and processes than its host lets it have, unless told how many
+	libpod        bool // has Podman's own API beside Docker's
+	makesSources  bool // makes what is to be mounted where it isn't there
+	mountsAsText  bool // a mount's source with a comma in it is misunderstood
+	gpus          gpuWay
+	bridge        string // what it calls the network "bridge"
+	unpauseToPart bool   // a paused container stays on its network
+	wholeSeconds  bool   // the times in its logs have no fractions
+	cacheInMemory bool   // what it says a container uses has the page cache in it
+	oomUnsaid     bool   // doesn't tell that the kernel ended a program for its memory
+	signalUnsaid  bool   // its events don't tell which signal was sent
+	stopUnsaid    bool   // doesn't tell that somebody stopped a container
 
 	// How containers call this computer; "" when they can't reach it by a name.
 	hostName, hostAlias string // the second is the extra host that gives the name, "" where there is one anyway
 	proxyHint           string // how the engine's owner tells it of a proxy
 }
 
+// gpuWay is how an engine gives GPUs to a container.
+type gpuWay int
+
+const (
+	gpuByDriver gpuWay = iota
+	gpuByCDI           // github.com/cncf-tags/container-device-interface
+	gpuIgnored         // it says nothing, and the container has none
+)
+
 func quirksOf(kind string, i infoFacts) quirks {
-	q := quirks{logDriver: "json-file", init: true, buildKit: true, daemon: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+	q := quirks{logDriver: "json-file", init: true, bridge: "bridge", buildKit: true, daemon: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 		proxyHint: `HTTPS_PROXY in a drop-in of docker.service, or "proxies" in daemon.json`}
+	q.oomUnsaid = !versions.LessThan(i.version, "28") // containerd's word of it may come too late
 	if i.hostGateway {
 		q.hostName, q.hostAlias = "host.docker.internal", "host.docker.internal:host-gateway"
 	}
 	if kind == Podman {
-		q = quirks{logDriver: "k8s-file", unpauseToStop: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+		old := versions.LessThan(i.version, "5")
+		q = quirks{logDriver: "k8s-file", init: true, libpod: true, bridge: "podman", unpauseToStop: true, unpauseToPart: true, makesSources: true, mountsAsText: true,
+			cacheInMemory: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, gpus: gpuByCDI, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 			hostName: "host.containers.internal", proxyHint: `env = ["HTTPS_PROXY=..."] under [engine] in containers.conf`}
+		if versions.LessThan(i.version, "5.5") {
+			q.gpus = gpuIgnored
+		}
 	}
 	return q
 }
 
-type infoFacts struct{ cpuQuota, memoryLimit, pidsLimit, hostGateway bool }
+type infoFacts struct {
+	version                                       string
+	cpuQuota, memoryLimit, pidsLimit, hostGateway bool
+}
 
 // hostGateway reports whether Docker knows the address of this computer in its network: from 20.10 on, and
 // not in the network of its own that it has without root.
@@ -188,7 +218,8 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 		e.Info.Rootless = e.Info.Rootless || strings.HasPrefix(s, "name=rootless")
 		e.Info.SELinux = e.Info.SELinux || strings.HasPrefix(s, "name=selinux")
 	}
-	e.Info.quirks = quirksOf(e.Info.Kind, infoFacts{info.CPUCfsQuota, info.MemoryLimit, info.PidsLimit, hostGateway(e.Info.APIVersion, e.Info.Rootless)})
+	e.Info.quirks = quirksOf(e.Info.Kind, infoFacts{e.Info.Version, info.CPUCfsQuota, info.MemoryLimit, info.PidsLimit,
+		hostGateway(e.Info.APIVersion, e.Info.Rootless)})
 	e.Info.hasProxy = info.HTTPProxy != "" || info.HTTPSProxy != ""
 	return nil
 }

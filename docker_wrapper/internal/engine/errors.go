@@ -92,6 +92,7 @@ var phrases = []struct {
 	class error
 }{
 	{"for api route and version", ErrUnreachable}, // the engine's answer had no text: it is starting or stopping
+	{"image not known", ErrNotFound}, // Podman, when somebody removes it at this moment
 	{"no space left on device", ErrDiskFull},
 	{"disk quota exceeded", ErrDiskFull},
 	{"is not running", ErrNotRunning},
@@ -123,7 +124,7 @@ var phrases = []struct {
 	{"tls handshake timeout", ErrNetwork},
 	{"client.timeout exceeded", ErrNetwork},
 	{"net/http: request canceled", ErrNetwork},
-	{"unable to copy from source", ErrNetwork}, // Podman
+	{"unable to copy from source docker://", ErrNetwork}, // Podman
 	{"toomanyrequests", ErrNetwork},
 	{"429 too many requests", ErrNetwork},
 	{"500 internal server error", ErrNetwork},

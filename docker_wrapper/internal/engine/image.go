@@ -88,7 +88,7 @@ func (e *Engine) present(ctx context.Context, s job.Source, b *buildContext) (st
 	in, err := e.inspectImage(ctx, s.Name)
 	if errors.Is(err, ErrNotFound) {
 		return "", nil
-	} else if errdefs.IsInvalidArgument(err) {
+	} else if errdefs.IsInvalidArgument(err) || err != nil && strings.Contains(err.Error(), "normalizing name") { // Podman
 		return "", &ImageError{Image: s.Name, Reason: plain(err.Error())}
 	} else if err != nil {
 		return "", fmt.Errorf("look for image %s: %w", s.Name, err)

@@ -24,20 +24,29 @@ type Logs struct {
 	c      *Container
 	since  time.Time
 	out    [2]*stripper // stdout, stderr
+	before int          // messages of the instant since that were written by an earlier episode
+	again  int          // of these, how many this read has yet to leave out
 	flowed atomic.Int64 // messages that came, new or not
 	cancel context.CancelFunc
 	done   chan struct{}
 }
 
 // Logs begins to write the container's output to stdout and stderr, leaving out what came up to
-// and including the instant since (zero for none). The writers are used by one goroutine at a
+// and including the instant since (zero for none), as Stop and Last gave it. The writers are used by one goroutine at a
 // time. Drain must be called.
 func (c *Container) Logs(ctx context.Context, since time.Time, stdout, stderr io.Writer) *Logs {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // it outlives what began it
 	var mu sync.Mutex
 	l := &Logs{c: c, since: since, cancel: cancel, done: make(chan struct{})}
-	l.out = [2]*stripper{newStripper(stdout, &mu, since), newStripper(stderr, &mu, since)}
-	l.out[0].flowed, l.out[1].flowed = &l.flowed, &l.flowed
+	written := all
+	if c.e.Info.quirks.wholeSeconds && !since.IsZero() {
+		l.since = since.Truncate(time.Second)
+		l.before, written = since.Nanosecond(), 0
+	}
+	l.out = [2]*stripper{newStripper(stdout, &mu, l.since), newStripper(stderr, &mu, l.since)}
+	for _, s := range l.out {
+		s.flowed, s.before, s.written = &l.flowed, &l.again, written
+	}
 	go func() {
 		defer close(l.done)
 		l.follow(ctx)
@@ -121,13 +130,22 @@ func (l *Logs) Stop() time.Time {
 	return l.Last()
 }
 
-// Last is the instant of the newest line that was written.
+// Last is the instant of the newest line that was written. Where the engine knows whole seconds only, its
+// nanoseconds are how many lines of that second were.
 func (l *Logs) Last() time.Time {
-	a, b := l.out[0].at(), l.out[1].at()
-	if b.After(a) {
-		return b
+	a, b := l.out[0], l.out[1]
+	last := a.at()
+	if b.at().After(last) {
+		last = b.at()
 	}
-	return a
+	if !l.c.e.Info.quirks.wholeSeconds || last.IsZero() {
+		return last
+	}
+	n := a.writtenAt(last) + b.writtenAt(last)
+	if last.Equal(l.since) {
+		n += l.before
+	}
+	return last.Add(time.Duration(min(n, int(time.Second-1))))
 }
 
 func (l *Logs) read(ctx context.Context, follow bool) error {
@@ -144,6 +162,7 @@ func (l *Logs) read(ctx context.Context, follow bool) error {
 		return fmt.Errorf("read output of container %s: %w", l.c.Name, wrap(err))
 	}
 	defer body.Close()
+	l.again = l.before
 	for _, s := range l.out {
 		s.resume()
 	}
@@ -162,6 +181,8 @@ type stripper struct {
 	w       io.Writer
 	mu      *sync.Mutex
 	flowed  *atomic.Int64
+	from    time.Time // where this began
+	before  *int      // messages of that instant, of both streams, that come again
 	last    time.Time // of the newest message written
 	written int       // messages of that time that were written
 	skip    time.Time // messages before it were written by an earlier read
@@ -178,7 +199,7 @@ const all = math.MaxInt
 
 // newStripper drops what came up to and including since.
 func newStripper(w io.Writer, mu *sync.Mutex, since time.Time) *stripper {
-	return &stripper{w: w, mu: mu, last: since, written: all, flowed: new(atomic.Int64)}
+	return &stripper{w: w, mu: mu, from: since, last: since, written: all, flowed: new(atomic.Int64), before: new(int)}
 }
 
 func (s *stripper) resume() {
@@ -191,6 +212,16 @@ func (s *stripper) at() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.last
+}
+
+// writtenAt counts the messages of that instant that were written.
+func (s *stripper) writtenAt(t time.Time) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.last.Equal(t) {
+		return 0
+	}
+	return s.written
 }
 
 func (s *stripper) Write(p []byte) (int, error) {
@@ -211,6 +242,10 @@ func (s *stripper) Write(p []byte) (int, error) {
 }
 
 func (s *stripper) isOld(t time.Time) bool {
+	if t.Equal(s.from) && *s.before > 0 {
+		*s.before--
+		return true
+	}
 	if t.Equal(s.skip) && s.again > 0 {
 		s.again--
 		return true

@@ -6,6 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -32,20 +36,65 @@ func (c *Container) Usage(ctx context.Context) (job.Usage, error) {
 	if s.Read.Year() < 2000 {
 		return job.Usage{}, fmt.Errorf("read usage of container %s: %w", c.Name, ErrNotRunning)
 	}
-	return usageOf(s), nil
+	u := usageOf(s)
+	if c.e.Info.quirks.cacheInMemory {
+		u.Memory = c.resident(ctx)
+	}
+	return u, nil
 }
 
-// usageOf takes the page cache off the memory, which the kernel gives back when it is wanted. What is
+// resident is the container's memory as its control group has it; 0 where that can't be read, as when the
+// engine is in a virtual machine.
+func (c *Container) resident(ctx context.Context) int64 {
+	path := c.cgroup.Load()
+	if path == nil {
+		state, err := c.libpodState(ctx)
+		if err != nil || !strings.Contains(state.CgroupPath, c.ID) { // not one that it shares
+			c.e.log.Debug().Err(err).Str("cgroup", state.CgroupPath).Msg("the container's memory can't be told")
+			return 0
+		}
+		path = &state.CgroupPath
+		c.cgroup.Store(path)
+	}
+	for _, root := range []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup"} {
+		if text, err := os.ReadFile(filepath.Join(root, *path, "memory.stat")); err == nil {
+			memory, _ := residentOf(memoryStat(string(text)))
+			return memory
+		}
+	}
+	return 0
+}
+
+// memoryStat reads the kernel's file of this name.
+func memoryStat(text string) map[string]uint64 {
+	stats := map[string]uint64{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if n, err := strconv.ParseUint(value, 10, 64); err == nil {
+			stats[name] = n
+		}
+	}
+	return stats
+}
+
+// usageOf is what the engine says, as far as it can be used.
+func usageOf(s container.StatsResponse) job.Usage {
+	u := job.Usage{CPU: time.Duration(s.CPUStats.CPUUsage.TotalUsage), Memory: int64(s.MemoryStats.Usage)}
+	if memory, ok := residentOf(s.MemoryStats.Stats); ok {
+		u.Memory = memory
+	}
+	return u
+}
+
+// residentOf takes the page cache off the memory, which the kernel gives back when it is wanted. What is
 // left in cgroup v2 is anon and shmem, in v1 total_rss and total_shmem (the kernel's cgroup-v2.rst and
 // cgroup-v1/memory.rst). Inactive pages alone, which docker's own command line takes off, leave in what a program
 // reads twice.
-func usageOf(s container.StatsResponse) job.Usage {
-	u := job.Usage{CPU: time.Duration(s.CPUStats.CPUUsage.TotalUsage), Memory: int64(s.MemoryStats.Usage)}
+func residentOf(stats map[string]uint64) (int64, bool) {
 	for _, keys := range [][2]string{{"total_rss", "total_shmem"}, {"anon", "shmem"}} {
-		if anon, ok := s.MemoryStats.Stats[keys[0]]; ok {
-			u.Memory = int64(anon + s.MemoryStats.Stats[keys[1]])
-			break
+		if anon, ok := stats[keys[0]]; ok {
+			return int64(anon + stats[keys[1]]), true
 		}
 	}
-	return u
+	return 0, false
 }

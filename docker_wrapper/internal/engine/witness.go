@@ -24,6 +24,10 @@ import (
 //	  it was killed
 //	the job, while there was none     its own         none
 //
+// What Podman leaves, measured on 4.3.1 and 5.8.6: after podman kill, the events kill (of which signal, it
+// doesn't say) and died; after podman stop, died alone, but from version 5 on the container is known to be
+// stopped by a user.
+//
 // With live-restore an engine ends no container but one that it was just starting.
 const (
 	// stopTime is how long an engine that is stopped lets its containers end: 15 s (moby's
@@ -52,6 +56,10 @@ func (c *Container) outside(ctx context.Context, exit job.Exit, away time.Time) 
 		return false, nil
 	}
 	died, killed, err := c.lastEvents(ctx, exit)
+	limit := killTime
+	if c.e.Info.quirks.signalUnsaid { // it may have been one that programs take no notice of
+		limit = noticed
+	}
 	if errors.Is(err, ErrUnreachable) {
 		return false, err
 	} else if err != nil { // Podman may keep none
@@ -60,7 +68,12 @@ func (c *Container) outside(ctx context.Context, exit job.Exit, away time.Time) 
 	}
 	switch {
 	case !killed.IsZero():
-		return exit.FinishedAt.Sub(killed) < killTime, nil
+		return exit.FinishedAt.Sub(killed) < limit, nil
+	case c.e.Info.quirks.stopUnsaid:
+		return exit.Code == engineCodes[0], nil
+	case c.e.Info.quirks.libpod:
+		state, err := c.libpodState(ctx)
+		return state.StoppedByUser, err
 	case died || !c.e.Info.quirks.daemon:
 		return false, nil
 	}
@@ -79,6 +92,17 @@ func (c *Container) outside(ctx context.Context, exit job.Exit, away time.Time) 
 func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, killed time.Time, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if c.e.Info.quirks.libpod {
+		err := c.libpodEvents(ctx, exit.StartedAt, func(m events.Message) {
+			switch at := time.Unix(0, m.TimeNano); {
+			case m.Action == "died":
+				died = true
+			case m.Action == events.ActionKill && at.Before(exit.FinishedAt.Add(noticed)): // noted after it is sent
+				killed = at
+			}
+		})
+		return died, killed, err
+	}
 	until := exit.FinishedAt
 	if now := time.Now(); until.After(now) { // the clock was set back: the engine would wait for that time
 		until = now

@@ -1,0 +1,6 @@
+package engine
+
+// What the contract test must know of an engine's quirks.
+func (i Info) StopUnsaid() bool { return i.quirks.stopUnsaid }
+func (i Info) OOMUnsaid() bool  { return i.quirks.oomUnsaid }
+func (i Info) Bridge() string   { return i.quirks.bridge }

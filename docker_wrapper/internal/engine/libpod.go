@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/client"
+)
+
+// libpod asks Podman, in its own API, what Docker's has no words for. Later versions keep Podman 4's
+// paths (docs.podman.io/en/latest/_static/api.html). Close the answer.
+func (e *Engine) libpod(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
+	host, err := client.ParseHostURL(e.Info.Host)
+	if err != nil {
+		return nil, err
+	}
+	u := url.URL{Scheme: "http", Host: host.Host, Path: "/v4.0.0/libpod" + path, RawQuery: query.Encode()}
+	if host.Scheme != "tcp" {
+		u.Host = client.DummyHost // the connection knows where the socket is
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := e.api.HTTPClient().Do(req)
+	if err != nil {
+		return nil, wrap(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		return nil, fmt.Errorf("ask podman for %s: %s", path, resp.Status)
+	}
+	return resp.Body, nil
+}
+
+// libpodState is what only Podman's own API tells of a container.
+type libpodState struct {
+	CgroupPath    string // below the hierarchies' roots; "" when it doesn't run
+	StoppedByUser bool   // Podman 5 and newer
+}
+
+func (c *Container) libpodState(ctx context.Context) (libpodState, error) {
+	body, err := c.e.libpod(ctx, "/containers/"+c.ID+"/json", nil)
+	if err != nil {
+		return libpodState{}, err
+	}
+	defer body.Close()
+	var in struct{ State libpodState }
+	if err := json.NewDecoder(body).Decode(&in); err != nil {
+		return libpodState{}, fmt.Errorf("read podman's answer: %w", err)
+	}
+	return in.State, nil
+}
+
+// libpodEvents delivers a container's events since then. Docker's way of asking ends them at an instant,
+// and Podman then leaves out what came shortly before it, or everything.
+func (c *Container) libpodEvents(ctx context.Context, since time.Time, event func(events.Message)) error {
+	filters, err := json.Marshal(map[string][]string{"container": {c.ID}})
+	if err != nil {
+		return err
+	}
+	body, err := c.e.libpod(ctx, "/events", url.Values{"stream": {"false"}, "since": {since.Format(time.RFC3339Nano)}, "filters": {string(filters)}})
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	for dec := json.NewDecoder(body); ; {
+		var m events.Message
+		if err := dec.Decode(&m); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("read podman's events: %w", err)
+		}
+		event(m)
+	}
+}
+
+func (c *Container) inspect(ctx context.Context) (container.InspectResponse, error) {
+	ctx, cancel := c.e.call(ctx)
+	defer cancel()
+	in, err := c.e.api.ContainerInspect(ctx, c.ID)
+	return in, wrap(err)
+}
