@@ -30,6 +30,9 @@ clients: ## real BOINC clients, an old and a new one, run jobs through the wrapp
 faults: ## more than 100 things that go wrong are done to the wrapper and its engine; about 4 minutes; FAULTS=REGEXP for some
 	scripts/faults.sh
 
+matrix: ## the engine room and the samples on Docker and Podman, old and new, as one table
+	scripts/matrix.sh
+
 unit: ## the tests that need no engine
 	$(GO) test ./...
 

@@ -101,6 +101,11 @@ start() {
 		}
 		sleep 0.2
 	done
+	if getent group docker >/dev/null; then # as Docker's package has it
+		chgrp docker "$socket"
+		chmod 660 "$socket"
+		chmod 755 "$dir"
+	fi
 	echo "unix://$socket"
 }
 

@@ -353,7 +353,7 @@ var imageRows = []contractRow{
 		}
 		resp.Body.Close()
 		old := k.inspectImage(t, name)
-		for _, name := range append(fresh.RepoTags, name) {
+		for _, name := range append(fresh.RepoTags, old.RepoTags...) {
 			if err := k.api.ImageTag(t.Context(), k.image, name); err != nil {
 				t.Fatal(err)
 			}

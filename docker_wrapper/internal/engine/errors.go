@@ -92,7 +92,7 @@ var phrases = []struct {
 	class error
 }{
 	{"for api route and version", ErrUnreachable}, // the engine's answer had no text: it is starting or stopping
-	{"image not known", ErrNotFound}, // Podman, when somebody removes it at this moment
+	{"image not known", ErrNotFound},              // Podman, when somebody removes it at this moment
 	{"no space left on device", ErrDiskFull},
 	{"disk quota exceeded", ErrDiskFull},
 	{"is not running", ErrNotRunning},
