@@ -1,6 +1,7 @@
 package engine
 
 // What the contract test must know of an engine's quirks.
-func (i Info) StopUnsaid() bool { return i.quirks.stopUnsaid }
-func (i Info) OOMUnsaid() bool  { return i.quirks.oomUnsaid }
-func (i Info) Bridge() string   { return i.quirks.bridge }
+func (i Info) StopUnsaid() bool   { return i.quirks.stopUnsaid }
+func (i Info) OOMUnsaid() bool    { return i.quirks.oomUnsaid }
+func (i Info) WholeSeconds() bool { return i.quirks.wholeSeconds }
+func (i Info) Bridge() string     { return i.quirks.bridge }
