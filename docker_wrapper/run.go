@@ -90,6 +90,11 @@ func (w *wrapper) run(ctx context.Context) int {
 	} else if err != nil {
 		return w.end(err)
 	}
+	defer func() { // a service of Podman's that was started for us ends with us
+		if w.engine != nil {
+			w.engine.Close()
+		}
+	}()
 	defer w.app.Close()
 	if !w.app.Standalone() {
 		d := w.app.InitData()

@@ -40,6 +40,8 @@ type Options struct {
 type Engine struct {
 	Info Info
 
+	address string // where it listens; Info.Host names it
+	stop    func() // ends a service of our own; nil where there is none
 	api     *client.Client
 	online  func(context.Context) (context.Context, context.CancelFunc, error)
 	timeout time.Duration
@@ -130,7 +132,8 @@ func hostGateway(api string, rootless bool) bool {
 
 // Open finds an engine: Options.Host and nothing else when it is given, else DOCKER_HOST and nothing
 // else when it is set, since another engine doesn't know the job's container. Else it is the first
-// that answers of docker's context and the sockets of Docker and Podman.
+// that answers of docker's context and the sockets of Docker and Podman; and if none does, a service that
+// the program podman gives this process alone. Close ends that.
 //
 // The error wraps ErrPermission when a socket is there that may not be used, else ErrUnreachable;
 // its text says what was tried and which command mends it.
@@ -164,11 +167,21 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 			return nil, ctx.Err()
 		}
 	}
+	if denied == "" && o.Host == "" && o.Getenv("DOCKER_HOST") != "" {
+		return nil, fmt.Errorf("%w at %s, which DOCKER_HOST names (correct it, or unset it)", ErrUnreachable, o.Getenv("DOCKER_HOST"))
+	}
+	if len(hosts) > 1 { // none was asked for
+		e, err := openService(ctx, o)
+		if err == nil {
+			return e, nil
+		}
+		o.Log.Debug().Err(err).Msg("podman doesn't serve")
+		if text := err.Error(); denied == "" && strings.Contains(text, "podman system service: ") { // there is a podman, and this is the matter
+			return nil, err
+		}
+	}
 	if denied != "" {
 		return nil, fmt.Errorf("%w: %s (%s)", ErrPermission, denied, permissionHint(denied))
-	}
-	if o.Host == "" && o.Getenv("DOCKER_HOST") != "" {
-		return nil, fmt.Errorf("%w at %s, which DOCKER_HOST names (correct it, or unset it)", ErrUnreachable, o.Getenv("DOCKER_HOST"))
 	}
 	return nil, fmt.Errorf("%w; tried %s (is Docker or Podman installed and started? try: sudo systemctl start docker)", ErrUnreachable, strings.Join(tried, ", "))
 }
@@ -181,7 +194,7 @@ func open(ctx context.Context, host string, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	wire.Proxy = nil // the engine is on this computer, whatever the environment says of proxies
-	e := &Engine{api: api, online: o.Online, timeout: o.Timeout, log: o.Log}
+	e := &Engine{address: host, api: api, online: o.Online, timeout: o.Timeout, log: o.Log}
 	ctx, cancel := context.WithTimeout(ctx, min(o.Timeout, 10*time.Second))
 	defer cancel()
 	if err := e.ask(ctx, host); err != nil {
@@ -224,8 +237,14 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 	return nil
 }
 
-// Close drops the connections to the engine.
-func (e *Engine) Close() error { return e.api.Close() }
+// Close drops the connections to the engine, and ends it if Open started it: its containers go on.
+func (e *Engine) Close() error {
+	err := e.api.Close()
+	if e.stop != nil {
+		e.stop()
+	}
+	return err
+}
 
 func kindOf(v types.Version) string {
 	for _, c := range v.Components {

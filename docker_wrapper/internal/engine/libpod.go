@@ -18,7 +18,7 @@ import (
 // libpod asks Podman, in its own API, what Docker's has no words for. Later versions keep Podman 4's
 // paths (docs.podman.io/en/latest/_static/api.html). Close the answer.
 func (e *Engine) libpod(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
-	host, err := client.ParseHostURL(e.Info.Host)
+	host, err := client.ParseHostURL(e.address)
 	if err != nil {
 		return nil, err
 	}

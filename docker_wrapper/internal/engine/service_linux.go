@@ -1,0 +1,164 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	serviceBegins = 20 * time.Second // a user's first one sets up his storage
+	serviceEnds   = 5 * time.Second
+	socketPath    = 107 // bytes at most (unix(7))
+)
+
+// openService starts a Podman service for this process alone: a child, on a socket that only this user can
+// reach. Services of one user know the same containers, so each wrapper may have its own. Containers
+// don't end with it: their monitors are nobody's children.
+func openService(ctx context.Context, o Options) (*Engine, error) {
+	program := podmanIn(o.Getenv("PATH"))
+	if program == "" {
+		return nil, fmt.Errorf("%w: there is no podman", ErrUnreachable)
+	}
+	dir, err := socketDir(o.Getenv("XDG_RUNTIME_DIR"))
+	if err != nil {
+		return nil, fmt.Errorf("make directory for podman's socket: %w", err)
+	}
+	host := "unix://" + filepath.Join(dir, "podman.sock")
+	stop, ended, err := startService(program, host, dir)
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, fmt.Errorf("%w: start podman: %w", ErrUnreachable, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, serviceBegins)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ended:
+			cancel()
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			said := lastLine(filepath.Join(dir, "log"))
+			stop()
+			return nil, fmt.Errorf("%w: podman system service: %s", ErrUnreachable, said)
+		}
+		e, err := open(ctx, host, o)
+		if err == nil {
+			e.Info.Host, e.stop = "podman system service", stop // the same in all episodes
+			return e, nil
+		}
+	}
+}
+
+// podmanIn finds the program; "" when it isn't there. What isn't an absolute path would lead to the slot.
+func podmanIn(path string) string {
+	for _, dir := range filepath.SplitList(path) {
+		if !filepath.IsAbs(dir) {
+			continue
+		}
+		if program, err := exec.LookPath(filepath.Join(dir, "podman")); err == nil {
+			return program
+		}
+	}
+	return ""
+}
+
+// startService starts the service and returns how to stop it, and what tells that it has ended.
+func startService(program, host, dir string) (stop func(), ended <-chan struct{}, err error) {
+	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer log.Close()
+	cmd := exec.Command(program, "system", "service", "--time=0", host)
+	cmd.Dir = "/" // not the slot, whose files are the job's
+	cmd.Env = serviceEnv(os.Environ())
+	cmd.Stderr = log // no pipe: monitors of containers may keep it open
+	// It ends with us, however we end, and an interrupt at the keyboard is ours to answer.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	started, over := make(chan error, 1), make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // whose end it would be told of
+		defer runtime.UnlockOSThread()
+		defer close(over)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			cmd.Wait() //nolint:errcheck // it is stopped by a signal
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, nil, err
+	}
+	return func() {
+		for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+			if err := cmd.Process.Signal(signal); errors.Is(err, os.ErrProcessDone) {
+				break
+			}
+			select {
+			case <-over:
+			case <-time.After(serviceEnds):
+			}
+		}
+		os.RemoveAll(dir)
+	}, over, nil
+}
+
+// socketDir makes a directory of this user's for a socket.
+func socketDir(runtimeDir string) (string, error) {
+	for _, dir := range []string{runtimeDir, os.TempDir()} {
+		if len(dir) > socketPath-len("/docker_wrapper0123456789/podman.sock") || dir == "" {
+			continue
+		}
+		if made, err := os.MkdirTemp(dir, "docker_wrapper"); err == nil {
+			return made, nil
+		}
+	}
+	return os.MkdirTemp("/tmp", "docker_wrapper")
+}
+
+// serviceEnv is the environment without what would lead podman elsewhere: to another service, or by the
+// client's LD_LIBRARY_PATH (client/app_start.cpp) to libraries in the slot.
+func serviceEnv(env []string) (kept []string) {
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		switch name {
+		case "CONTAINER_HOST", "CONTAINER_CONNECTION", "DOCKER_HOST", "LD_PRELOAD":
+			continue
+		case "LD_LIBRARY_PATH":
+			var dirs []string
+			for dir := range strings.SplitSeq(value, ":") {
+				if filepath.IsAbs(dir) {
+					dirs = append(dirs, dir)
+				}
+			}
+			if len(dirs) == 0 {
+				continue
+			}
+			e = name + "=" + strings.Join(dirs, ":")
+		}
+		kept = append(kept, e)
+	}
+	return kept
+}
+
+// lastLine of what the service said; podman's errors are one line each.
+func lastLine(name string) string {
+	data, err := os.ReadFile(name)
+	text := strings.TrimSpace(string(data))
+	if err != nil || text == "" {
+		return "it didn't answer"
+	}
+	return text[strings.LastIndex(text, "\n")+1:]
+}
