@@ -51,7 +51,7 @@ awk -v engines="$engines" '
 	$1 == "---" && ($2 == "PASS:" || $2 == "FAIL:") {
 		n = split($3, part, "/")
 		if (part[1] == "TestContract" && n != 3) next # a row of rows counts by those
-		if (part[1] == "TestContract") { name = part[3]; sub(/:.*/, "", name); name = "contract " name }
+		if (part[1] == "TestContract") { name = part[3]; sub(name ~ /:/ ? ":.*" : "_.*", "", name); name = "contract " name }
 		else if (n > 1 || part[1] == "TestSamples") { if (n == 1) next; name = part[1] " " part[2] }
 		else name = part[1]
 		if (!(name in seen)) { seen[name] = 1; names[++lines] = name }

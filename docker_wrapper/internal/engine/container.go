@@ -165,13 +165,44 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		e.log.Debug().Str("warning", w).Msg("create")
 	}
 	e.log.Debug().Str("name", r.Name).Str("id", resp.ID[:12]).Msg("created container")
-	return &Container{ID: resp.ID, Name: r.Name, State: StateCreated, e: e, ask: j.Container.AskSignal}, nil
+	c := &Container{ID: resp.ID, Name: r.Name, State: StateCreated, e: e, ask: j.Container.AskSignal}
+	if e.Info.quirks.libpod {
+		c.sayUnlimited(ctx, r.Host.Resources)
+	}
+	return c, nil
+}
+
+// sayUnlimited tells of limits that were asked for and that the engine passed over, as Podman does where its user
+// has no control group.
+func (c *Container) sayUnlimited(ctx context.Context, asked container.Resources) {
+	in, err := c.inspect(ctx)
+	if err != nil || in.HostConfig == nil {
+		c.e.log.Debug().Err(err).Msg("its limits can't be told")
+		return
+	}
+	var lost []string
+	got := in.HostConfig.Resources
+	if asked.Memory > 0 && got.Memory == 0 {
+		lost = append(lost, "memory")
+	}
+	if asked.NanoCPUs > 0 && got.NanoCPUs == 0 && got.CPUQuota == 0 {
+		lost = append(lost, "CPUs")
+	}
+	if asked.PidsLimit != nil && (got.PidsLimit == nil || *got.PidsLimit <= 0) {
+		lost = append(lost, "processes")
+	}
+	if len(lost) > 0 {
+		c.e.log.Warn().Str("name", c.Name).Msg("this engine doesn't limit the container's " + strings.Join(lost, ", "))
+	}
 }
 
 // possible reports what the engine would pass over in silence.
 func (e *Engine) possible(r request) error {
 	if e.Info.quirks.gpus == gpuIgnored && len(r.Host.DeviceRequests) > 0 {
 		return fmt.Errorf("%w: Podman %s doesn't give containers GPUs through its API (5.5 and newer do)", ErrHost, e.Info.Version)
+	}
+	if e.Info.quirks.libpod && r.Host.Runtime != "" {
+		return fmt.Errorf("%w: Podman doesn't choose a container's runtime (%s) through its API", ErrHost, r.Host.Runtime)
 	}
 	if !e.Info.quirks.makesSources {
 		return nil
