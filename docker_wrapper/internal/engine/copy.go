@@ -2,6 +2,7 @@ package engine
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -326,6 +327,25 @@ func (c *Container) ModTime(ctx context.Context, name string) (time.Time, error)
 	return st.Mtime, nil
 }
 
+// tarEnd is how many zero bytes end an archive (pax, POSIX.1-2008).
+const tarEnd = 1024
+
+// trailer counts the zeros that a stream has ended with so far.
+type trailer struct {
+	r     io.Reader
+	zeros int
+}
+
+func (t *trailer) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	zeros := n - len(bytes.TrimRight(p[:n], "\x00"))
+	if zeros < n {
+		t.zeros = 0
+	}
+	t.zeros += zeros
+	return n, err
+}
+
 // CopyOut takes files out of a container that has ended, or is paused. It returns what was left out: symlinks that
 // leave what is copied, devices, directories more than 64 deep and the like; the first 20, and how many
 // more. A file is whole under its name, or not there.
@@ -412,13 +432,16 @@ func (u *unpacker) unpack(ctx context.Context, archive io.Reader, base, dst stri
 	if err := u.mkdirAll(path.Dir(dst)); err != nil {
 		return err
 	}
-	tr := tar.NewReader(archive)
+	end := &trailer{r: archive}
+	tr := tar.NewReader(end)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		h, err := tr.Next()
-		if err == io.EOF {
+		if err == io.EOF && end.zeros < tarEnd {
+			return io.ErrUnexpectedEOF // cut off between two files, which tar doesn't mind
+		} else if err == io.EOF {
 			return nil
 		} else if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -259,5 +260,23 @@ func TestLookUser(t *testing.T) {
 		if uid, gid, ok := lookUser(passwd, tt.name); uid != tt.uid || gid != tt.gid || ok != tt.ok {
 			t.Errorf("%q: got %d %d %t, want %d %d %t", tt.name, uid, gid, ok, tt.uid, tt.gid, tt.ok)
 		}
+	}
+}
+
+// An engine that breaks off between two files has not sent all of them.
+func TestUnpackCutOff(t *testing.T) {
+	var b bytes.Buffer
+	tw := tar.NewWriter(&b)
+	if err := errors.Join(tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "src/", Mode: 0o755}), tw.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	u := &unpacker{root: root}
+	if err := u.unpack(t.Context(), &b, "src", "dst"); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v, want ErrUnexpectedEOF", err)
 	}
 }
