@@ -130,6 +130,9 @@ func hostGateway(api string, rootless bool) bool {
 	return versions.GreaterThanOrEqualTo(api, "1.41") && !rootless
 }
 
+// serviceHost names Podman's service that Open starts: the same in all episodes of a job.
+const serviceHost = "podman system service"
+
 // Open finds an engine: Options.Host and nothing else when it is given, else DOCKER_HOST and nothing
 // else when it is set, since another engine doesn't know the job's container. Else it is the first
 // that answers of docker's context and the sockets of Docker and Podman; and if none does, a service that
@@ -143,6 +146,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	}
 	if o.Getenv == nil {
 		o.Getenv = os.Getenv
+	}
+	if o.Host == serviceHost {
+		return openService(ctx, o)
 	}
 	hosts := []string{cmp.Or(o.Host, o.Getenv("DOCKER_HOST"))}
 	if hosts[0] == "" {

@@ -55,7 +55,7 @@ func openService(ctx context.Context, o Options) (*Engine, error) {
 		}
 		e, err := open(ctx, host, o)
 		if err == nil {
-			e.Info.Host, e.stop = "podman system service", stop // the same in all episodes
+			e.Info.Host, e.stop = serviceHost, stop // the same in all episodes
 			return e, nil
 		}
 	}
