@@ -18,13 +18,13 @@ help: ## show this
 build: ## bin/docker_wrapper and bin/boinc_resolve, static, for this machine
 	$(STATIC) -o bin/ ./docker_wrapper ./resolve/boinc_resolve
 
-demo: ## run the docking sample as a BOINC client would; installs and starts what is missing
+demo: ## run a sample as a BOINC client would; SAMPLE=NAME or a directory, else docking; installs and starts what is missing
 	scripts/demo.sh $(SAMPLE)
 
 test: ## all tests, race detector on, with a real engine, which is installed and started if need be
 	scripts/test.sh
 
-clients: ## real BOINC clients, an old and a new one, run jobs through the wrapper; about 6 minutes
+clients: ## real BOINC clients, an old and a new one, run jobs through the wrapper; as root, on Debian 12, whose boinc-client it installs; about 6 minutes
 	scripts/clients.sh
 
 faults: ## more than 100 things that go wrong are done to the wrapper and its engine; about 4 minutes; FAULTS=REGEXP for some
