@@ -113,7 +113,11 @@ func report(s *samples.Sample, c *boinctest.Client) error {
 				fmt.Printf("  %d  %6.2f\n", rank+1, score)
 			}
 		}
-		fmt.Printf("Output %s: %s (as expected)\n", o.Logical, name)
+		verdict := "as expected"
+		if o.Expected == "" {
+			verdict = "not compared: sample.toml says nothing of what is expected"
+		}
+		fmt.Printf("Output %s: %s (%s)\n", o.Logical, name, verdict)
 	}
 	fmt.Printf("What the project would see: %s\n", filepath.Join(c.Slot(), "stderr.txt"))
 	return nil
