@@ -220,6 +220,26 @@ func TestExitAfterTheClockWasSetBack(t *testing.T) {
 	}
 }
 
+// An engine in a virtual machine has a clock of its own: what it saw is asked for by that.
+func TestExitByTheEnginesClock(t *testing.T) {
+	for _, ahead := range []time.Duration{-time.Hour, -3 * time.Second, 3 * time.Second, time.Hour} {
+		e, fake := open1(t, enginetest.Options{Ahead: ahead})
+		began := time.Now()
+		c := made(t, e, fake, simple("exit 143"), enginetest.Image{})
+		if err := c.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		exit := <-c.Wait(t.Context())
+		exit.StartedAt = exit.StartedAt.Add(-2 * time.Hour) // it has run for longer than the clocks are apart
+		if outside, err := c.outside(t.Context(), exit, time.Time{}); outside || err != nil || exit.Code != 143 {
+			t.Errorf("%v ahead: got %v, %v of %+v, want the job's own 143", ahead, outside, err, exit)
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("%v ahead: it took %v", ahead, took)
+		}
+	}
+}
+
 // A container that is just being removed is none, and its name is free when Find says so.
 func TestFindWhileItIsRemoved(t *testing.T) {
 	e, fake := open1(t, enginetest.Options{})

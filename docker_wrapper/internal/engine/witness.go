@@ -103,8 +103,17 @@ func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, k
 		})
 		return died, killed, err
 	}
+	info, err := c.e.api.Info(ctx)
+	if err != nil {
+		return false, time.Time{}, wrap(err)
+	}
+	// By the engine's own clock, which in a virtual machine is another than this program's.
+	now, err := time.Parse(time.RFC3339Nano, info.SystemTime)
+	if err != nil {
+		now = time.Now()
+	}
 	until := exit.FinishedAt
-	if now := time.Now(); until.After(now) { // the clock was set back: the engine would wait for that time
+	if until.After(now) { // the clock was set back: the engine would wait for that time
 		until = now
 	}
 	messages, errs := c.e.api.Events(ctx, events.ListOptions{

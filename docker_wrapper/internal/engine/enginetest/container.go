@@ -243,7 +243,7 @@ func (e *Engine) ofContainer(w http.ResponseWriter, r *http.Request, call, targe
 		writeJSON(w, http.StatusOK, c.inspect())
 		return nil
 	case "stats":
-		writeJSON(w, http.StatusOK, c.stats())
+		writeJSON(w, http.StatusOK, e.stats(c))
 		return nil
 	case "stat", "copy-out", "copy-in":
 		return c.archive(w, r, call)
@@ -274,12 +274,12 @@ func (e *Engine) change(r *http.Request, call string, c *container) error {
 			return refuse(conflict, "Container %s is already paused", c.id)
 		}
 		c.status = "paused"
-		c.ran += time.Since(c.started)
+		c.ran += e.now().Sub(c.started)
 	case "unpause":
 		if c.status != "paused" {
 			return refuse(http.StatusInternalServerError, "Container %s is not paused", c.id)
 		}
-		c.status, c.started = "running", time.Now()
+		c.status, c.started = "running", e.now()
 	case "stop":
 		if !c.up() {
 			return refuse(http.StatusNotModified, "")
@@ -330,7 +330,7 @@ func (e *Engine) startOf(c *container) error {
 	init := c.request.HostConfig.Init
 	if word, ok := known(steps); !ok && init != nil && *init {
 		e.logLocked(c, standardErr, fmt.Sprintf("[FATAL tini (7)] exec %s failed: No such file or directory\n", word))
-		c.status, c.started = "running", time.Now()
+		c.status, c.started = "running", e.now()
 		e.endLocked(c, 127, false)
 		return nil
 	} else if !ok {
@@ -359,13 +359,13 @@ func (c *container) inspect() any {
 }
 
 // stats are zeros for a container that doesn't run, as Docker has it.
-func (c *container) stats() any {
+func (e *Engine) stats(c *container) any {
 	if !c.up() {
 		return map[string]any{"read": time.Time{}}
 	}
 	ran := c.ran
 	if c.status == "running" {
-		ran += time.Since(c.started)
+		ran += e.now().Sub(c.started)
 	}
 	return map[string]any{"read": time.Now(),
 		"cpu_stats":    map[string]any{"cpu_usage": map[string]any{"total_usage": ran.Nanoseconds()}},
@@ -404,7 +404,7 @@ type event struct {
 var signals = map[string]int{"HUP": 1, "INT": 2, "KILL": 9, "": 9, "USR1": 10, "USR2": 12, "TERM": 15}
 
 func (e *Engine) happenedLocked(c *container, action string, signal int) {
-	e.happened = append(e.happened, event{c.id, action, signal, time.Now()})
+	e.happened = append(e.happened, event{c.id, action, signal, e.now()})
 }
 
 // events tells what has happened to a container: the caller asks when it has ended.
@@ -420,18 +420,20 @@ func (e *Engine) events(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/json")
 	e.mu.Lock()
 	for _, ev := range e.happened {
-		if filters["container"][ev.id] && !ev.at.Before(since) {
+		if filters["container"][ev.id] && !ev.at.Before(since) && !ev.at.After(until) {
 			json.NewEncoder(w).Encode(map[string]any{"Type": "container", "Action": ev.action, "timeNano": ev.at.UnixNano(), "Actor": map[string]any{"Attributes": map[string]string{"signal": strconv.Itoa(ev.signal)}}}) // the caller may be gone
 		}
 	}
 	e.mu.Unlock()
 	http.NewResponseController(w).Flush()
 	select { // what may still happen until then would be told, too
-	case <-time.After(time.Until(until)):
+	case <-time.After(until.Sub(e.now())):
 	case <-r.Context().Done():
 	}
 	return nil
 }
+
+func (e *Engine) now() time.Time { return time.Now().Add(e.o.Ahead) }
 
 // timeOf is a time as seconds and nanoseconds; zero for none.
 func timeOf(s string) time.Time {

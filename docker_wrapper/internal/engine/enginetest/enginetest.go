@@ -37,6 +37,8 @@ type Options struct {
 	GPU      bool // requests for GPUs are accepted
 
 	LiveRestore bool // it says that containers outlive it
+
+	Ahead time.Duration // its clock's, as in a virtual machine
 }
 
 // Call is a note of one call.

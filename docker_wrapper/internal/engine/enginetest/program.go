@@ -197,7 +197,7 @@ func (m *machine) step(word, rest string) error {
 
 // start runs a container's program. e.mu is held.
 func (e *Engine) start(c *container) {
-	c.status, c.started, c.exit, c.oom = "running", time.Now(), 0, false
+	c.status, c.started, c.exit, c.oom = "running", e.now(), 0, false
 	c.traps, c.ran = map[string]string{}, 0
 	c.runs++
 	run := c.runs
@@ -255,7 +255,7 @@ func (e *Engine) trapLocked(c *container, signal string) (code int, trapped bool
 }
 
 func (e *Engine) endLocked(c *container, code int, oom bool) {
-	c.status, c.exit, c.oom, c.finished = "exited", code, oom, time.Now()
+	c.status, c.exit, c.oom, c.finished = "exited", code, oom, e.now()
 	c.ran += c.finished.Sub(c.started)
 	e.happenedLocked(c, "die", 0)
 	if c.request.HostConfig.AutoRemove {

@@ -217,5 +217,5 @@ func (e *Engine) info() any {
 	}
 	return map[string]any{"ID": "FAKE", "Architecture": e.o.Machine, "OSType": "linux", "NCPU": e.o.CPUs, "MemTotal": 16 << 30,
 		"CPUCfsQuota": true, "MemoryLimit": true, "PidsLimit": true, "SecurityOptions": security, "LiveRestoreEnabled": e.o.LiveRestore,
-		"SystemTime": time.Now().Format(time.RFC3339Nano)}
+		"SystemTime": e.now().Format(time.RFC3339Nano)}
 }
