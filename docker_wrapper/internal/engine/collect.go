@@ -68,8 +68,12 @@ func (e *Engine) intend(ctx context.Context, im job.Image, s job.Source, b *buil
 		for _, g := range coming {
 			r.put(g)
 		}
-		for i, g := range r.Images {
-			if g.Host == e.Info.Host && there[g.Name] {
+		for i, g := range slices.Backward(r.Images) {
+			switch {
+			case g.Host != e.Info.Host || !there[g.Name]:
+			case g.ID == "" && !onlyOurs(g.Name): // whoever is about to get it, and lives, notes it again
+				r.drop(i)
+			default:
 				r.Images[i].Used = now()
 			}
 		}
@@ -97,6 +101,13 @@ func (b *buildContext) bases() []string {
 		return nil // the builder will say so
 	}
 	return slices.DeleteFunc(names, func(name string) bool { return strings.Contains(name, "$") })
+}
+
+// onlyOurs reports a name that only wrappers give. Under any other an image may be there because the computer's owner got
+// it after the wrapper that intended to had died: better one that stays for ever than one of theirs that goes.
+func onlyOurs(name string) bool {
+	repository, _, _ := strings.Cut(name, ":")
+	return repository == job.ContentRepository || repository == job.ArchiveRepository
 }
 
 // finish completes the record of an image that was to be made, or drops it where there is none.
@@ -137,7 +148,7 @@ func (e *Engine) used(ctx context.Context, im job.Image, s job.Source, b *buildC
 				return err
 			}
 			built := b != nil && in.Config != nil && in.Config.Labels[job.LabelDataDir] == im.Labels[job.LabelDataDir]
-			intended := i >= 0 && r.Images[i].ID == ""
+			intended := i >= 0 && r.Images[i].ID == "" && onlyOurs(g.Name)
 			if !built && !intended {
 				if i >= 0 { // somebody else has put another image there
 					r.drop(i)
@@ -256,7 +267,10 @@ func (e *Engine) collect(ctx context.Context, im job.Image, hurry bool) (removed
 			case g.Host != e.Info.Host:
 			case busy[bareID(g.ID)]:
 				g.Used = now()
-			case g.ID == "" && now().Sub(g.Used) > unfinished:
+			case g.ID != "" || now().Sub(g.Used) <= unfinished:
+			case !onlyOurs(g.Name):
+				r.drop(i)
+			default:
 				if err := e.finish(ctx, r, i); err != nil {
 					return err
 				}
