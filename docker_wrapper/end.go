@@ -88,7 +88,7 @@ func (w *wrapper) end(err error) int {
 		return w.finish(done.code, done.message)
 	}
 	for _, m := range mends {
-		if errors.Is(err, m.err) {
+		if errors.Is(err, m.err) && !w.stepFails(err) {
 			w.log.Error().Err(err).Msg(w.notNow())
 			return w.temporaryExit(m.delay, firstLine(err.Error()))
 		}
@@ -194,6 +194,16 @@ func (w *wrapper) park(at time.Time) {
 	w.note()
 }
 
+// stepTries is how many temporary exits in a row a build is worth whose own step says that it could not reach something:
+// with the delays of networkDelay five hours.
+const stepTries = 5
+
+// stepFails reports a build whose failure may mend by nothing but the word of its own step, and hasn't.
+func (w *wrapper) stepFails(err error) bool {
+	var image *engine.ImageError
+	return errors.As(err, &image) && w.episode.Tries >= stepTries
+}
+
 func mayMend(err error) bool {
 	for _, m := range mends {
 		if errors.Is(err, m.err) {
@@ -205,7 +215,7 @@ func mayMend(err error) bool {
 
 // failed cleans up after a preparation that came to nothing. What may mend keeps what there is.
 func (w *wrapper) failed(ctx context.Context, err error) error {
-	if !projectsFault(err) || mayMend(err) {
+	if !projectsFault(err) || mayMend(err) && !w.stepFails(err) {
 		if w.container != nil { // it is not to run while nobody watches
 			if pauseErr := w.container.Pause(ctx); pauseErr == nil {
 				w.park(time.Now())

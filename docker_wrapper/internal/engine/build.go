@@ -121,8 +121,9 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 	var ie *ImageError
 	if errors.As(err, &ie) {
 		ie.Step, ie.Output = step, tail
-		// What a step could not reach is said in its own output, not in the builder's verdict.
-		if class := classOf(strings.Join(tail, "\n")); class != nil {
+		// What a step could not reach is said in its own output, not in the builder's verdict. But the output is the
+		// project's to write: it decides nothing more, and the caller knows it by the *ImageError.
+		if class := classOf(strings.Join(tail, "\n")); class == ErrNetwork {
 			return fmt.Errorf("%w: %w", class, err)
 		}
 	}
