@@ -110,9 +110,9 @@ func (m *mover) moveIn() error {
 }
 
 // noteLinks takes down the slot's links before the job is started for the first time: those that come
-// later are its own.
+// later are its own. A damaged note is written anew.
 func (m *mover) noteLinks() error {
-	if _, err := m.root.Lstat(linksName); !errors.Is(err, fs.ErrNotExist) {
+	if noted, err := readNoted(m.slot.Dir); noted != nil || err != nil {
 		return err
 	}
 	targets := map[string]string{}
@@ -263,13 +263,17 @@ func (m *mover) write(name string, r io.Reader, mode fs.FileMode) error {
 		return err
 	}
 	_, err = io.Copy(f, r)
-	if err := errors.Join(err, f.Chmod(mode), f.Close()); err != nil {
+	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil { // a rename may get to the disk before the bytes
 		return err
 	}
 	if err := m.step(); err != nil {
 		return err
 	}
-	return m.root.Rename(tempName, name)
+	if err := m.root.Rename(tempName, name); err != nil {
+		return err
+	}
+	syncDir(filepath.Join(m.slot.Dir, filepath.FromSlash(path.Dir(name)))) // where a file system can
+	return nil
 }
 
 // WriteInitData gives the container the redacted init_data.xml, which the client rewrites now and
@@ -345,6 +349,9 @@ func tooDeep(name string, e fs.DirEntry) bool {
 func (m *mover) moveOut() error {
 	if _, err := m.root.Lstat(payloadName); errors.Is(err, fs.ErrNotExist) {
 		return m.emptyTrash()
+	}
+	if err := m.noteLinks(); err != nil { // from here on the slot has links of the job's
+		return err
 	}
 	if err := m.step(); err != nil {
 		return err

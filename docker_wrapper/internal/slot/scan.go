@@ -70,18 +70,37 @@ func Links(dir, projectDir string) ([]job.Link, error) {
 	if projectDir == "" {
 		return links, nil
 	}
-	data, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(linksName)))
-	if errors.Is(err, fs.ErrNotExist) {
+	first, err := readNoted(dir)
+	if err != nil {
+		return nil, err
+	} else if first == nil {
 		return links, nil
-	} else if err != nil {
-		return nil, fmt.Errorf("read slot: %w", err)
-	}
-	var first map[string]string
-	if err := json.Unmarshal(data, &first); err != nil {
-		return nil, fmt.Errorf("read %s: %w", linksName, err)
 	}
 	valid := func(s string) string { return string([]rune(s)) } // as JSON has it
 	return slices.DeleteFunc(links, func(l job.Link) bool { return first[valid(l.Name)] != valid(filepath.Base(l.Target)) }), nil
+}
+
+// readNoted reads which links the slot had before the job's first start: names and physical names. It is nil when all
+// that are there count: nothing is noted, or the note is damaged, as by a loss of power, while the job's files are still
+// in the payload and so no link in the slot is the job's. A damaged note without a payload is a *job.ConfigError: the
+// links can't be told from the job's any more, and never will.
+func readNoted(dir string) (map[string]string, error) {
+	data, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(linksName)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("read slot: %w", err)
+	}
+	noted := map[string]string{}
+	if err = json.Unmarshal(data, &noted); err == nil && noted != nil {
+		return noted, nil
+	}
+	if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(payloadName))); errors.Is(err, fs.ErrNotExist) {
+		return nil, &job.ConfigError{File: linksName, Problem: "it is damaged, and nothing else tells which links of the slot are the client's"}
+	} else if err != nil {
+		return nil, fmt.Errorf("read slot: %w", err)
+	}
+	return nil, nil
 }
 
 func allowed(target, projectDir string) bool {

@@ -3,6 +3,7 @@
 package slot
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -106,9 +107,21 @@ func TestLinksAreThoseOfTheFirstStart(t *testing.T) {
 	if diff := cmp.Diff(want, links(h.project())); diff != "" {
 		t.Errorf("after the second start: want -, got +:\n%s", diff)
 	}
-	must(t, os.WriteFile(filepath.Join(h.slot(), linksName), []byte("{"), 0o644))
-	if got, err := Links(h.slot(), h.project()); err == nil {
-		t.Errorf("a broken list: got %v, want an error", got)
+	for _, damage := range []string{"", "{", "null", "\x00\x00"} {
+		must(t, os.WriteFile(filepath.Join(h.slot(), linksName), []byte(damage), 0o644))
+		if diff := cmp.Diff(want, links(h.project())); diff != "" {
+			t.Errorf("the list is damaged, the job's files are in the payload: want -, got +:\n%s", diff)
+		}
+	}
+	_, err = MoveOut(h.plan(t)) // makes it anew before the job's links are in the slot
+	must(t, err)
+	if diff := cmp.Diff(want, links(h.project())); diff != "" {
+		t.Errorf("after the list was made anew: want -, got +:\n%s", diff)
+	}
+	must(t, os.WriteFile(filepath.Join(h.slot(), linksName), nil, 0o644))
+	var mistake *job.ConfigError
+	if got, err := Links(h.slot(), h.project()); !errors.As(err, &mistake) {
+		t.Errorf("the list is damaged, the job's files are in the slot: got %v, %v, want a *job.ConfigError", got, err)
 	}
 }
 
