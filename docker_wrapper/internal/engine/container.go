@@ -42,6 +42,7 @@ type Container struct {
 
 	e      *Engine
 	ask    string                 // the signal that asks its program for a checkpoint; "" for none
+	asked  atomic.Int64           // how often it was sent that by us
 	cgroup atomic.Pointer[string] // once it is known
 }
 
@@ -428,6 +429,7 @@ func (c *Container) Kill(ctx context.Context) error {
 
 // Signal sends its program a signal, such as "SIGUSR1".
 func (c *Container) Signal(ctx context.Context, signal string) error {
+	c.asked.Add(1)
 	return c.do(ctx, "signal", "", func(ctx context.Context, id string) error {
 		return c.e.api.ContainerKill(ctx, id, signal)
 	})

@@ -71,6 +71,8 @@ func (c *Container) outside(ctx context.Context, exit job.Exit, away time.Time) 
 		return exit.FinishedAt.Sub(killed) < limit, nil
 	case c.e.Info.quirks.stopUnsaid:
 		return exit.Code == engineCodes[0], nil
+	case c.e.Info.quirks.libpod && c.ask != "": // which stops it by the user, too, as Podman has it
+		return false, nil
 	case c.e.Info.quirks.libpod:
 		state, err := c.libpodState(ctx)
 		return state.StoppedByUser, err
@@ -93,14 +95,19 @@ func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, k
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if c.e.Info.quirks.libpod {
+		kills := int64(0)
 		err := c.libpodEvents(ctx, exit.StartedAt, func(m events.Message) {
 			switch at := time.Unix(0, m.TimeNano); {
 			case m.Action == "died":
 				died = true
 			case m.Action == events.ActionKill && at.Before(exit.FinishedAt.Add(noticed)): // noted after it is sent
+				kills++
 				killed = at
 			}
 		})
+		if kills <= c.asked.Load() { // all of them ask for checkpoints
+			killed = time.Time{}
+		}
 		return died, killed, err
 	}
 	info, err := c.e.api.Info(ctx)
