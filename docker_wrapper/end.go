@@ -188,6 +188,7 @@ func (w *wrapper) note() {
 func (w *wrapper) park(at time.Time) {
 	if w.logs != nil {
 		w.episode.LastLog = w.logs.Stop()
+		w.episode.Written = w.written()
 	}
 	w.closeSinks()
 	w.episode.Parked = at

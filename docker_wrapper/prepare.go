@@ -190,7 +190,10 @@ var fromFirst = time.Unix(1, 0)
 // was written when it ran before.
 func (w *wrapper) start(ctx context.Context, base time.Duration, since time.Time) error {
 	w.episode = supervise.Episode{Container: w.container.ID, Host: w.engine.Info.Host, Boot: bootID(), CPUBase: base, Checkpoint: w.episode.Checkpoint,
-		Ran: w.episode.Checkpoint.Ran, LastLog: since, Tries: w.episode.Tries}
+		Ran: w.episode.Checkpoint.Ran, LastLog: since, Written: w.episode.Written, Tries: w.episode.Tries}
+	if since.Equal(fromFirst) {
+		w.episode.Written = w.written()
+	}
 	if err := w.saveEpisode(); err != nil {
 		return err
 	}
@@ -262,18 +265,25 @@ func (w *wrapper) follow(ctx context.Context, since time.Time, live bool) error 
 		whole := hiding{b, w.secrets} // b may cut a line in two
 		out, errs = whole, whole
 	}
-	for _, f := range []struct {
+	for i, f := range []struct {
 		name string
 		to   *io.Writer
 	}{{w.job.Logs.Stdout, &out}, {w.job.Logs.Stderr, &errs}} {
 		if f.name == "" {
 			continue
 		}
-		mode := os.O_WRONLY | os.O_CREATE | os.O_APPEND
-		if since.IsZero() {
-			mode |= os.O_TRUNC
+		keep := w.written()[i]
+		if keep = min(keep, w.episode.Written[i]); since.IsZero() {
+			keep = 0
 		}
-		file, err := w.openOutput(f.name, mode)
+		// What an earlier wrapper wrote after it noted since comes again. Windows cuts no file that is open to be appended to.
+		file, err := w.openOutput(f.name, os.O_WRONLY|os.O_CREATE)
+		if err == nil {
+			err = errors.Join(file.Truncate(keep), file.Close())
+		}
+		if err == nil {
+			file, err = w.openOutput(f.name, os.O_WRONLY|os.O_APPEND)
+		}
 		if err != nil {
 			return fmt.Errorf("open the file for the job's output: %w", err)
 		}
@@ -282,6 +292,16 @@ func (w *wrapper) follow(ctx context.Context, since time.Time, live bool) error 
 	}
 	w.logs = w.container.Logs(context.WithoutCancel(ctx), since, out, errs) // ctx is that of the preparation
 	return nil
+}
+
+// written is how many bytes the files for the container's output have, stdout and stderr.
+func (w *wrapper) written() (sizes [2]int64) {
+	for i, name := range []string{w.job.Logs.Stdout, w.job.Logs.Stderr} {
+		if fi, err := os.Lstat(name); name != "" && err == nil {
+			sizes[i] = fi.Size()
+		}
+	}
+	return sizes
 }
 
 // openOutput opens a file of the slot, or an output file in the project directory, for what the container

@@ -18,6 +18,7 @@ type Episode struct {
 	CPUBase    time.Duration `json:"cpu_base,omitempty"`  // what earlier containers of this job have used
 	Ran        time.Duration `json:"ran,omitempty"`       // running time up to now
 	LastLog    time.Time     `json:"last_log,omitzero"`   // newest line of the container's output that was written
+	Written    [2]int64      `json:"written,omitzero"`    // bytes that the files for its output had then, stdout and stderr
 	Host       string        `json:"host,omitempty"`      // of the engine that has it
 	Parked     time.Time     `json:"parked,omitzero"`     // when the container was paused or told to stop by us, to go on; zero when it wasn't
 	TimedOut   bool          `json:"timed_out,omitempty"` // it ran longer than its time limit, and is ended for that
