@@ -191,7 +191,9 @@ func (w *wrapper) plan() (*job.Job, error) {
 		config = defaultConfig
 	}
 	data, err := fs.ReadFile(files, filepath.ToSlash(config))
-	if l := linkNamed(in.Links, filepath.ToSlash(config)); err != nil && l != nil {
+	if engine.HostsFault(err) {
+		return nil, fmt.Errorf("read %s: %w", config, err)
+	} else if l := linkNamed(in.Links, filepath.ToSlash(config)); err != nil && l != nil {
 		return nil, &job.ConfigError{File: config, Problem: "it is a link to " + l.Target + ", which can't be read: " + reason(err)}
 	} else if errors.Is(err, fs.ErrNotExist) && w.o.config == "" {
 		data, err = nil, nil
@@ -209,6 +211,9 @@ func (w *wrapper) plan() (*job.Job, error) {
 		return nil, e
 	}
 	_, statErr := fs.Stat(files, in.Dockerfile)
+	if engine.HostsFault(statErr) {
+		return nil, fmt.Errorf("look for %s: %w", in.Dockerfile, statErr)
+	}
 	in.HasDockerfile = statErr == nil
 	w.setVerbosity(c.Verbose)
 	if w.init != nil {

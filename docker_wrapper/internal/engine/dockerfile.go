@@ -42,7 +42,9 @@ var contextTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 // knows it: links followed, what is BOINC's left out. Mistakes are *ImageError.
 func newBuildContext(fsys fs.FS, s job.Source, platform string) (*buildContext, error) {
 	text, err := fs.ReadFile(fsys, s.Dockerfile)
-	if err != nil {
+	if HostsFault(err) {
+		return nil, fmt.Errorf("read %s: %w", s.Dockerfile, err)
+	} else if err != nil {
 		return nil, &ImageError{Image: s.Name, Reason: fmt.Sprintf("read %s: %v", s.Dockerfile, bare(err))}
 	}
 	sources, err := copiedBy(text, s)
@@ -55,12 +57,17 @@ func newBuildContext(fsys fs.FS, s job.Source, platform string) (*buildContext, 
 		}
 	}
 	ignored, err := ignoreRules(fsys, s.Dockerfile)
-	if err != nil {
+	if HostsFault(err) {
+		return nil, fmt.Errorf("read .dockerignore: %w", err)
+	} else if err != nil {
 		return nil, &ImageError{Image: s.Name, Reason: ".dockerignore: " + err.Error()}
 	}
 	b := &buildContext{fsys: fsys, dockerfile: s.Dockerfile, text: text}
 	for _, src := range sources {
 		found, err := b.add(src.pattern, ignored)
+		if HostsFault(err) {
+			return nil, fmt.Errorf("read %s, which %s copies: %w", src.pattern, s.Dockerfile, err)
+		}
 		if err == nil && !found {
 			err = errors.New("no such file in the slot")
 		}

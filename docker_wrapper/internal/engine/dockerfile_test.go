@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -322,5 +323,30 @@ func TestReaches(t *testing.T) {
 				t.Errorf("got %q, %v, %v, want %q, %v", bases, steps, err, tt.bases, tt.steps)
 			}
 		})
+	}
+}
+
+// brokenFS is a disk that fails at one file.
+type brokenFS struct {
+	fs.FS
+	name string
+}
+
+func (b brokenFS) Open(name string) (fs.File, error) {
+	if name == b.name {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EIO}
+	}
+	return b.FS.Open(name)
+}
+
+// What this computer can't read is no mistake of the project's.
+func TestBuildContextUnreadable(t *testing.T) {
+	files := slotOf(map[string]string{"Dockerfile": "FROM scratch\nCOPY in /in\n", ".dockerignore": "x\n", "in": "1"})
+	for _, name := range []string{"Dockerfile", ".dockerignore", "in"} {
+		_, err := newBuildContext(brokenFS{files, name}, job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}, "")
+		var ie *ImageError
+		if !errors.Is(err, syscall.EIO) || errors.As(err, &ie) {
+			t.Errorf("%s: got %v, want the disk's error, not the project's", name, err)
+		}
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -142,4 +144,12 @@ func classOf(text string) error {
 		}
 	}
 	return nil
+}
+
+// HostsFault reports a file that is there and that this computer can't read: its disk, its permissions, its limits. That
+// a name leads nowhere, or to no file, is the fault of who gave it.
+func HostsFault(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) && !errors.Is(err, fs.ErrNotExist) &&
+		!slices.Contains([]syscall.Errno{syscall.EISDIR, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG}, errno)
 }

@@ -37,7 +37,9 @@ const (
 func (e *Engine) load(ctx context.Context, s job.Source) error {
 	e.log.Info().Str("image", s.Name).Str("archive", path.Base(s.Archive)).Msg("load image")
 	m, err := readManifest(s.Archive, e.Info.Architecture)
-	if err != nil {
+	if HostsFault(err) {
+		return fmt.Errorf("read archive %s: %w", path.Base(s.Archive), err)
+	} else if err != nil {
 		return &ImageError{Image: s.Name, Reason: fmt.Sprintf("read archive %s: %v", path.Base(s.Archive), bare(err))}
 	}
 	// The name inside the archive is its maker's, and may belong to another image here; the engine
