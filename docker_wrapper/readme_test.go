@@ -10,16 +10,18 @@ import (
 	"boincdocker/samples"
 )
 
-// The documents and the one table of keys must agree.
+// The documents and the tables of keys must agree.
 func TestEveryKeyIsDocumented(t *testing.T) {
-	data, err := os.ReadFile("../docs/job_toml.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range job.Keys() {
-		row := "| `" + k.Name + "` | " + k.Type + " | " + k.Default + " | " + k.Meaning + " |\n"
-		if !strings.Contains(string(data), row) {
-			t.Errorf("docs/job_toml.md lacks the row of %s: want %q", k.Name, row)
+	for name, keys := range map[string][]job.KeyInfo{"job_toml.md": job.Keys(), "volunteers.md": job.PolicyKeys()} {
+		data, err := os.ReadFile("../docs/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range keys {
+			row := "| `" + k.Name + "` | " + k.Type + " | " + k.Default + " | " + k.Meaning + " |\n"
+			if !strings.Contains(string(data), row) {
+				t.Errorf("docs/%s lacks the row of %s: want %q", name, k.Name, row)
+			}
 		}
 	}
 }

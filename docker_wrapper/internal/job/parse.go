@@ -23,6 +23,7 @@ const (
 	maxSeconds     = 1e9 // about 31 years
 	maxBytes       = 1 << 46
 	minMemoryBytes = 6 << 20 // docker refuses less: runconfig's linuxMinMemory in moby's daemon/daemon_unix.go
+	minShmBytes    = 1 << 20 // engines take less, but then it is a number whose unit was forgotten
 	maxPids        = 1 << 22 // PID_MAX_LIMIT in linux's include/linux/threads.h
 	maxID          = 1<<31 - 1
 )
@@ -85,7 +86,14 @@ func keys() []key {
 		{KeyInfo{"use_gpu", "bool", "false", "give the container the GPU that BOINC assigned"},
 			func(c *Config, v value) { v.boolean(&c.UseGPU) }},
 		{KeyInfo{"network", `"bridge" or "none"`, "bridge for signed jobs, else none", "what the container sees of the network, while the client allows network activity"},
-			func(c *Config, v value) { scalar(v, &c.Network, oneOf("bridge", "none")) }},
+			func(c *Config, v value) {
+				if on, ok := v.v.(bool); ok {
+					word := map[bool]string{true: "bridge", false: "none"}[on]
+					v.mistake(fmt.Sprintf("write %q", word), `want "bridge" or "none", got a bool`)
+					return
+				}
+				scalar(v, &c.Network, oneOf("bridge", "none"))
+			}},
 		{KeyInfo{"mount", "array of string", "", "mounts, each as for docker's -v"},
 			func(c *Config, v value) { c.Mounts = each(v, parseBind) }},
 		{KeyInfo{"portmap", "array of string", "", "ports, each as for docker's -p"},
@@ -103,7 +111,7 @@ func keys() []key {
 		{KeyInfo{"memory", "size", "the workunit's memory bound and a margin", "hard limit"},
 			func(c *Config, v value) { v.size(&c.Memory, minMemoryBytes) }},
 		{KeyInfo{"shm_size", "size", "64m", "size of /dev/shm"},
-			func(c *Config, v value) { v.size(&c.ShmSize, 1) }},
+			func(c *Config, v value) { v.size(&c.ShmSize, minShmBytes) }},
 		{KeyInfo{"pids", "int", "512 or more", "limit of processes and threads"},
 			func(c *Config, v value) {
 				if n, ok := v.integer(1, maxPids); ok {
@@ -158,22 +166,13 @@ func ParseConfig(name string, data []byte) (*Config, error) {
 	if name == "" {
 		name = "job.toml"
 	}
-	c := &Config{File: name, Verbose: 1, at: map[string]position{}}
-	r := &reader{config: c, text: strings.TrimPrefix(string(data), "\ufeff")}
+	r := newReader(name, data)
 	root := r.decode()
 	if root != nil {
 		r.readAll(root)
 	}
-	inFileOrder(c.Warnings)
-	if len(r.mistakes) == 0 {
-		return c, nil
-	}
-	inFileOrder(r.mistakes)
-	errs := make([]error, len(r.mistakes))
-	for i, e := range r.mistakes {
-		errs[i] = e
-	}
-	return c, errors.Join(errs...)
+	inFileOrder(r.config.Warnings)
+	return r.config, r.err()
 }
 
 func inFileOrder(es []*ConfigError) {
@@ -187,8 +186,8 @@ func inFileOrder(es []*ConfigError) {
 
 // reader reads one file.
 type reader struct {
-	config   *Config
-	text     string // without byte order mark
+	config   *Config // of the policy file, its name only
+	text     string  // without byte order mark
 	places   places
 	mistakes []*ConfigError
 
@@ -196,6 +195,21 @@ type reader struct {
 	// on from here and is done once over.
 	offset int
 	here   position
+}
+
+func newReader(name string, data []byte) *reader {
+	c := &Config{File: name, Verbose: 1, at: map[string]position{}}
+	return &reader{config: c, text: strings.TrimPrefix(string(data), "\ufeff")}
+}
+
+// err joins the mistakes, in the order of the file; nil for none.
+func (r *reader) err() error {
+	inFileOrder(r.mistakes)
+	errs := make([]error, len(r.mistakes))
+	for i, e := range r.mistakes {
+		errs[i] = e
+	}
+	return errors.Join(errs...)
 }
 
 // position counts lines and characters, both from 1; a tab is one character.
@@ -409,11 +423,12 @@ func typeName(v any) string {
 	return fmt.Sprintf("%T", v)
 }
 
+const maxQuoted = 80 // bytes
+
 // quote cuts what would flood the log.
 func quote(s string) string {
-	const most = 80
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "…"
+	if len(s) > maxQuoted {
+		s = strings.ToValidUTF8(s[:maxQuoted], "") + "…"
 	}
 	return strconv.Quote(s)
 }
@@ -466,7 +481,7 @@ func scalar[T any](v value, to *T, parse func(string) (T, error)) {
 func each[T any](v value, parse func(string) (T, error)) []T {
 	h := ""
 	if s, ok := v.v.(string); ok {
-		h = "write [" + quote(s) + "]"
+		h = "write [" + strings.Join(wordsQuoted(s), ", ") + "]"
 	}
 	elements, ok := v.elements("an array of strings", h)
 	if !ok {
@@ -486,6 +501,18 @@ func each[T any](v value, parse func(string) (T, error)) []T {
 		list = append(list, t)
 	}
 	return list
+}
+
+// wordsQuoted gives the words of a command line as strings. What stands in quotes isn't guessed at.
+func wordsQuoted(s string) []string {
+	words := []string{s}
+	if !strings.ContainsAny(s, "\"'\\`$") && len(s) <= maxQuoted && strings.TrimSpace(s) != "" {
+		words = strings.Fields(s)
+	}
+	for i, w := range words {
+		words[i] = quote(w)
+	}
+	return words
 }
 
 func (v value) elements(want, hint string) ([]value, bool) {
@@ -523,16 +550,26 @@ func (v value) fields() []value {
 	return fields
 }
 
-// members are a table's fields by name; unknown ones are warned of.
+// members are a table's fields by name; unknown ones are warned of. One that stands in the place of a known
+// one is a mistake, and read as that.
 func (v value) members(known ...string) map[string]value {
 	m := map[string]value{}
+	var unknown []value
 	for _, f := range v.fields() {
-		name := f.key[len(v.key)+1:]
-		if !slices.Contains(known, name) {
-			v.warn(f.position(), f.key, didYouMean(nearest(name, known)), "unknown key")
+		if name := f.key[len(v.key)+1:]; slices.Contains(known, name) {
+			m[name] = f
+		} else {
+			unknown = append(unknown, f)
+		}
+	}
+	for _, f := range unknown {
+		meant := meantMember(f.key[len(v.key)+1:], known)
+		if _, there := m[meant]; there || meant == "" {
+			v.warn(f.position(), f.key, didYouMean(meant), "unknown key")
 			continue
 		}
-		m[name] = f
+		v.reader.mistake(f.position(), f.key, didYouMean(meant), "unknown key")
+		m[meant] = f
 	}
 	return m
 }
@@ -638,8 +675,11 @@ func (v value) signal(to *string, parse func(string) (string, error)) {
 
 // pairs reads a copy list.
 func (v value) pairs(src, dst func(string) (string, error)) []CopyPair {
-	const example = `write [{src = "…", dst = "…"}]`
-	elements, ok := v.elements("an array of {src, dst}", example)
+	example := `{src = "…", dst = "…"}`
+	if s, ok := v.v.(string); ok {
+		example = examplePair(v.key, s)
+	}
+	elements, ok := v.elements("an array of {src, dst}", "write ["+example+"]")
 	if !ok {
 		return nil
 	}
@@ -647,7 +687,11 @@ func (v value) pairs(src, dst func(string) (string, error)) []CopyPair {
 	seen := map[string]bool{}
 	for _, e := range elements {
 		if _, ok := e.v.(map[string]any); !ok {
-			e.mistyped("a table {src, dst}", "")
+			h := ""
+			if s, ok := e.v.(string); ok {
+				h = "write " + examplePair(v.key, s)
+			}
+			e.mistyped("a table {src, dst}", h)
 			continue
 		}
 		m := e.members("src", "dst")
@@ -678,6 +722,18 @@ func (v value) pairs(src, dst func(string) (string, error)) []CopyPair {
 		pairs = append(pairs, p)
 	}
 	return pairs
+}
+
+// examplePair is what the name of a file was perhaps meant to be in a copy list.
+func examplePair(key, name string) string {
+	inSlot, inContainer := name, path.Join(defaultWorkdir, name)
+	if strings.HasPrefix(name, "/") {
+		inSlot, inContainer = path.Base(name), name
+	}
+	if key == "copy_to_container" {
+		return fmt.Sprintf("{src = %s, dst = %s}", quote(inSlot), quote(inContainer))
+	}
+	return fmt.Sprintf("{src = %s, dst = %s}", quote(inContainer), quote(inSlot))
 }
 
 func (v value) images() []ImageChoice {

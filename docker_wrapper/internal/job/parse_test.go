@@ -460,9 +460,34 @@ var mistakes = []struct {
 	{"incomplete copies", "copy_to_container = [{src = \"a\"}, {dst = \"/b\"}, \"c\", {source = \"a\", dst = \"/x\"}]\n", []string{
 		"1:22: copy_to_container: dst is missing",
 		"1:35: copy_to_container: src is missing",
-		"1:49: copy_to_container: want a table {src, dst}, got a string",
-		"1:54: copy_to_container: src is missing",
-		"warning: 1:64: copy_to_container.source: unknown key",
+		`1:49: copy_to_container: want a table {src, dst}, got a string (write {src = "c", dst = "/app/c"})`,
+		"1:64: copy_to_container.source: unknown key (did you mean src?)",
+	}},
+	{"dest", "copy_from_container = [{src = \"/a\", dest = \"../a\"}]\n", []string{
+		"1:44: copy_from_container.dest: unknown key (did you mean dst?)",
+		`1:44: copy_from_container.dest: "../a": is outside the slot`,
+	}},
+	{"dest beside dst", "copy_from_container = [{src = \"/a\", dst = \"a\", dest = \"b\"}]\n", []string{
+		"warning: 1:55: copy_from_container.dest: unknown key (did you mean dst?)",
+	}},
+	{"names for copies", "copy_to_container = [\"in\", \"/etc/x\"]\ncopy_from_container = \"out\"\ncheckpoint.copy = [\"/w/state\"]\n", []string{
+		`1:22: copy_to_container: want a table {src, dst}, got a string (write {src = "in", dst = "/app/in"})`,
+		`1:28: copy_to_container: want a table {src, dst}, got a string (write {src = "x", dst = "/etc/x"})`,
+		`2:23: copy_from_container: want an array of {src, dst}, got a string (write [{src = "/app/out", dst = "out"}])`,
+		`3:20: checkpoint.copy: want a table {src, dst}, got a string (write {src = "/w/state", dst = "state"})`,
+	}},
+	{"command lines", "command = \"sh -c foo\"\nentrypoint = \"sh -c 'a b'\"\n", []string{
+		`1:11: command: want an array of strings, got a string (write ["sh", "-c", "foo"])`,
+		`2:14: entrypoint: want an array of strings, got a string (write ["sh -c 'a b'"])`,
+	}},
+	{"network as a bool", "network = true\n", []string{
+		`1:11: network: want "bridge" or "none", got a bool (write "bridge")`,
+	}},
+	{"no network as a bool", "network = false\n", []string{
+		`1:11: network: want "bridge" or "none", got a bool (write "none")`,
+	}},
+	{"bytes for shared memory", "shm_size = 64\n", []string{
+		`1:12: shm_size: 64: want at least 1MiB (a number alone is bytes; write "64m")`,
 	}},
 	{"same dst", "copy_to_container = [{src = \"a\", dst = \"/d/\"}, {src = \"b\", dst = \"/d/a\"}]\n", []string{
 		`1:66: copy_to_container.dst: "/d/a": is the dst of two copies`,

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"path"
 	"path/filepath"
@@ -150,10 +151,29 @@ func Plan(in Input) (*Job, error) {
 			j.Notes = append(j.Notes, "on a volunteer's computer: "+err.Error())
 		}
 	}
+	j.Notes = append(j.Notes, misunderstood(c, slotMount)...)
 	for _, w := range c.Warnings {
 		j.Warnings = append(j.Warnings, w.Error())
 	}
 	return j, nil
+}
+
+// misunderstood tells of keys that perhaps do something else than their author meant.
+func misunderstood(c *Config, slotMount string) []string {
+	var notes []string
+	if c.Workdir != "" && c.Workdir != slotMount {
+		e := c.Errorf("workdir", "is ignored")
+		e.Hint = "it mounts the slot where neither slot_dir_mount nor a copy list is given"
+		notes = append(notes, e.Error())
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
+		if isKey(name) {
+			e := c.Errorf("env."+name, "is a variable of the container")
+			e.Hint = name + " is a key of its own, too, above the first [table]"
+			notes = append(notes, e.Error())
+		}
+	}
+	return notes
 }
 
 func planStop(c *Config, cp Checkpoint) Stop {

@@ -226,3 +226,23 @@ func TestSeconds(t *testing.T) {
 		t.Errorf("got %s, %v; want no period", got, err)
 	}
 }
+
+func TestMisunderstood(t *testing.T) {
+	const ignored = "is ignored (it mounts the slot where neither slot_dir_mount nor a copy list is given)"
+	for toml, want := range map[string]string{
+		"workdir = \"/w\"":                                                            "",
+		"workdir = \"/w\"\nslot_dir_mount = \"/w\"":                                   "",
+		"slot_dir_mount = \"/s\"\nworkdir = \"/w\"":                                   "job.toml:2:11: workdir: " + ignored,
+		"workdir = \"/w\"\ncopy_from_container = [{src = \"/w/out\", dst = \"out\"}]": "job.toml:1:11: workdir: " + ignored,
+		"env.MEMORY = \"1g\"":                                                         "",
+		"[env]\nA = \"\"\nmemory = \"1g\"":                                            "job.toml:3:10: env.memory: is a variable of the container (memory is a key of its own, too, above the first [table])",
+	} {
+		j, err := Plan(testInput(t, toml))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(j.Notes, "\n"); got != want {
+			t.Errorf("%s\ngot  %s\nwant %s", toml, got, want)
+		}
+	}
+}

@@ -1,12 +1,12 @@
 package job
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
-
-	"github.com/BurntSushi/toml"
 )
 
 // PolicyFile is the volunteer's word on what jobs may ask of this computer: a file of this name in
@@ -18,53 +18,156 @@ const PolicyFile = "docker_wrapper.toml"
 //
 // Whatever it says, job files that aren't signed never reach beyond the slot.
 type Policy struct {
-	Privileged   bool     `toml:"privileged"`   // --privileged
-	HostNetwork  bool     `toml:"host_network"` // --network host, --pid host, --ipc host
-	Capabilities []string `toml:"capabilities"` // --cap-add, beyond those that engines give by default
-	Devices      []string `toml:"devices"`      // --device, by host path
-	Mounts       []string `toml:"mounts"`       // host directories and volumes' names; "none" allows no others
-	SecurityOpts bool     `toml:"security_opts"`
-	Network      string   `toml:"network"`       // "none": no job gets a network, nor does the build of its image
-	BuildNetwork string   `toml:"build_network"` // "none": no build gets a network whose files aren't signed
-	Unsigned     string   `toml:"unsigned"`      // "refuse": no job whose files aren't signed
+	Privileged   bool     // --privileged
+	HostNetwork  bool     // --network host, --pid host, --ipc host
+	Capabilities []string // --cap-add, beyond those that engines give by default; as in defaultCaps
+	Devices      []string // --device, by host path
+	Mounts       []string // host directories and volumes' names; "none" allows no others
+	SecurityOpts bool
+	Network      string // "none": no job gets a network, nor does the build of its image
+	BuildNetwork string // "none": no build gets a network whose files aren't signed
+	Unsigned     string // "refuse": no job whose files aren't signed
 
-	ProxyPassword bool `toml:"proxy_password"` // jobs whose files aren't signed get it too
+	ProxyPassword bool // jobs whose files aren't signed get it too
 
 	// What is kept of the images that wrappers got; nil means the default, inf for ever.
-	ImagesGB   *float64 `toml:"images_gb"`   // 10^9 bytes, all together
-	ImagesDays *float64 `toml:"images_days"` // since the last use
+	ImagesGB   *float64 // 10^9 bytes, all together
+	ImagesDays *float64 // since the last use
 }
 
-// ParsePolicy reads the policy file. An unknown key is an error: a rule that isn't understood must
-// not be passed over.
+type policyKey struct {
+	KeyInfo
+	read func(*Policy, value)
+}
+
+// PolicyKeys lists every key that the policy file may have, in the order of the manual.
+func PolicyKeys() []KeyInfo {
+	var infos []KeyInfo
+	for _, k := range policyKeys {
+		infos = append(infos, k.KeyInfo)
+	}
+	return infos
+}
+
+var policyKeys = []policyKey{
+	{KeyInfo{"privileged", "bool", "false", "`--privileged`, `--runtime`, `--sysctl`"},
+		func(p *Policy, v value) { v.boolean(&p.Privileged) }},
+	{KeyInfo{"host_network", "bool", "false", "`--network`, `--pid` or `--ipc` of the host"},
+		func(p *Policy, v value) { v.boolean(&p.HostNetwork) }},
+	{KeyInfo{"capabilities", "array of string", "those that engines give", "`--cap-add`: names such as `\"SYS_ADMIN\"`"},
+		func(p *Policy, v value) { p.Capabilities = each(v, knownCapability) }},
+	{KeyInfo{"devices", "array of string", "none", "`--device`: paths such as `\"/dev/fuse\"`"},
+		func(p *Policy, v value) { p.Devices = each(v, devicePath) }},
+	{KeyInfo{"mounts", "array of string or \"none\"", "`/cvmfs`", "host directories, and volumes by name; `\"none\"`: not even `/cvmfs`"},
+		func(p *Policy, v value) {
+			if v.v == "none" {
+				v.v = []any{v.v}
+			}
+			p.Mounts = each(v, notEmpty)
+		}},
+	{KeyInfo{"security_opts", "bool", "false", "`--security-opt`, beyond no-new-privileges"},
+		func(p *Policy, v value) { v.boolean(&p.SecurityOpts) }},
+	{KeyInfo{"network", `"bridge" or "none"`, "bridge", "none: no job gets a network, nor does the build of its image"},
+		func(p *Policy, v value) { scalar(v, &p.Network, oneOf("bridge", "none")) }},
+	{KeyInfo{"build_network", `"default" or "none"`, "default", "none: no build of files that aren't signed gets a network"},
+		func(p *Policy, v value) { scalar(v, &p.BuildNetwork, oneOf("default", "none")) }},
+	{KeyInfo{"unsigned", `"allow" or "refuse"`, "allow", "refuse: no jobs whose files aren't signed"},
+		func(p *Policy, v value) { scalar(v, &p.Unsigned, oneOf("allow", "refuse")) }},
+	{KeyInfo{"proxy_password", "bool", "false", "jobs that aren't signed get the proxy's password too"},
+		func(p *Policy, v value) { v.boolean(&p.ProxyPassword) }},
+	{KeyInfo{"images_gb", "number", "20", "GB that all images which jobs brought may take; inf: as much as they like"},
+		func(p *Policy, v value) { v.bound(&p.ImagesGB) }},
+	{KeyInfo{"images_days", "number", "30", "days that they stay unused; inf: for ever"},
+		func(p *Policy, v value) { v.bound(&p.ImagesDays) }},
+}
+
+// ParsePolicy reads the policy file. The error joins a *[ConfigError] for every mistake, and an unknown key is
+// one: a rule that isn't understood must not be passed over.
 func ParsePolicy(name string, data []byte) (Policy, error) {
 	var p Policy
-	md, err := toml.Decode(string(data), &p)
-	if err != nil {
-		return Policy{}, fmt.Errorf("read %s: %w", name, err)
-	}
-	if u := md.Undecoded(); len(u) > 0 {
-		return Policy{}, fmt.Errorf("read %s: %s: unknown key", name, u[0])
-	}
-	if p.Network != "" && p.Network != "none" && p.Network != "bridge" {
-		return Policy{}, fmt.Errorf("read %s: network: want \"none\" or \"bridge\"", name)
-	}
-	if p.BuildNetwork != "" && p.BuildNetwork != "none" && p.BuildNetwork != "default" {
-		return Policy{}, fmt.Errorf("read %s: build_network: want \"none\" or \"default\"", name)
-	}
-	if p.Unsigned != "" && p.Unsigned != "refuse" && p.Unsigned != "allow" {
-		return Policy{}, fmt.Errorf("read %s: unsigned: want \"refuse\" or \"allow\"", name)
-	}
-	for _, n := range [...]struct {
-		key   string
-		value *float64
-	}{{"images_gb", p.ImagesGB}, {"images_days", p.ImagesDays}} {
-		if n.value != nil && !(*n.value >= 0) { // nan, too
-			return Policy{}, fmt.Errorf("read %s: %s: want a number from 0, or inf", name, n.key)
+	r := newReader(name, data)
+	if root := r.decode(); root != nil {
+		for _, v := range (value{reader: r, v: root}).fields() {
+			i := slices.IndexFunc(policyKeys, func(k policyKey) bool { return k.Name == v.key })
+			if i < 0 {
+				v.mistake(didYouMean(nearest(v.key, policyNames())), "unknown key")
+				continue
+			}
+			policyKeys[i].read(&p, v)
 		}
+	}
+	if err := r.err(); err != nil {
+		return Policy{}, err
 	}
 	return p, nil
 }
+
+func policyNames() []string {
+	var names []string
+	for _, k := range policyKeys {
+		names = append(names, k.Name)
+	}
+	return names
+}
+
+// bound reads a number from 0 to inf.
+func (v value) bound(to **float64) {
+	var f float64
+	switch x := v.v.(type) {
+	case int64:
+		f = float64(x)
+	case float64:
+		f = x
+	default:
+		h := ""
+		if s, ok := x.(string); ok {
+			if word, _, _ := strings.Cut(s, " "); numberFrom0(word) {
+				h = "write " + word
+			}
+		}
+		v.mistyped("a number from 0, or inf", h)
+		return
+	}
+	if !(f >= 0) { // nan, too
+		v.mistake("", "%v: want a number from 0, or inf", v.v)
+		return
+	}
+	*to = &f
+}
+
+func numberFrom0(s string) bool {
+	f, err := strconv.ParseFloat(s, 64)
+	return err == nil && f >= 0
+}
+
+func notEmpty(s string) (string, error) {
+	if s == "" {
+		return "", errors.New("is empty")
+	}
+	return s, nil
+}
+
+func devicePath(s string) (string, error) {
+	if !strings.HasPrefix(s, "/") {
+		return "", errors.New("want an absolute path of the host")
+	}
+	return s, nil
+}
+
+func knownCapability(s string) (string, error) {
+	name := strings.TrimPrefix(strings.ToUpper(s), "CAP_")
+	if !slices.Contains(capabilities, name) {
+		return "", hint(didYouMean(nearest(name, capabilities)), "is no capability")
+	}
+	return name, nil
+}
+
+// capabilities are Linux's (include/uapi/linux/capability.h), and the engines' word for all of them.
+var capabilities = []string{"ALL", "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN",
+	"DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE",
+	"MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "PERFMON",
+	"SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE",
+	"SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM"}
 
 // defaultCaps are the capabilities that engines give without being asked, and SYS_PTRACE, which
 // reaches no further than the container.

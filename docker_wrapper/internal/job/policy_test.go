@@ -2,6 +2,7 @@ package job
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -196,35 +197,50 @@ func TestBinds(t *testing.T) {
 }
 
 func TestParsePolicy(t *testing.T) {
-	for in, want := range map[string]string{
-		"": "",
-		"network = \"none\"\nunsigned = \"refuse\"":  "",
-		"network = \"bridge\"\nunsigned = \"allow\"": "",
-		"mount = [\"/data\"]":                        "read docker_wrapper.toml: mount: unknown key",
-		"[extra]\nx = 1":                             "read docker_wrapper.toml: extra: unknown key",
-		"build_network = \"none\"":                   "",
-		"build_network = \"default\"":                "",
-		"build_network = \"bridge\"":                 `read docker_wrapper.toml: build_network: want "none" or "default"`,
-		"network = \"host\"":                         `read docker_wrapper.toml: network: want "none" or "bridge"`,
-		"unsigned = \"no\"":                          `read docker_wrapper.toml: unsigned: want "refuse" or "allow"`,
-		"images_gb = 50\nimages_days = 0.5":          "",
-		"images_gb = inf\nimages_days = 0":           "",
-		"images_gb = -1":                             "read docker_wrapper.toml: images_gb: want a number from 0, or inf",
-		"images_days = nan":                          "read docker_wrapper.toml: images_days: want a number from 0, or inf",
-		"images_gb = \"20 GB\"":                      "read docker_wrapper.toml: toml: ",
-		"privileged = \"yes\"":                       "read docker_wrapper.toml: toml: ",
-		"privileged = tru":                           "read docker_wrapper.toml: toml: ",
-		"mounts = \"/data\"":                         "read docker_wrapper.toml: toml: ",
+	for in, want := range map[string][]string{
+		"": nil,
+		"network = \"none\"\nunsigned = \"refuse\"":   nil,
+		"network = \"bridge\"\nunsigned = \"allow\"":  nil,
+		"build_network = \"none\"":                    nil,
+		"build_network = \"default\"":                 nil,
+		"images_gb = 50\nimages_days = 0.5":           nil,
+		"images_gb = inf\nimages_days = 0":            nil,
+		"mounts = []\ndevices = [\"/dev/fuse\"]":      nil,
+		"capabilities = [\"sys_admin\", \"CAP_BPF\"]": nil,
+		"# a rule\nmount = [\"/data\"]":               {"2:9: mount: unknown key (did you mean mounts?)"},
+		"[extra]\nx = 1":                              {"1:2: extra: unknown key"},
+		"build_network = \"bridge\"":                  {`1:17: build_network: "bridge": want "default" or "none"`},
+		"network = \"host\"":                          {`1:11: network: "host": want "bridge" or "none"`},
+		"unsigned = \"no\"":                           {`1:12: unsigned: "no": want "allow" or "refuse"`},
+		"images_gb = -1":                              {"1:13: images_gb: -1: want a number from 0, or inf"},
+		"images_days = nan":                           {"1:15: images_days: NaN: want a number from 0, or inf"},
+		"images_gb = \"20 GB\"":                       {"1:13: images_gb: want a number from 0, or inf, got a string (write 20)"},
+		"privileged = \"yes\"\nhost_network = 0":      {"1:14: privileged: want a bool, got a string (write true)", "2:16: host_network: want a bool, got an integer (write false)"},
+		"privileged = tru":                            {"1:14: expected value but found \"tru\" (strings stand in quotes)"},
+		"mounts = \"/data\"":                          {`1:10: mounts: want an array of strings, got a string (write ["/data"])`},
+		"mounts = [\"\"]":                             {`1:11: mounts: "": is empty`},
+		"devices = [\"fuse\"]":                        {`1:12: devices: "fuse": want an absolute path of the host`},
+		"capabilities = [\"SYS_ADMN\", \"WINGS\"]":    {`1:17: capabilities: "SYS_ADMN": is no capability (did you mean SYS_ADMIN?)`, `1:29: capabilities: "WINGS": is no capability`},
+		"unsigned = \"refuse\"\nunsigned = \"allow\"": {"2:1: unsigned: written twice (first on line 1)"},
 	} {
 		p, err := ParsePolicy(PolicyFile, []byte(in))
-		switch {
-		case want == "" && err != nil:
-			t.Errorf("%q: got %v", in, err)
-		case want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)):
-			t.Errorf("%q: got %v, want %s", in, err, want)
-		case want != "" && fmt.Sprint(p) != fmt.Sprint(Policy{}):
-			t.Errorf("%q: got %+v beside the error, want nothing", in, p)
+		got := mistakesOf(t, err)
+		for i := range got {
+			got[i] = strings.TrimPrefix(got[i], PolicyFile+":")
 		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s\ngot  %q\nwant %q", in, got, want)
+		}
+		if err != nil && fmt.Sprint(p) != fmt.Sprint(Policy{}) {
+			t.Errorf("%s: got %+v beside the error, want nothing", in, p)
+		}
+	}
+}
+
+func TestPolicyWords(t *testing.T) {
+	p, err := ParsePolicy(PolicyFile, []byte("capabilities = [\"cap_sys_admin\", \"BPF\"]\nmounts = \"none\"\nimages_gb = 3"))
+	if got, want := fmt.Sprint(p.Capabilities, p.Mounts, *p.ImagesGB), "[SYS_ADMIN BPF] [none] 3"; err != nil || got != want {
+		t.Errorf("got %s, %v; want %s", got, err, want)
 	}
 }
 

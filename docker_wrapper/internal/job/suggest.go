@@ -1,6 +1,7 @@
 package job
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -68,6 +69,17 @@ func suggestKey(name string) string {
 		return didYouMean(other)
 	}
 	return didYouMean(nearest(name, names))
+}
+
+// otherMembers are what compose files, docker and other programs call src and dst.
+var otherMembers = map[string]string{"source": "src", "from": "src", "target": "dst", "destination": "dst", "to": "dst"}
+
+// meantMember gives the known member that an unknown one was perhaps meant to be, or "".
+func meantMember(name string, known []string) string {
+	if other := otherMembers[plain(name)]; slices.Contains(known, other) {
+		return other
+	}
+	return nearest(name, known)
 }
 
 func isKey(name string) bool {
