@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -158,7 +159,7 @@ func (w *wrapper) aborted(ctx context.Context) error {
 func (w *wrapper) leave(ctx context.Context, parked time.Time) error {
 	w.park(parked)
 	if w.init == nil {
-		w.log.Info().Msg("interrupted")
+		w.log.Info().Msg("interrupted: the container is removed; what it wrote here stays")
 		w.remove(ctx)
 		return &ended{code: 130, silent: true} // as shells have it for SIGINT
 	}
@@ -376,22 +377,30 @@ func (w *wrapper) remove(ctx context.Context) error {
 	if w.engine == nil && w.episode.Container == "" {
 		return nil
 	}
-	for deadline := time.Now().Add(removeTime); ; {
-		err := w.removeNow(ctx)
+	most, calls, hint := removeTime, ctx, ""
+	if w.standalone { // a person waits
+		most, hint = cmp.Or(patience, handRemoveTime), "; docker rm -f "+w.job.Container.Name+" removes it"
+		var cancel context.CancelFunc
+		calls, cancel = context.WithTimeout(ctx, most)
+		defer cancel()
+	}
+	for deadline := time.Now().Add(most); ; {
+		err := w.removeNow(calls)
 		if err == nil {
 			return nil
 		}
 		if errors.Is(err, engine.ErrUnreachable) && time.Now().Before(deadline) && sleep(ctx, removePause) {
 			continue
 		}
-		w.log.Warn().Err(err).Msg("the container is left behind")
+		w.log.Warn().Err(err).Msg("the container is left behind" + hint)
 		return ctx.Err()
 	}
 }
 
 const (
-	removeTime  = time.Minute
-	removePause = 2 * time.Second
+	removeTime     = time.Minute
+	handRemoveTime = 10 * time.Second
+	removePause    = 2 * time.Second
 
 	// abortTime is less than the minute that the client gives a job to abort (client/client_state.h).
 	abortTime = 40 * time.Second

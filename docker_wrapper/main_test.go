@@ -688,7 +688,7 @@ func TestBadInput(t *testing.T) {
 			says: "^no permission to use the container engine: unix:///.*usermod -aG"},
 		{name: "the policy file is broken", before: func(b *bench) error {
 			return os.WriteFile(filepath.Join(b.data(), "docker_wrapper.toml"), []byte("privilegd = true"), 0o644)
-		}, kind: later, number: 1800, says: "^the policy file of this computer: .*docker_wrapper.toml: privilegd: unknown key"},
+		}, kind: later, number: 1800, says: "^the policy file of this computer: .*docker_wrapper.toml:1:13: privilegd: unknown key \\(did you mean privileged\\?\\)$"},
 		{name: "no GPU support in the engine", files: program("use_gpu = true"), before: func(b *bench) error {
 			b.change = func(d *boincapi.InitData) { d.GPUType, d.GPUDeviceNum = "NVIDIA", 0 }
 			return nil

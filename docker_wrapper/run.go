@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -47,9 +49,10 @@ type wrapper struct {
 	init    *boincapi.InitData // nil when standalone
 	secrets *strings.Replacer  // the volunteer's, which no text of ours may show; nil while none is known
 
-	standalone bool // no init_data.xml: nobody starts us again
-	said       bool // the log tells already why the job ended
-	noted      bool // the slot is ours, and what earlier episodes have noted is known
+	standalone bool        // no init_data.xml: nobody starts us again
+	said       bool        // the log tells already why the job ended
+	noted      bool        // the slot is ours, and what earlier episodes have noted is known
+	config     *job.Config // as it was read; nil while it isn't, and where there is no file
 	job        *job.Job
 	episode    supervise.Episode
 
@@ -205,6 +208,9 @@ func (w *wrapper) plan() (*job.Job, error) {
 		return nil, err
 	}
 	in.Config = c
+	if data != nil {
+		w.config = c
+	}
 	if w.init == nil && c.ProjectDirMount != "" && !exists(in.ProjectDir) {
 		e := c.Errorf("project_dir_mount", "by hand the project directory is ./%s, and it isn't there", projectSubdir)
 		e.Hint = "make it, and put the files into it that the links name"
@@ -307,8 +313,13 @@ func (w *wrapper) show() int {
 		if len(j.Later)+len(j.Warnings) > 0 {
 			return boincapi.ExitInitFailure
 		}
-		if err := checkFiles(j); err != nil {
+		if err := w.checkFiles(j); err != nil {
 			return fail(err)
+		}
+		if w.config == nil {
+			fmt.Fprintf(w.stdout, "no %s: all defaults\n", defaultConfig)
+		} else {
+			fmt.Fprintf(w.stdout, "%s: ok\n", w.config.File)
 		}
 	}
 	if w.o.plan {
@@ -322,21 +333,32 @@ func (w *wrapper) show() int {
 }
 
 // checkFiles looks for the files that the Dockerfile and job.toml name.
-func checkFiles(j *job.Job) error {
+func (w *wrapper) checkFiles(j *job.Job) error {
 	var errs []error
+	files := slot.Files(j.Slot)
 	for _, s := range j.Image.Sources {
 		if s.Dockerfile != "" {
-			errs = append(errs, engine.CheckDockerfile(slot.Files(j.Slot), s))
+			errs = append(errs, engine.CheckDockerfile(files, s))
 		}
 	}
-	for _, cp := range j.CopyIn {
-		root := cp.Root
-		if root == j.Slot.Payload && j.Slot.Move { // not moved yet
-			root = j.Slot.Dir
+	if w.config == nil {
+		return errors.Join(errs...)
+	}
+	look := func(key, name string) {
+		if _, err := fs.Stat(files, name); err != nil {
+			errs = append(errs, w.config.Errorf(key, "%q: no such file in the slot", name))
 		}
-		if !exists(filepath.Join(root, filepath.FromSlash(cp.Src))) {
-			errs = append(errs, &job.ConfigError{File: "copy_to_container", Problem: cp.Src + ": no such file in the slot"})
+	}
+	for _, choice := range w.config.Images {
+		if choice.Archive != "" {
+			look("images", choice.Archive)
 		}
+	}
+	if w.config.ImageArchive != "" {
+		look("image_archive", w.config.ImageArchive)
+	}
+	for _, p := range w.config.CopyToContainer {
+		look("copy_to_container", p.Src)
 	}
 	return errors.Join(errs...)
 }
@@ -435,20 +457,28 @@ func (w *wrapper) reread() {
 // fraction reads how far the job says it is.
 func (w *wrapper) fraction() func(context.Context) (float64, bool) {
 	const limit = 64 // bytes; a number is shorter
-	parse := func(data []byte, err error) (float64, bool) {
-		if err != nil {
+	var warned sync.Once
+	parse := func(name string, data []byte, err error) (float64, bool) {
+		if err != nil || len(bytes.TrimSpace(data)) == 0 { // not there yet, or just being written
 			return 0, false
 		}
 		f, err := slot.ParseFraction(data)
+		if err != nil {
+			warned.Do(func() { w.log.Warn().Msgf("%s: %v", name, err) })
+		}
 		return f, err == nil
 	}
 	switch p := w.job.Progress; {
 	case p.File != "":
 		payload := slot.Payload{Dir: w.job.Slot.Payload}
-		return func(context.Context) (float64, bool) { return parse(payload.Read(p.File, limit)) }
+		return func(context.Context) (float64, bool) {
+			data, err := payload.Read(p.File, limit)
+			return parse(p.File, data, err)
+		}
 	case p.ContainerFile != "":
 		return func(ctx context.Context) (float64, bool) {
-			return parse(w.container.ReadFile(ctx, p.ContainerFile, limit))
+			data, err := w.container.ReadFile(ctx, p.ContainerFile, limit)
+			return parse(p.ContainerFile, data, err)
 		}
 	default:
 		return nil

@@ -117,12 +117,12 @@ func openLinks(s job.Slot) error {
 func ParseFraction(data []byte) (float64, error) {
 	words := strings.Fields(string(data))
 	if len(words) == 0 {
-		return 0, errors.New("no number from 0 to 1")
+		return 0, errors.New("empty: want a number from 0 to 1")
 	}
 	word := words[0]
 	f, err := strconv.ParseFloat(word, 64)
 	if err != nil || !(f >= 0 && f <= 1) {
-		return 0, fmt.Errorf("%q is no number from 0 to 1", word)
+		return 0, fmt.Errorf("%q: want a number from 0 to 1", word)
 	}
 	return f, nil
 }
