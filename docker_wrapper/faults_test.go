@@ -70,6 +70,10 @@ func TestFaults(t *testing.T) {
 			alone = append(alone, s)
 		}
 	}
+	if len(table.rows) == 0 {
+		t.Fatalf("FAULTS=%s: no scenario has such a name", chosen)
+	}
+	fmt.Printf("scenarios: %d\n", len(table.rows))
 	for o, list := range engines {
 		t.Run(o.name, func(t *testing.T) {
 			t.Parallel()
