@@ -293,3 +293,13 @@ func TestBoundBuild(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParsePolicy(f *testing.F) {
+	f.Add([]byte("privileged = true\ncapabilities = [\"SYS_ADMN\"]\nmounts = \"none\"\nimages_gb = inf\n[x]\ny = 1"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := ParsePolicy(PolicyFile, data)
+		if mistakes := mistakesOf(t, err); len(mistakes) > 0 && fmt.Sprint(p) != fmt.Sprint(Policy{}) {
+			t.Errorf("got %+v beside %q, want nothing", p, mistakes)
+		}
+	})
+}
