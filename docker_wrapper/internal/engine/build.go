@@ -123,7 +123,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		ie.Step, ie.Output = step, tail
 		// What a step could not reach is said in its own output, not in the builder's verdict. But the output is the
 		// project's to write: it decides nothing more, and the caller knows it by the *ImageError.
-		if class := classOf(strings.Join(tail, "\n")); class == ErrNetwork {
+		if class := classOf(strings.Join(tail, "\n")); class == ErrNetwork || class == ErrDiskFull {
 			return fmt.Errorf("%w: %w", class, err)
 		}
 	}

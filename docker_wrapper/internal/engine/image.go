@@ -52,7 +52,8 @@ func (e *Engine) Ensure(ctx context.Context, im job.Image, fsys fs.FS) (id strin
 	var failed error
 	for i, s := range im.Sources {
 		id, err := e.obtain(ctx, im, s, contexts[i])
-		if errors.Is(err, ErrDiskFull) && ctx.Err() == nil && e.makeRoom(ctx, im) {
+		var step *ImageError // the engine's word removes images, a step's doesn't
+		if errors.Is(err, ErrDiskFull) && !errors.As(err, &step) && ctx.Err() == nil && e.makeRoom(ctx, im) {
 			id, err = e.obtain(ctx, im, s, contexts[i])
 		}
 		if err == nil {
