@@ -37,7 +37,7 @@ type world struct {
 	exits   chan job.Exit
 	stop    context.CancelFunc // a signal
 	log     bytes.Buffer
-	watched bool // Wait's context has not ended
+	watched int // Waits whose context has not ended
 
 	// How the engine behaves; nil and zero are well.
 	prepare func(ctx context.Context, n int) (Prepared, error) // n counts from 1
@@ -121,9 +121,16 @@ func (w *world) Stop(ctx context.Context, grace time.Duration) error {
 
 func (w *world) Kill(ctx context.Context) error { return w.call(ctx, "kill") }
 
+func (w *world) watchers(more int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.watched += more
+	return w.watched
+}
+
 func (w *world) Wait(ctx context.Context) <-chan job.Exit {
-	w.watched = true
-	context.AfterFunc(ctx, func() { w.watched = false })
+	w.watchers(1)
+	context.AfterFunc(ctx, func() { w.watchers(-1) })
 	return w.exits
 }
 
@@ -267,7 +274,7 @@ func play(t *testing.T, o Options, set func(*world), script ...at) (w *world, ou
 		<-finished
 		time.Sleep(2 * time.Minute) // a preparation that doesn't stop
 		synctest.Wait()
-		if w.watched {
+		if w.watchers(0) != 0 {
 			t.Error("the container is still waited for")
 		}
 	})
