@@ -42,13 +42,15 @@ type ended struct {
 
 func (e *ended) Error() string { return e.message }
 
-// mends is what may mend on this computer: how long it is tried again at once, and when it is worth trying
-// after that. First match wins.
-var mends = []struct {
+type mend struct {
 	err             error
 	patience, delay time.Duration
 	network         bool
-}{
+}
+
+// mends is what may mend on this computer: how long it is tried again at once, and when it is worth trying
+// after that. First match wins.
+var mends = []mend{
 	{boincapi.ErrLocked, 0, lockDelay, false},
 	{boincapi.ErrNoSegment, 0, soonDelay, false},
 	{errPolicy, 0, ownerDelay, false},
@@ -65,17 +67,26 @@ var mends = []struct {
 	{job.ErrNoGPU, 0, ownerDelay, false},
 }
 
-// mend says whether it is worth waiting here. A person who waits is told at once.
-func (w *wrapper) mend(err error) supervise.Mend {
+// mending finds what an error waits for, if it is anything that may mend.
+func mending(err error) (mend, bool) {
 	for _, m := range mends {
-		if w.init != nil && errors.Is(err, m.err) {
-			if patience > 0 && m.patience > 0 {
-				m.patience = patience
-			}
-			return supervise.Mend{Patience: m.patience, Network: m.network}
+		if errors.Is(err, m.err) {
+			return m, true
 		}
 	}
-	return supervise.Mend{}
+	return mend{}, false
+}
+
+// mend says whether it is worth waiting here. A person who waits is told at once.
+func (w *wrapper) mend(err error) supervise.Mend {
+	m, ok := mending(err)
+	if !ok || w.init == nil {
+		return supervise.Mend{}
+	}
+	if patience > 0 && m.patience > 0 {
+		m.patience = patience
+	}
+	return supervise.Mend{Patience: m.patience, Network: m.network}
 }
 
 // end is the only place that ends a job. err says what came of it; nil can't be.
@@ -88,11 +99,10 @@ func (w *wrapper) end(err error) int {
 		}
 		return w.finish(done.code, done.message)
 	}
-	for _, m := range mends {
-		if errors.Is(err, m.err) && !w.stepFails(err) {
-			w.log.Error().Err(err).Msg(w.notNow())
-			return w.temporaryExit(m.delay, firstLine(err.Error()))
-		}
+	m, ok := mending(err)
+	if ok && !w.stepFails(err) {
+		w.log.Error().Err(err).Msg(w.notNow())
+		return w.temporaryExit(m.delay, firstLine(err.Error()))
 	}
 	if projectsFault(err) {
 		w.log.Error().Msg(err.Error()) // all lines of it; the client gets the first
@@ -206,18 +216,9 @@ func (w *wrapper) stepFails(err error) bool {
 	return errors.As(err, &image) && w.episode.Tries >= stepTries
 }
 
-func mayMend(err error) bool {
-	for _, m := range mends {
-		if errors.Is(err, m.err) {
-			return true
-		}
-	}
-	return false
-}
-
 // failed cleans up after a preparation that came to nothing. What may mend keeps what there is.
 func (w *wrapper) failed(ctx context.Context, err error) error {
-	if !projectsFault(err) || mayMend(err) && !w.stepFails(err) {
+	if _, ok := mending(err); !projectsFault(err) || ok && !w.stepFails(err) {
 		if w.container != nil { // it is not to run while nobody watches
 			if pauseErr := w.container.Pause(ctx); pauseErr == nil {
 				w.park(time.Now())
@@ -245,7 +246,7 @@ func (w *wrapper) exited(ctx context.Context, exit job.Exit) error {
 	case exit.Gone:
 		return fmt.Errorf("%w: it was removed", errOutside)
 	case exit.Outside:
-		w.park(time.Unix(1, 0)) // before it ended
+		w.park(longAgo) // before it ended
 		return fmt.Errorf("%w: by the engine, or docker stop; its code is %d", errOutside, exit.Code)
 	}
 	w.drain(ctx)
@@ -408,25 +409,21 @@ const (
 
 func (w *wrapper) removeNow(ctx context.Context) error {
 	w.dropCheckpoints()
-	if w.engine == nil {
-		e, err := engine.Open(ctx, engine.Options{Log: w.log, Timeout: clearUpTime, Host: w.episode.Host})
-		if err != nil {
-			return err
-		}
-		w.engine = e
-	}
-	if w.container == nil && w.job == nil {
-		return w.engine.ByID(w.episode.Container).Remove(ctx)
+	if err := w.open(ctx); err != nil {
+		return err
 	}
 	c := w.container
-	if c == nil {
-		found, err := w.engine.Find(ctx, w.job.Container)
-		if errors.Is(err, engine.ErrUnreachable) {
+	switch {
+	case c != nil:
+	case w.job == nil: // what it is called isn't known
+		c = w.engine.ByID(w.episode.Container)
+	default:
+		var err error
+		if c, err = w.engine.Find(ctx, w.job.Container); errors.Is(err, engine.ErrUnreachable) {
 			return err
 		} else if err != nil {
 			return nil // not there, or not ours
 		}
-		c = found
 	}
 	return c.Remove(ctx)
 }
@@ -472,9 +469,7 @@ func (w *wrapper) temporaryExit(delay time.Duration, why string) int {
 	if w.noted {
 		delay = grown(delay, w.episode.Tries)
 		w.episode.Tries++
-		if err := w.saveEpisode(); err != nil {
-			w.log.Warn().Err(err).Msg("the next episode knows less")
-		}
+		w.note()
 	}
 	if err := w.app.TemporaryExit(delay, w.public(why), false); err != nil {
 		w.log.Error().Err(err).Msg("temporary exit")

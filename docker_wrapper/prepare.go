@@ -20,7 +20,7 @@ import (
 // killed; one that has ended while nobody watched is harvested, not run again.
 func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervise.Prepared, error) {
 	if before.Outside && w.logs != nil {
-		w.park(time.Unix(1, 0)) // before it ended
+		w.park(longAgo) // before it ended
 		w.logs = nil
 	}
 	if err := w.open(ctx); err != nil {
@@ -94,15 +94,20 @@ func (w *wrapper) open(ctx context.Context) error {
 // two hours.
 const maxFaithful = 5
 
+// earlier finds the container of an earlier episode.
+func (w *wrapper) earlier(ctx context.Context) (*engine.Container, error) {
+	if err := w.open(ctx); err != nil {
+		return nil, err
+	}
+	return w.engine.Find(ctx, w.job.Container)
+}
+
 // still pauses the job's container, which may run since an earlier wrapper was killed.
 func (w *wrapper) still(ctx context.Context) error {
 	if w.episode.Container == "" {
 		return nil
 	}
-	if err := w.open(ctx); err != nil {
-		return err
-	}
-	found, err := w.engine.Find(ctx, w.job.Container)
+	found, err := w.earlier(ctx)
 	if errors.Is(err, engine.ErrNotFound) || err == nil && found.State != engine.StateRunning {
 		return nil
 	} else if err == nil {
@@ -166,7 +171,7 @@ func (w *wrapper) fresh(ctx context.Context, cpu time.Duration) (supervise.Prepa
 	if err == nil {
 		since := time.Time{}
 		if !w.episode.Checkpoint.At.IsZero() {
-			since = fromFirst
+			since = longAgo
 		}
 		err = w.start(ctx, cpu, since)
 	}
@@ -183,15 +188,16 @@ func (w *wrapper) fresh(ctx context.Context, cpu time.Duration) (supervise.Prepa
 	return supervise.Prepared{Container: c, Began: true, CPUBase: cpu, Made: made}, nil
 }
 
-// fromFirst is before all that a new container prints. It follows what one before has printed up to a checkpoint.
-var fromFirst = time.Unix(1, 0)
+// longAgo is before all that a container prints, and before its end. What a new one prints follows what one before has
+// printed up to a checkpoint.
+var longAgo = time.Unix(1, 0)
 
 // start starts w.container and notes what the next episode must know of it. Its output up to since
 // was written when it ran before.
 func (w *wrapper) start(ctx context.Context, base time.Duration, since time.Time) error {
 	w.episode = supervise.Episode{Container: w.container.ID, Host: w.engine.Info.Host, Boot: bootID(), CPUBase: base, Checkpoint: w.episode.Checkpoint,
 		Ran: w.episode.Checkpoint.Ran, LastLog: since, Written: w.episode.Written, Tries: w.episode.Tries}
-	if since.Equal(fromFirst) {
+	if since.Equal(longAgo) {
 		w.episode.Written = w.written()
 	}
 	if err := w.saveEpisode(); err != nil {

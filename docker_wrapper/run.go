@@ -34,9 +34,6 @@ const (
 // steadyTime is how long a job has to run so that what kept it before is over.
 const steadyTime = 10 * time.Minute
 
-// clearUpTime is what a call may take when the job has ended already.
-const clearUpTime = 10 * time.Second
-
 // wrapper is one run of the program.
 type wrapper struct {
 	o              options
@@ -113,6 +110,7 @@ func (w *wrapper) run(ctx context.Context) int {
 		}
 		w.noted = true
 	}
+	w.network = supervise.NewNetwork()
 	if d := w.episode.Done; d != nil {
 		if w.clearUp(ctx) != nil {
 			return w.end(&ended{silent: true})
@@ -120,7 +118,7 @@ func (w *wrapper) run(ctx context.Context) int {
 		return w.finish(d.Code, d.Message)
 	}
 	if w.job, err = w.plan(); err != nil {
-		if projectsFault(err) && !mayMend(err) {
+		if _, ok := mending(err); projectsFault(err) && !ok {
 			w.remove(ctx) // of an earlier episode, when all was well
 		}
 		return w.end(err)
@@ -365,7 +363,6 @@ func (w *wrapper) checkFiles(j *job.Job) error {
 
 // supervise runs the job and returns what came of it; an *ended error says how the job ended.
 func (w *wrapper) supervise(ctx context.Context) error {
-	w.network = supervise.NewNetwork()
 	if w.init == nil {
 		w.network.Allow()
 	}
@@ -404,7 +401,9 @@ func (w *wrapper) supervise(ctx context.Context) error {
 	var out supervise.Outcome
 	if w.episode.TimedOut {
 		out.Reason = supervise.TimedOut
-		w.container = w.earlier(ctx)
+		if found, err := w.earlier(ctx); err == nil {
+			w.container = found
+		}
 	} else {
 		out = supervise.Run(ctx, o)
 	}
@@ -420,18 +419,6 @@ func (w *wrapper) supervise(ctx context.Context) error {
 		w.screen.clear()
 	}
 	return w.settle(ctx, out)
-}
-
-// earlier is the container of an earlier episode; nil when it can't be found now.
-func (w *wrapper) earlier(ctx context.Context) *engine.Container {
-	if w.open(ctx) != nil {
-		return nil
-	}
-	found, err := w.engine.Find(ctx, w.job.Container)
-	if err != nil {
-		return nil
-	}
-	return found
 }
 
 // connect joins the container to its network, or parts it.

@@ -95,7 +95,7 @@ func startService(program, host, dir string) (stop func(), ended <-chan struct{}
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			cmd.Wait() //nolint:errcheck // it is stopped by a signal
+			cmd.Wait() // its error is that a signal stopped it
 		}
 	}()
 	if err := <-started; err != nil {
