@@ -35,7 +35,7 @@ podman_image() {
 	if docker image inspect "$1" >/dev/null 2>&1; then return; fi
 	echo "engines.sh: making $1" >&2
 	mkdir -p .test
-	docker build -q --network host -t "$1" - >.test/engines.log 2>&1 <<-END || give_up "$1 could not be made" .test/engines.log
+	docker build -q --force-rm --network host -t "$1" - >.test/engines.log 2>&1 <<-END || give_up "$1 could not be made" .test/engines.log
 		FROM $2
 		RUN apt-get -o Acquire::Check-Valid-Until=false update && \
 		    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \

@@ -241,13 +241,7 @@ var imageRows = []contractRow{
 				t.Fatalf("got images %q, want the last step that was done", got)
 			}
 		}
-		k.age(t, im, 31)
-		if err := k.e.Collect(t.Context(), im); err != nil {
-			t.Error(err)
-		}
-		if got := k.labelled(t, "token="+token); len(got) != 0 {
-			t.Errorf("got images %q, want none", got)
-		}
+		k.allGo(t, im, token)
 	}},
 	{fact: "collect: a step that an image stands on goes with that", check: func(t *testing.T, k *contract) {
 		token := k.name("token")
@@ -267,13 +261,7 @@ var imageRows = []contractRow{
 		if got := k.labelled(t, "token="+token); !slices.Contains(got, id) {
 			t.Fatalf("got images %q, want %s", got, id)
 		}
-		k.age(t, im, 31)
-		if err := k.e.Collect(t.Context(), im); err != nil {
-			t.Error(err)
-		}
-		if got := k.labelled(t, "token="+token); len(got) != 0 {
-			t.Errorf("got images %q, want none", got)
-		}
+		k.allGo(t, im, token)
 	}},
 	{fact: "collect: unused goes; what a container uses, and what its owner tagged, stays", check: func(t *testing.T, k *contract) {
 		token := k.name("token")
@@ -601,6 +589,18 @@ func steps(t *testing.T, token string) (pids []int) {
 func (k *contract) collectable(t *testing.T, im *job.Image) {
 	t.Helper()
 	im.Collect = &job.Collect{Record: filepath.Join(k.dir, strings.ReplaceAll(t.Name(), "/", "_")), Days: 30, Bytes: 1e12}
+}
+
+// allGo collects a month later, and wants nothing with this token left.
+func (k *contract) allGo(t *testing.T, im job.Image, token string) {
+	t.Helper()
+	k.age(t, im, 31)
+	if err := k.e.Collect(t.Context(), im); err != nil {
+		t.Error(err)
+	}
+	if got := k.labelled(t, "token="+token); len(got) != 0 {
+		t.Errorf("got images %q, want none", got)
+	}
 }
 
 // age turns back the record's times by so many days, of these images or of all.

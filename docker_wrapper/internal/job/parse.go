@@ -609,16 +609,22 @@ func (v value) integer(least, most int64) (int64, bool) {
 	return n, true
 }
 
-func (v value) seconds(to *time.Duration) {
-	var s float64
+// number is an integer or a float.
+func (v value) number() (f float64, ok bool) {
 	switch x := v.v.(type) {
 	case int64:
-		s = float64(x)
+		return float64(x), true
 	case float64:
-		s = x
-	default:
+		return x, true
+	}
+	return 0, false
+}
+
+func (v value) seconds(to *time.Duration) {
+	s, ok := v.number()
+	if !ok {
 		h := ""
-		if text, ok := x.(string); ok {
+		if text, ok := v.v.(string); ok {
 			if d, err := time.ParseDuration(text); err == nil && d > 0 {
 				h = fmt.Sprintf("write %v", d.Seconds())
 			} else if n, err := strconv.ParseFloat(text, 64); err == nil && n > 0 {

@@ -112,15 +112,10 @@ func policyNames() []string {
 
 // bound reads a number from 0 to inf.
 func (v value) bound(to **float64) {
-	var f float64
-	switch x := v.v.(type) {
-	case int64:
-		f = float64(x)
-	case float64:
-		f = x
-	default:
+	f, ok := v.number()
+	if !ok {
 		h := ""
-		if s, ok := x.(string); ok {
+		if s, ok := v.v.(string); ok {
 			if word, _, _ := strings.Cut(s, " "); numberFrom0(word) {
 				h = "write " + word
 			}

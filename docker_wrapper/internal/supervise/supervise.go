@@ -272,12 +272,6 @@ var (
 	errNotAsked = errors.New("not asked")
 )
 
-type preparation struct {
-	Prepared
-	err error
-	bug string
-}
-
 // raise hands a panic of one of our goroutines to Run's caller, where a panic of Run's would go.
 func raise(bug string) {
 	if bug != "" {
@@ -432,52 +426,6 @@ func (r *runner) do(a action) bool {
 	return true
 }
 
-// lastUsage is what the container has used before it ends.
-func (r *runner) lastUsage() {
-	ctx, cancel := context.WithTimeout(r.ctx, lastSample)
-	defer cancel()
-	if u, err := r.container.Usage(ctx); err == nil {
-		r.onUsage(u)
-	}
-}
-
-// still sees to it that nothing runs while nothing should. What fails is tried again with the preparation.
-func (r *runner) still() {
-	if r.stilled || r.o.Still == nil {
-		return
-	}
-	r.stilled = true
-	if err := r.quick(r.o.Still); err != nil {
-		r.log.Warn().Err(err).Msg("a container of an earlier episode may run")
-	}
-}
-
-// callOff breaks a preparation off. It stops soon, or comes back with a container that is up all the same: then
-// that is what we have, and the table is asked again. An engine that doesn't answer must not keep us longer than the
-// client waits: what it is about is found by the next episode.
-func (r *runner) callOff() bool {
-	r.cancel()
-	if r.offBy.IsZero() {
-		r.offBy = time.Now().Add(maxGrace)
-	}
-	select {
-	case p := <-r.prepared:
-		if p.err == nil {
-			r.onPrepared(p)
-		} else {
-			raise(p.bug)
-			r.prepared, r.stilled = nil, false
-		}
-		return true
-	case <-time.After(time.Until(r.offBy)):
-		r.adrift = r.want != suspend
-		if r.adrift {
-			r.log.Warn().Msg("the engine doesn't answer; the preparation is left as it is")
-		}
-		return r.adrift
-	}
-}
-
 // quick is a call that must not keep us long.
 func (r *runner) quick(call func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(r.ctx, quickCall)
@@ -527,75 +475,6 @@ func (r *runner) stop(by time.Time) error {
 		r.catch(ctx)
 	}
 	return err
-}
-
-func (r *runner) prepare() {
-	ctx, cancel := context.WithCancel(r.ctx)
-	done, before := make(chan preparation, 1), Before{CPU: r.cp.cpu, Outside: r.outside}
-	r.prepared, r.cancel, r.offBy, r.stilled = done, cancel, time.Time{}, true
-	go func() {
-		p := preparation{err: errPanicked}
-		defer func() {
-			p.bug = bugOf(recover())
-			done <- p
-		}()
-		p.Prepared, p.err = r.o.Prepare(ctx, before)
-	}()
-}
-
-func (r *runner) onPrepared(p preparation) {
-	raise(p.bug)
-	r.prepared = nil
-	r.cancel()
-	if p.err == nil {
-		r.failing, r.pause, r.mend, r.outside = time.Time{}, 0, Mend{}, false
-		r.container, r.cpuBase, r.used, r.apart = p.Container, p.CPUBase, [2]use{}, p.Apart
-		r.watch, r.unwatch = context.WithCancel(r.ctx)
-		r.exited = p.Container.Wait(r.watch)
-		if p.Began {
-			r.snap.Ran = r.cp.mark.Ran
-		}
-		r.renew(p.Prepared)
-		r.snap.State = Running
-		if p.Paused {
-			r.snap.State = Paused
-		}
-		r.tickedAt = time.Now()
-		r.since, r.keptAt = r.tickedAt, r.tickedAt
-		r.log.Debug().Stringer("to", r.snap.State).Msg("state")
-		return
-	}
-	if r.o.Mends != nil {
-		r.mend = r.o.Mends(p.err)
-	}
-	now := time.Now()
-	if r.failing.IsZero() {
-		r.failing, r.pause = now, firstRetry
-	}
-	r.failure, r.retryAt = p.err, time.Time{}
-	if r.blocked() { // the client's word is heard at once
-		if r.impatient(now) {
-			return
-		}
-		r.log.Info().Err(p.err).Msg("waiting for the network")
-	} else {
-		r.retryAt = now.Add(r.pause)
-		if r.impatient(r.retryAt) {
-			return
-		}
-		r.log.Warn().Err(p.err).Stringer("again_in", r.pause).Msg("not ready")
-		r.pause = min(2*r.pause, lastRetry)
-	}
-	r.moveTo(Waiting)
-}
-
-// impatient gives up when preparations have failed for too long by then.
-func (r *runner) impatient(then time.Time) bool {
-	if r.mend.Patience > 0 && then.Sub(r.failing) <= r.mend.Patience {
-		return false
-	}
-	r.end(Outcome{Reason: Failed, Err: r.failure})
-	return true
 }
 
 // onExit takes the end of a container. One that was ended from outside, or removed, is no end of the job:
@@ -698,52 +577,6 @@ func (r *runner) keep(now time.Time) {
 	}
 }
 
-// sample is what a container and its job say of themselves. Its error is no news: the container may
-// just be ending.
-type sample struct {
-	of       Container
-	usage    job.Usage
-	err      error
-	fraction float64
-	known    bool
-	made     time.Time // the job's newest checkpoint; zero when not asked for, or none
-	bug      string
-}
-
-// sample asks, in a goroutine of its own so that a slow engine doesn't stop the watch, and never
-// twice at a time. Checkpoints are looked for more often where that is cheap, or one is expected.
-func (r *runner) sample(now time.Time) {
-	c := r.o.Checkpoints
-	full := now.Sub(r.sampledAt) >= r.sampleEvery()-tickTime/2
-	look := c != nil && (full || c.Near || r.cp.asked)
-	if r.snap.State != Running || r.cp.held || r.sampling || !full && !look {
-		return
-	}
-	if r.sampling = true; full {
-		r.sampledAt = now
-	}
-	container, fraction, ctx, out, seen := r.container, r.o.Fraction, r.watch, r.samples, r.cp.seen
-	go func() {
-		s := sample{of: container, err: errNotAsked}
-		defer func() {
-			s.bug = bugOf(recover())
-			out <- s
-		}()
-		isNew := false
-		if look {
-			if at, ok := c.Made(ctx); ok {
-				s.made, isNew = at, !at.Equal(seen)
-			}
-		}
-		if full || isNew {
-			s.usage, s.err = container.Usage(ctx)
-		}
-		if full && fraction != nil {
-			s.fraction, s.known = fraction(ctx)
-		}
-	}()
-}
-
 // mail has the messages carried, in a goroutine of its own so that a large file doesn't stop the watch.
 func (r *runner) mail() {
 	up := r.snap.State == Running || r.snap.State == Paused
@@ -756,59 +589,6 @@ func (r *runner) mail() {
 		defer func() { r.mailed <- bugOf(recover()) }()
 		r.o.Mail(ctx, status)
 	}()
-}
-
-func (r *runner) sampleEvery() time.Duration {
-	return min(max(r.snap.Ran/sampleShare, minSample), maxSample)
-}
-
-// onSample takes up a sample. Where there is none nothing is invented.
-func (r *runner) onSample(s sample) {
-	raise(s.bug)
-	r.sampling = false
-	if s.of != r.container {
-		return // of one that is no more
-	}
-	if s.err == nil {
-		r.onUsage(s.usage)
-	}
-	if s.known {
-		r.snap.Fraction = s.fraction
-	}
-	if !s.made.IsZero() {
-		r.onMade(s.made)
-	}
-}
-
-// use is the CPU time that the container had used when the job had run for so long.
-type use struct{ ran, cpu time.Duration }
-
-// onUsage takes up what the container has used. Reported time never goes back.
-func (r *runner) onUsage(u job.Usage) {
-	r.count(time.Now())
-	r.snap.CPU = max(r.snap.CPU, r.cpuBase+u.CPU)
-	r.snap.Memory = u.Memory
-	r.used = [2]use{r.used[1], {r.snap.Ran, u.CPU}}
-}
-
-// addRest adds what a container that has ended will have used since the last sample. Its control group is
-// gone, so that nobody knows; leaving it out would be wrong for certain, and by a tenth for a job of
-// seconds. It is taken to have gone on as between the last two samples. finished is the engine's word on
-// when it ended, which we may have heard late; zero when unknown.
-func (r *runner) addRest(finished time.Time) {
-	now := time.Now()
-	r.count(now)
-	before, last := r.used[0], r.used[1]
-	if before.cpu <= 0 || last.cpu <= before.cpu || last.ran <= before.ran {
-		return
-	}
-	rate := float64(last.cpu-before.cpu) / float64(last.ran-before.ran)
-	rest := r.snap.Ran - last.ran
-	if late := now.Sub(finished); late > 0 && late < rest {
-		rest -= late
-	}
-	rest = min(rest, r.sampleEvery())
-	r.snap.CPU = max(r.snap.CPU, r.cpuBase+last.cpu+time.Duration(rate*float64(rest)))
 }
 
 func (r *runner) report() {
