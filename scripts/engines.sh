@@ -75,7 +75,7 @@ start() {
 	case $name in
 	docker-28)
 		scripts/newer-world.sh
-		image=boinc_test_newer_world command="exec dockerd --host unix://$socket --cgroup-parent /$container" ;;
+		image=boinc_test_newer_world command="exec dockerd --experimental --host unix://$socket --cgroup-parent /$container" ;;
 	podman-4)
 		scripts/base-image.sh
 		podman_image boinc_test_podman_4 debian:bookworm-slim

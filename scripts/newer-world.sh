@@ -1,7 +1,7 @@
 #!/bin/sh
 # newer-world.sh [NAME]: make sure that the image NAME (boinc_test_newer_world) is there.
 #
-# It holds Debian's next release with its BOINC client (8.2 or newer) and its Docker Engine, for tests
+# It holds Debian's next release with its BOINC client (8.2 or newer), Docker Engine and CRIU, for tests
 # of what this machine's own release doesn't have yet. An image that is there stays as it is; else it
 # is made with debootstrap (about a minute, root). `docker rmi NAME` to have a newer one next time.
 set -eu
@@ -65,7 +65,7 @@ cp -L /etc/resolv.conf "$root/etc/resolv.conf"
 mount -t proc proc "$root/proc"
 # No Podman: the client would look for that first.
 { chroot "$root" apt-get -qq update &&
-	DEBIAN_FRONTEND=noninteractive chroot "$root" apt-get -qq install -y --no-install-recommends boinc-client docker.io docker-cli; } >>"$log" 2>&1 </dev/null ||
+	DEBIAN_FRONTEND=noninteractive chroot "$root" apt-get -qq install -y --no-install-recommends boinc-client docker.io docker-cli criu; } >>"$log" 2>&1 </dev/null ||
 	give_up "the newer BOINC client could not be installed in its world" "$log"
 umount "$root/proc"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "${root:?}"/dev/* "$root"/etc/hostname "$root"/etc/resolv.conf
