@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -17,14 +16,12 @@ import (
 // checkpoints is how this job checkpoints; nil when it doesn't.
 func (w *wrapper) checkpoints() *supervise.Checkpoints {
 	c := w.job.Checkpoint
-	if c.Method != "app" {
+	if c.Method == job.ByNobody {
 		return nil
 	}
 	w.app.SetCheckpointPeriod(time.Duration(c.Period))
 	o := &supervise.Checkpoints{
 		Last: w.episode.Checkpoint,
-		Made: w.checkpointMade,
-		Near: c.File != "",
 		Due:  w.app.TimeToCheckpoint,
 		Next: w.app.CheckpointCompleted,
 		Taken: func(m supervise.Mark) {
@@ -35,6 +32,11 @@ func (w *wrapper) checkpoints() *supervise.Checkpoints {
 		},
 		Timeout: time.Duration(c.Timeout),
 	}
+	if c.Method != job.ByApp {
+		w.throughEngine(o)
+		return o
+	}
+	o.Made, o.Near = w.checkpointMade, c.File != ""
 	if c.Signal != "" {
 		o.Ask = func(ctx context.Context) error { return w.container.Signal(ctx, c.Signal) }
 	}
@@ -70,15 +72,9 @@ func (w *wrapper) saveCheckpoint(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	room := w.job.Container.Limits.Disk
-	if room > 0 {
-		used, err := slot.Size(w.job.Slot.Dir)
-		if err != nil {
-			return err
-		}
-		if room -= used; room <= 0 {
-			return errors.New("no room: the slot is as large as rsc_disk_bound allows")
-		}
+	room, err := w.room()
+	if err != nil {
+		return err
 	}
 	var copies []job.Copy
 	for _, c := range w.job.Checkpoint.Copy {
@@ -94,6 +90,22 @@ func (w *wrapper) saveCheckpoint(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return saved.Commit(dir)
+}
+
+// room is how many bytes the slot may still grow by; 0 for no limit.
+func (w *wrapper) room() (int64, error) {
+	bound := w.job.Container.Limits.Disk
+	if bound == 0 {
+		return 0, nil
+	}
+	used, err := slot.Size(w.job.Slot.Dir)
+	if err != nil {
+		return 0, err
+	}
+	if used >= bound {
+		return 0, slot.ErrNoRoom
+	}
+	return bound - used, nil
 }
 
 // restoreCheckpoint puts what was saved back into a container that was not started.

@@ -104,8 +104,8 @@ func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "docker_wrapper", version)
 		return 0
 	}
-	if user := os.Getenv(engine.HelperEnv); user != "" && os.Args[0] == engine.HelperPath {
-		return own(user, engine.HelperDir, stderr)
+	if what := os.Getenv(engine.HelperEnv); what != "" && os.Args[0] == engine.HelperPath {
+		return help(what, engine.HelperDir, stderr)
 	}
 	w := &wrapper{o: o, dir: dir, stdout: stdout, stderr: stderr, argErr: err}
 	if o.plan || o.check {
@@ -114,13 +114,17 @@ func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 	return w.guarded(ctx, w.run)
 }
 
-// own is the wrapper as a helper of itself: it runs as root in a container and gives the files of a
+// help is the wrapper as a helper of itself in a container. It counts, or it runs as root and gives the files of a
 // directory to a user, UID:GID. No command line leads here, because a workunit's is the job's.
-func own(user, dir string, stderr io.Writer) int {
-	var uid, gid int
-	_, err := fmt.Sscanf(user, "%d:%d", &uid, &gid)
-	if err == nil {
-		err = slot.Own(dir, uid, gid)
+func help(what, dir string, stderr io.Writer) int {
+	var err error
+	if what == engine.HelperCounts {
+		err = countAloud(dir)
+	} else {
+		var uid, gid int
+		if _, err = fmt.Sscanf(what, "%d:%d", &uid, &gid); err == nil {
+			err = slot.Own(dir, uid, gid)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "docker_wrapper:", err)

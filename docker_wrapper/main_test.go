@@ -639,7 +639,6 @@ func TestBadInput(t *testing.T) {
 		{name: "a mount asked for by a file that isn't signed", files: files{"in/job.toml": "mount = ['/data:/data']"}, kind: failed, number: 206,
 			says: "^job.toml:1:\\d+: mount: .*isn't signed"},
 		{name: "a build option that isn't supported", files: program("build_args = '--squash'"), kind: failed, number: 206, says: "^job.toml:1:\\d+: build_args: .*--squash"},
-		{name: "what only a newer version can do", files: program("checkpoint.method = 'engine'"), kind: failed, number: 206, says: "^job.toml:1:\\d+: checkpoint.method: .*newer docker_wrapper"},
 		{name: "a GPU job without a GPU", files: program("use_gpu = true"), kind: failed, number: 206, says: "^job.toml:1:11: use_gpu: BOINC assigned no GPU to this job"},
 		{name: "a GPU of a kind that can't be given", files: program("use_gpu = true"), before: func(b *bench) error {
 			b.change = func(d *boincapi.InitData) { d.GPUType, d.GPUDeviceNum = "ATI", 0 }

@@ -40,6 +40,11 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 		return w.fresh(ctx, before.CPU)
 	}
 	w.container = found
+	if found.State == engine.StateRunning { // and perhaps held, by a wrapper that was killed
+		if err := found.Release(ctx); err != nil {
+			return supervise.Prepared{}, err
+		}
+	}
 	base := w.episode.CPUBase
 	if w.episode.Container != found.ID {
 		base = 0 // never more than it was; what was reported before doesn't go back
@@ -56,10 +61,23 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 	if again, err := w.cutOff(ctx, found); err != nil {
 		return supervise.Prepared{}, err
 	} else if again {
+		p, err := w.goBack(ctx, found.Image, before.CPU)
+		switch {
+		case err == nil:
+			return p, nil
+		case errors.Is(err, engine.ErrNoRestore):
+			w.forget(err)
+			if err := w.removeNow(ctx); err != nil {
+				return supervise.Prepared{}, err
+			}
+			return w.fresh(ctx, 0)
+		case !errors.Is(err, errNoCheckpoint):
+			return supervise.Prepared{}, err
+		}
 		if err := w.start(ctx, before.CPU, w.episode.LastLog); err != nil {
 			return supervise.Prepared{}, err
 		}
-		return supervise.Prepared{Container: found, Apart: true, Began: true, CPUBase: before.CPU, Made: made, Unsaved: unsaved}, nil
+		return supervise.Prepared{Container: found, Apart: true, Began: true, CPUBase: before.CPU, Made: made, Unsaved: unsaved, Unable: !w.able(ctx, found.Image)}, nil
 	}
 	w.episode.Parked = time.Time{}
 	if err := w.saveEpisode(); err != nil {
@@ -69,7 +87,8 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 		return supervise.Prepared{}, err
 	}
 	w.tellGraphics(ctx)
-	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, Apart: true, CPUBase: base, Made: made, Unsaved: unsaved}, nil
+	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, Apart: true, CPUBase: base, Made: made, Unsaved: unsaved,
+		Unable: found.State == engine.StateExited || !w.able(ctx, found.Image)}, nil
 }
 
 // open opens the engine that has the job's container, else any. One that stays away doesn't keep the job for ever.
@@ -150,6 +169,17 @@ func (w *wrapper) fresh(ctx context.Context, cpu time.Duration) (supervise.Prepa
 	if err := w.openPayload(); err != nil {
 		return supervise.Prepared{}, err
 	}
+	anew := false
+	switch p, err := w.goBack(ctx, image, cpu); {
+	case err == nil:
+		return p, nil
+	case errors.Is(err, engine.ErrNoRestore):
+		w.forget(err)
+		cpu, anew = 0, true
+	case !errors.Is(err, errNoCheckpoint):
+		return supervise.Prepared{}, err
+	}
+	able := w.able(ctx, image)
 	c, err := w.engine.Create(ctx, w.job, image)
 	if errors.Is(err, engine.ErrNotFound) { // the image was removed in between
 		if image, err = w.engine.Ensure(ctx, w.job.Image, slot.Files(w.job.Slot)); err == nil {
@@ -185,7 +215,7 @@ func (w *wrapper) fresh(ctx context.Context, cpu time.Duration) (supervise.Prepa
 		return supervise.Prepared{}, errors.Join(err, c.Remove(ctx))
 	}
 	w.collect(ctx)
-	return supervise.Prepared{Container: c, Began: true, CPUBase: cpu, Made: made}, nil
+	return supervise.Prepared{Container: c, Began: true, CPUBase: cpu, Made: made, Unable: !able, Anew: anew}, nil
 }
 
 // longAgo is before all that a container prints, and before its end. What a new one prints follows what one before has

@@ -57,6 +57,8 @@ type wrapper struct {
 	engine    *engine.Engine
 	swept     bool // forgotten containers are removed
 	container *engine.Container
+	tried     bool // whether this engine can checkpoint
+	proven    bool // it can
 	logs      *engine.Logs
 	mail      *mail // nil where the job has no payload of its own
 	sinks     []io.Closer
@@ -122,9 +124,6 @@ func (w *wrapper) run(ctx context.Context) int {
 			w.remove(ctx) // of an earlier episode, when all was well
 		}
 		return w.end(err)
-	}
-	if len(w.job.Later) > 0 {
-		return w.end(w.job.Later[0].Err)
 	}
 	for _, text := range append(w.job.Warnings, w.job.Notes...) {
 		w.log.Warn().Msg(text)
@@ -302,13 +301,10 @@ func (w *wrapper) show() int {
 		return fail(err)
 	}
 	if w.o.check {
-		for _, l := range j.Later {
-			fmt.Fprintln(w.stderr, l.Why)
-		}
 		for _, text := range append(j.Warnings, j.Notes...) {
 			fmt.Fprintln(w.stderr, text)
 		}
-		if len(j.Later)+len(j.Warnings) > 0 {
+		if len(j.Warnings) > 0 {
 			return boincapi.ExitInitFailure
 		}
 		if err := w.checkFiles(j); err != nil {

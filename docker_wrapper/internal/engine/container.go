@@ -39,6 +39,7 @@ type Container struct {
 	State  string            // when it was found
 	Labels map[string]string // when it was listed
 	Made   time.Time         // likewise, by the engine's clock
+	Image  string            // ID, without its algorithm; "" where it isn't known
 
 	e      *Engine
 	ask    string                 // the signal that asks its program for a checkpoint; "" for none
@@ -98,7 +99,7 @@ func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) 
 	case in.State.Status == StateCreated || in.State.Status == "configured" || in.State.Status == "initialized":
 		state = StateCreated
 	}
-	return &Container{ID: in.ID, Name: c.Name, State: state, e: e, ask: c.AskSignal}, nil
+	return &Container{ID: in.ID, Name: c.Name, State: state, Image: bareID(in.Image), e: e, ask: c.AskSignal}, nil
 }
 
 // outlast waits until a container is gone that somebody is just removing, or has failed to: its files are gone
@@ -166,7 +167,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		e.log.Debug().Str("warning", w).Msg("create")
 	}
 	e.log.Debug().Str("name", r.Name).Str("id", resp.ID[:12]).Msg("created container")
-	c := &Container{ID: resp.ID, Name: r.Name, State: StateCreated, e: e, ask: j.Container.AskSignal}
+	c := &Container{ID: resp.ID, Name: r.Name, State: StateCreated, Image: bareID(imageID), e: e, ask: j.Container.AskSignal}
 	if e.Info.quirks.libpod {
 		c.sayUnlimited(ctx, r.Host.Resources)
 	}
@@ -422,9 +423,21 @@ func (c *Container) Kill(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.do(ctx, "kill", "", func(ctx context.Context, id string) error {
+	err := c.do(ctx, "kill", "", func(ctx context.Context, id string) error {
 		return c.e.api.ContainerKill(ctx, id, "SIGKILL")
 	})
+	c.letDie(ctx)
+	return err
+}
+
+// letDie releases a container that an earlier wrapper held when it was killed: what is frozen doesn't end.
+func (c *Container) letDie(ctx context.Context) {
+	if c.e.Info.quirks.checkpoints != asArchive {
+		return
+	}
+	if err := c.Release(ctx); err != nil && !errors.Is(err, ErrNotFound) {
+		c.e.log.Debug().Err(err).Msg("it may be held")
+	}
 }
 
 // Signal sends its program a signal, such as "SIGUSR1".
@@ -455,6 +468,7 @@ func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 func (c *Container) Remove(ctx context.Context) error {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
+	c.letDie(ctx)
 	err := c.e.api.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
 	if err != nil && !errdefs.IsNotFound(err) && !strings.Contains(err.Error(), "already in progress") {
 		return fmt.Errorf("remove container %s: %w", c.Name, wrap(err))

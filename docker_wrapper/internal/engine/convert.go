@@ -62,6 +62,10 @@ func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) req
 	if x.Init != nil {
 		initProcess = *x.Init
 	}
+	restorable := q.checkpoints == keptInside && j.Checkpoint.Method == job.ByEngine && c.Network == "none"
+	if restorable { // else it could be checkpointed, and not restored
+		initProcess, r.Config.NetworkDisabled = false, true
+	}
 	r.Host = &container.HostConfig{
 		NetworkMode:    container.NetworkMode(c.Network),
 		PortBindings:   nat.PortMap{},

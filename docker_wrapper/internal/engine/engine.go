@@ -86,6 +86,9 @@ type quirks struct {
 	signalUnsaid  bool   // its events don't tell which signal was sent
 	stopUnsaid    bool   // doesn't tell that somebody stopped a container
 
+	checkpoints    checkpointWay
+	checkpointHint string // why it has none
+
 	// How containers call this computer; "" when they can't reach it by a name.
 	hostName, hostAlias string // the second is the extra host that gives the name, "" where there is one anyway
 	proxyHint           string // how the engine's owner tells it of a proxy
@@ -103,6 +106,9 @@ const (
 func quirksOf(kind string, i infoFacts) quirks {
 	q := quirks{logDriver: "json-file", init: true, bridge: "bridge", buildKit: true, daemon: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 		proxyHint: `HTTPS_PROXY in a drop-in of docker.service, or "proxies" in daemon.json`}
+	if q.checkpointHint = "dockerd was started without --experimental"; i.experimental {
+		q.checkpoints = keptInside
+	}
 	q.oomUnsaid = !versions.LessThan(i.version, "28") // containerd's word of it may come too late
 	if i.hostGateway {
 		q.hostName, q.hostAlias = "host.docker.internal", "host.docker.internal:host-gateway"
@@ -115,13 +121,16 @@ func quirksOf(kind string, i infoFacts) quirks {
 		if versions.LessThan(i.version, "5.5") {
 			q.gpus = gpuIgnored
 		}
+		if q.checkpointHint = "Podman checkpoints only what root runs"; !i.rootless {
+			q.checkpoints = asArchive
+		}
 	}
 	return q
 }
 
 type infoFacts struct {
-	version                                       string
-	cpuQuota, memoryLimit, pidsLimit, hostGateway bool
+	version                                                               string
+	cpuQuota, memoryLimit, pidsLimit, hostGateway, rootless, experimental bool
 }
 
 // hostGateway reports whether Docker knows the address of this computer in its network: from 20.10 on, and
@@ -238,7 +247,7 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 		e.Info.SELinux = e.Info.SELinux || strings.HasPrefix(s, "name=selinux")
 	}
 	e.Info.quirks = quirksOf(e.Info.Kind, infoFacts{e.Info.Version, info.CPUCfsQuota, info.MemoryLimit, info.PidsLimit,
-		hostGateway(e.Info.APIVersion, e.Info.Rootless)})
+		hostGateway(e.Info.APIVersion, e.Info.Rootless), e.Info.Rootless, ping.Experimental})
 	e.Info.hasProxy = info.HTTPProxy != "" || info.HTTPSProxy != ""
 	return nil
 }

@@ -15,9 +15,16 @@ import (
 	"github.com/docker/docker/client"
 )
 
-// libpod asks Podman, in its own API, what Docker's has no words for. Later versions keep Podman 4's
-// paths (docs.podman.io/en/latest/_static/api.html). Close the answer.
+// libpod asks Podman, in its own API, what Docker's has no words for. Close the answer.
 func (e *Engine) libpod(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
+	return e.libpodCall(ctx, http.MethodGet, path, query, nil)
+}
+
+const saidMost = 16 << 10 // bytes of an error
+
+// libpodCall is one call of Podman's own API. Later versions keep Podman 4's paths
+// (docs.podman.io/en/latest/_static/api.html).
+func (e *Engine) libpodCall(ctx context.Context, method, path string, query url.Values, body io.Reader) (io.ReadCloser, error) {
 	host, err := client.ParseHostURL(e.address)
 	if err != nil {
 		return nil, err
@@ -26,19 +33,30 @@ func (e *Engine) libpod(ctx context.Context, path string, query url.Values) (io.
 	if host.Scheme != "tcp" {
 		u.Host = client.DummyHost // the connection knows where the socket is
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/x-tar")
 	}
 	resp, err := e.api.HTTPClient().Do(req)
 	if err != nil {
 		return nil, wrap(err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		resp.Body.Close()
-		return nil, fmt.Errorf("ask podman for %s: %s", path, resp.Status)
+	if resp.StatusCode/100 == 2 {
+		return resp.Body, nil
 	}
-	return resp.Body, nil
+	defer resp.Body.Close()
+	var said struct{ Message string }
+	if err := json.NewDecoder(io.LimitReader(resp.Body, saidMost)).Decode(&said); err != nil || said.Message == "" {
+		said.Message = resp.Status
+	}
+	err = fmt.Errorf("ask podman for %s: %s", path, said.Message)
+	if resp.StatusCode == http.StatusNotFound {
+		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return nil, wrap(err)
 }
 
 // libpodState is what only Podman's own API tells of a container.

@@ -27,6 +27,7 @@ type Logs struct {
 	before int          // messages of the instant since that were written by an earlier episode
 	again  int          // of these, how many this read has yet to leave out
 	flowed atomic.Int64 // messages that came, new or not
+	turn   sync.Mutex   // one of Sync, Drain and Stop at a time
 	cancel context.CancelFunc
 	done   chan struct{}
 }
@@ -35,9 +36,8 @@ type Logs struct {
 // and including the instant since (zero for none), as Stop and Last gave it. The writers are used by one goroutine at a
 // time. Drain must be called.
 func (c *Container) Logs(ctx context.Context, since time.Time, stdout, stderr io.Writer) *Logs {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // it outlives what began it
 	var mu sync.Mutex
-	l := &Logs{c: c, since: since, cancel: cancel, done: make(chan struct{})}
+	l := &Logs{c: c, since: since}
 	written := all
 	if c.e.Info.quirks.wholeSeconds && !since.IsZero() {
 		l.since = since.Truncate(time.Second)
@@ -47,11 +47,18 @@ func (c *Container) Logs(ctx context.Context, since time.Time, stdout, stderr io
 	for _, s := range l.out {
 		s.flowed, s.before, s.written = &l.flowed, &l.again, written
 	}
+	l.begin(ctx)
+	return l
+}
+
+func (l *Logs) begin(ctx context.Context) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // it outlives what began it
+	done := make(chan struct{})
+	l.cancel, l.done = cancel, done
 	go func() {
-		defer close(l.done)
+		defer close(done)
 		l.follow(ctx)
 	}()
-	return l
 }
 
 // follow reads until the container has ended. A stream that ends before, because the engine was
@@ -59,7 +66,7 @@ func (c *Container) Logs(ctx context.Context, since time.Time, stdout, stderr io
 func (l *Logs) follow(ctx context.Context) {
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
 		began := time.Now()
-		err := l.read(ctx, true)
+		err := l.readFrom(ctx, l.recent(), true)
 		if err == nil && !l.c.runs(ctx) || ctx.Err() != nil || errors.Is(err, ErrNotFound) {
 			return
 		}
@@ -86,6 +93,8 @@ func (c *Container) runs(ctx context.Context) bool {
 // Drain waits for the rest of the output of a container that has ended, then reads once more what
 // the stream may have missed: followed logs end early when the engine rotates them. It stops when ctx ends.
 func (l *Logs) Drain(ctx context.Context) error {
+	l.turn.Lock()
+	defer l.turn.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l.whileFlowing(ctx, l.done)
@@ -94,7 +103,7 @@ func (l *Logs) Drain(ctx context.Context) error {
 	result, done := error(nil), make(chan struct{})
 	go func() {
 		defer close(done)
-		result = l.read(ctx, false)
+		result = l.readFrom(ctx, l.since, false)
 	}()
 	l.whileFlowing(ctx, done)
 	cancel()
@@ -122,9 +131,23 @@ func (l *Logs) whileFlowing(ctx context.Context, done <-chan struct{}) {
 	}
 }
 
+// Sync has all written that a container has printed, which stands still, and returns the instant of the last line. The
+// stream goes on.
+func (l *Logs) Sync(ctx context.Context) (time.Time, error) {
+	l.turn.Lock()
+	defer l.turn.Unlock()
+	l.cancel()
+	<-l.done
+	err := l.readFrom(ctx, l.recent(), false)
+	l.begin(ctx)
+	return l.Last(), err
+}
+
 // Stop ends the stream of a container that goes on without us, and returns the instant of the last
 // line that was written.
 func (l *Logs) Stop() time.Time {
+	l.turn.Lock()
+	defer l.turn.Unlock()
 	l.cancel()
 	<-l.done
 	return l.Last()
@@ -148,12 +171,16 @@ func (l *Logs) Last() time.Time {
 	return last.Add(time.Duration(min(n, int(time.Second-1))))
 }
 
-func (l *Logs) read(ctx context.Context, follow bool) error {
-	o := container.LogsOptions{ShowStdout: true, ShowStderr: true, Follow: follow, Timestamps: true}
-	since := l.since
-	if last := l.Last(); follow && last.After(since) {
-		since = last.Add(-time.Second) // engines may know whole seconds only
+// recent is from when on there may be lines that are not written yet.
+func (l *Logs) recent() time.Time {
+	if last := l.Last(); last.After(l.since) {
+		return last.Add(-time.Second) // engines may know whole seconds only
 	}
+	return l.since
+}
+
+func (l *Logs) readFrom(ctx context.Context, since time.Time, follow bool) error {
+	o := container.LogsOptions{ShowStdout: true, ShowStderr: true, Follow: follow, Timestamps: true}
 	if !since.IsZero() {
 		o.Since = since.Format(time.RFC3339Nano)
 	}

@@ -46,18 +46,13 @@ func (c *Container) Usage(ctx context.Context) (job.Usage, error) {
 // resident is the container's memory as its control group has it; 0 where that can't be read, as when the
 // engine is in a virtual machine.
 func (c *Container) resident(ctx context.Context) int64 {
-	path := c.cgroup.Load()
-	if path == nil {
-		state, err := c.libpodState(ctx)
-		if err != nil || !strings.Contains(state.CgroupPath, c.ID) { // not one that it shares
-			c.e.log.Debug().Err(err).Str("cgroup", state.CgroupPath).Msg("the container's memory can't be told")
-			return 0
-		}
-		path = &state.CgroupPath
-		c.cgroup.Store(path)
+	path, err := c.cgroupPath(ctx)
+	if err != nil {
+		c.e.log.Debug().Err(err).Msg("the container's memory can't be told")
+		return 0
 	}
 	for _, root := range []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup"} {
-		if text, err := os.ReadFile(filepath.Join(root, *path, "memory.stat")); err == nil {
+		if text, err := os.ReadFile(filepath.Join(root, path, "memory.stat")); err == nil {
 			memory, _ := residentOf(memoryStat(string(text)))
 			return memory
 		}

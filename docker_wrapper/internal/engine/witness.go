@@ -110,14 +110,9 @@ func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, k
 		}
 		return died, killed, err
 	}
-	info, err := c.e.api.Info(ctx)
+	now, err := c.e.clock(ctx)
 	if err != nil {
-		return false, time.Time{}, wrap(err)
-	}
-	// By the engine's own clock, which in a virtual machine is another than this program's.
-	now, err := time.Parse(time.RFC3339Nano, info.SystemTime)
-	if err != nil {
-		now = time.Now()
+		return false, time.Time{}, err
 	}
 	until := exit.FinishedAt
 	if until.After(now) { // the clock was set back: the engine would wait for that time
@@ -147,4 +142,19 @@ func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, k
 			return false, killed, wrap(err)
 		}
 	}
+}
+
+// clock is the engine's own, which in a virtual machine is another than this program's.
+func (e *Engine) clock(ctx context.Context) (time.Time, error) {
+	ctx, cancel := e.call(ctx)
+	defer cancel()
+	info, err := e.api.Info(ctx)
+	if err != nil {
+		return time.Time{}, wrap(err)
+	}
+	now, err := time.Parse(time.RFC3339Nano, info.SystemTime)
+	if err != nil {
+		now = time.Now()
+	}
+	return now, nil
 }

@@ -2,6 +2,8 @@ package job
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -107,6 +109,9 @@ func (b Bind) String() string {
 	}
 	return s
 }
+
+// ReadOnly reports whether the container can't write there.
+func (b Bind) ReadOnly() bool { return slices.Contains(strings.Split(b.Options, ","), "ro") }
 
 // Port is a port mapping in `-p` syntax: [IP:][HOST:]GUEST[/PROTO].
 type Port struct {

@@ -21,7 +21,6 @@ type Job struct {
 	Checkpoint Checkpoint `json:"checkpoint"`
 	Stop       Stop       `json:"stop"`
 	TimeLimit  Seconds    `json:"time_limit,omitempty"` // of running, suspended time not counted; 0 means none
-	Later      []Later    `json:"later,omitempty"`      // what this version can't do; such a job is not run
 	Warnings   []string   `json:"warnings,omitempty"`
 	Notes      []string   `json:"notes,omitempty"` // what is different elsewhere
 }
@@ -167,9 +166,17 @@ type Progress struct {
 	ContainerFile string `json:"container_file,omitempty"` // container path, read through the engine
 }
 
+// Who checkpoints a job.
+const (
+	ByApp    = "app"    // itself
+	ByEngine = "engine" // the engine, where it can: the container with all that runs in it
+	IfAny    = "auto"   // the engine, where it can and the job is none the worse for it
+	ByNobody = "none"
+)
+
 // Checkpoint says when the job has checkpointed. At most one of File and ContainerFile is set.
 type Checkpoint struct {
-	Method        string  `json:"method"`                   // "app" or "none"
+	Method        string  `json:"method"`                   // one of the above
 	File          string  `json:"file,omitempty"`           // payload name; its change is a checkpoint
 	ContainerFile string  `json:"container_file,omitempty"` // likewise, a container path that is looked at through the engine
 	Period        Seconds `json:"period,omitempty"`         // 0 means the user's preference
@@ -183,12 +190,6 @@ type Stop struct {
 	OnQuit  string  `json:"on_quit"` // "pause", "stop", or "auto": stop where the job goes on from a checkpoint, else pause
 	Signal  string  `json:"signal,omitempty"`
 	Timeout Seconds `json:"timeout"`
-}
-
-// Later is something that job.toml asks for and this version can't do.
-type Later struct {
-	Err *ConfigError `json:"-"`
-	Why string       `json:"why"`
 }
 
 // Exit is the end of a container's main process.

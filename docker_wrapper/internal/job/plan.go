@@ -95,7 +95,6 @@ func Plan(in Input) (*Job, error) {
 		Signed:     signed,
 		Image:      image,
 		TimeLimit:  Seconds(c.TimeLimit),
-		Later:      later(c),
 	}
 
 	slotMount := c.SlotDirMount
@@ -187,7 +186,7 @@ func planStop(c *Config, cp Checkpoint) Stop {
 	switch {
 	case c.OnQuit == "stop":
 		s.OnQuit = "stop"
-	case c.OnQuit != "pause" && cp.Method != "none":
+	case c.OnQuit != "pause" && cp.Method != ByNobody:
 		s.OnQuit = "auto"
 	}
 	return s
@@ -197,11 +196,16 @@ func planStop(c *Config, cp Checkpoint) Stop {
 // isn't mounted.
 func planCheckpoint(in Input, j *Job, slotMount string) (Checkpoint, error) {
 	c, cp := in.Config, in.Config.Checkpoint
-	p := Checkpoint{Method: "none", Period: Seconds(c.CheckpointPeriod)}
-	if cp.Method != "" && cp.Method != "auto" && cp.Method != "app" {
+	p := Checkpoint{Method: ByNobody, Period: Seconds(c.CheckpointPeriod)}
+	switch {
+	case cp.Method == ByNobody:
 		return p, nil
-	}
-	if cp.File == "" {
+	case cp.Method == ByEngine:
+		if !j.Standalone { // nobody would restore it
+			p.Method = ByEngine
+		}
+		return p, nil
+	case cp.File == "":
 		key := ""
 		switch {
 		case cp.Signal != "":
@@ -209,13 +213,16 @@ func planCheckpoint(in Input, j *Job, slotMount string) (Checkpoint, error) {
 		case len(cp.Copy) > 0:
 			key = "checkpoint.copy"
 		default:
+			if !j.Standalone && cp.Method != ByApp {
+				p.Method = IfAny
+			}
 			return p, nil
 		}
 		e := c.Errorf(key, "nothing tells when the job has checkpointed")
 		e.Hint = "add checkpoint.file, which the job writes then"
 		return p, e
 	}
-	p.Method, p.Signal = "app", cp.Signal
+	p.Method, p.Signal = ByApp, cp.Signal
 	if p.Signal != "" {
 		p.Timeout = Seconds(cmp.Or(cp.Timeout, defaultAskTimeout))
 	}
@@ -579,21 +586,6 @@ func labels(in Input) map[string]string {
 		l[LabelWorkunit] = d.WUName
 	}
 	return l
-}
-
-// later lists what is asked for and not there yet. A job that needs it ends with a clear message
-// instead of running without.
-func later(c *Config) []Later {
-	var list []Later
-	add := func(key string, asked bool, format string, args ...any) {
-		if asked {
-			e := c.Errorf(key, format, args...)
-			e.Hint = "a newer docker_wrapper may"
-			list = append(list, Later{Err: e, Why: e.Error()})
-		}
-	}
-	add("checkpoint.method", c.Checkpoint.Method == "engine", "this version can't checkpoint through the engine")
-	return list
 }
 
 func first(names ...string) string {

@@ -192,26 +192,34 @@ func TestPlanMistakes(t *testing.T) {
 	}
 }
 
-func TestLater(t *testing.T) {
-	for toml, want := range map[string]string{
-		"":                                  "",
-		"[checkpoint]\nmethod = \"auto\"":   "",
-		"[checkpoint]\nmethod = \"engine\"": "job.toml:2:10: checkpoint.method: this version can't checkpoint through the engine (a newer docker_wrapper may)",
+func TestWhoCheckpoints(t *testing.T) {
+	for _, tt := range []struct {
+		toml       string
+		standalone bool
+		method     string
+		onQuit     string
+	}{
+		{toml: "", method: IfAny, onQuit: "auto"},
+		{toml: "[checkpoint]\nmethod = \"auto\"", method: IfAny, onQuit: "auto"},
+		{toml: "[checkpoint]\nmethod = \"auto\"\nfile = \"state\"", method: ByApp, onQuit: "auto"},
+		{toml: "[checkpoint]\nmethod = \"app\"", method: ByNobody, onQuit: "pause"},
+		{toml: "[checkpoint]\nmethod = \"none\"\nfile = \"state\"", method: ByNobody, onQuit: "pause"},
+		{toml: "[checkpoint]\nmethod = \"engine\"\nfile = \"state\"", method: ByEngine, onQuit: "auto"},
+		{toml: "on_quit = \"pause\"\n[checkpoint]\nmethod = \"engine\"", method: ByEngine, onQuit: "pause"},
+		{toml: "[checkpoint]\nmethod = \"engine\"", standalone: true, method: ByNobody, onQuit: "pause"}, // nobody would restore it
+		{toml: "", standalone: true, method: ByNobody, onQuit: "pause"},
 	} {
-		j, err := Plan(testInput(t, toml))
+		in := testInput(t, tt.toml)
+		if tt.standalone {
+			in.Init = nil
+		}
+		j, err := Plan(in)
 		if err != nil {
-			t.Errorf("%s: %v", toml, err)
+			t.Errorf("%s: %v", tt.toml, err)
 			continue
 		}
-		got := ""
-		for _, l := range j.Later {
-			got += l.Why
-			if l.Err == nil || l.Err.Error() != l.Why {
-				t.Errorf("%s: got error %v, want the text's", toml, l.Err)
-			}
-		}
-		if got != want {
-			t.Errorf("%s:\ngot  %s\nwant %s", toml, got, want)
+		if j.Checkpoint.Method != tt.method || j.Stop.OnQuit != tt.onQuit {
+			t.Errorf("%s, standalone %v: got %s, on quit %s; want %s, %s", tt.toml, tt.standalone, j.Checkpoint.Method, j.Stop.OnQuit, tt.method, tt.onQuit)
 		}
 	}
 }

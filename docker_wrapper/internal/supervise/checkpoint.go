@@ -17,17 +17,23 @@ type Mark struct {
 
 // Checkpoints is how a job checkpoints: what is asked of it, and what it is told.
 type Checkpoints struct {
-	Last Mark                                    // of earlier episodes
-	Made func(context.Context) (time.Time, bool) // when the job last checkpointed; false for never
-	Near bool                                    // Made costs next to nothing
+	Last Mark // of earlier episodes
+
+	// When the job last checkpointed; false for never. nil: by itself it doesn't, and Save makes the checkpoint of all that
+	// it is.
+	Made func(context.Context) (time.Time, bool)
+	Near bool // Made costs next to nothing
 
 	// Ask asks the job for a checkpoint; nil when it decides itself. It should be there within Timeout of running time.
 	Ask     func(context.Context) error
 	Timeout time.Duration
 
-	// Save puts what the job goes on from where it outlives the container, which is paused meanwhile or has ended. Only
+	// Save puts what the job goes on from where it outlives the container, which is held meanwhile or has ended. Only
 	// then it is a checkpoint. It stops soon when its context ends. nil when it outlives the container anyway.
 	Save func(context.Context) error
+
+	// Hold keeps the container from running while it is saved, until Release. nil pauses it.
+	Hold, Release func(context.Context) error
 
 	Due   func() bool // the period is over
 	Next  func()      // begins the next one
@@ -55,7 +61,8 @@ type progress struct {
 	look     <-chan time.Time
 	told     bool       // the log says that it doesn't come
 	problem  string     // the last one, which isn't said again
-	held     bool       // the container is paused to be saved, though the job should run
+	held     bool       // the container stands to be saved, though the job should run
+	off      bool       // this container can't be checkpointed
 	saved    chan saved // the copy that is being made; nil for none
 	stopSave context.CancelFunc
 }
@@ -68,10 +75,29 @@ type saved struct {
 	bug   string
 }
 
+// checkpoints is how this container is checkpointed; nil when it isn't.
+func (r *runner) checkpoints() *Checkpoints {
+	if r.cp.off {
+		return nil
+	}
+	return r.o.Checkpoints
+}
+
+// whole reports that a checkpoint is all that the job is, and not its own.
+func (c *Checkpoints) whole() bool { return c.Made == nil }
+
 // renew begins with a container.
 func (r *runner) renew(p Prepared) {
-	c := r.o.Checkpoints
+	r.cp.off = p.Unable
+	if p.Anew {
+		r.cp.mark, r.cp.cpu = Mark{}, 0
+	}
+	c := r.checkpoints()
 	if c == nil {
+		return
+	}
+	if c.whole() {
+		c.Next()
 		return
 	}
 	r.cp.seen, r.cp.asked, r.cp.pending, r.cp.soon = p.Made, false, p.Unsaved && c.Save != nil, !p.Began || p.Unsaved && c.Save != nil
@@ -81,7 +107,7 @@ func (r *runner) renew(p Prepared) {
 // checkpoint asks for one, or saves the one that came, when it is time. It is called after whatever happened: a job
 // that is throttled may be suspended at each tick.
 func (r *runner) checkpoint() {
-	c, p := r.o.Checkpoints, &r.cp
+	c, p := r.checkpoints(), &r.cp
 	if c == nil || r.snap.State != Running || p.held {
 		return
 	}
@@ -93,7 +119,7 @@ func (r *runner) checkpoint() {
 	}
 	due := p.soon && r.up > 0 || c.Due()
 	switch {
-	case p.pending && (p.asked || due):
+	case (p.pending || c.whole()) && (p.asked || due):
 		r.save()
 	case !p.asked && c.Ask != nil && due:
 		r.ask()
@@ -157,8 +183,9 @@ func (r *runner) take(at time.Time) {
 
 // save has a checkpoint saved beside the watch, since it may be large.
 func (r *runner) save() {
-	if err := r.quick(r.container.Pause); err != nil {
+	if err := r.hold(); err != nil {
 		r.complain(err, "the checkpoint can't be saved yet")
+		r.o.Checkpoints.Next()
 		return
 	}
 	r.count(time.Now())
@@ -171,10 +198,12 @@ func (r *runner) save() {
 			s.bug = bugOf(recover())
 			done <- s
 		}()
-		var ok bool
-		if s.at, ok = c.Made(ctx); !ok {
-			s.err = errors.New("its file can't be looked at")
-			return
+		if s.at = time.Now(); !c.whole() {
+			var ok bool
+			if s.at, ok = c.Made(ctx); !ok {
+				s.err = errors.New("its file can't be looked at")
+				return
+			}
 		}
 		usage, err := container.Usage(ctx)
 		s.usage, s.known = usage, err == nil
@@ -199,7 +228,11 @@ func (r *runner) onSaved(s saved) {
 
 // unsaved leaves it to the next period.
 func (r *runner) unsaved(err error) {
-	r.complain(err, "the job has checkpointed, and that could not be saved")
+	text := "the job has checkpointed, and that could not be saved"
+	if r.o.Checkpoints.whole() {
+		text = "the job could not be checkpointed"
+	}
+	r.complain(err, text)
 	r.cp.asked, r.cp.soon = false, false
 	r.o.Checkpoints.Next()
 }
@@ -209,14 +242,35 @@ func (r *runner) release() {
 	if !r.cp.held || r.cp.saved != nil {
 		return
 	}
-	if r.snap.State == Running {
-		if err := r.quick(r.container.Unpause); err != nil {
-			r.complain(err, "the job stands after a checkpoint; tried again")
-			return
-		}
+	if err := r.letGo(); err != nil {
+		r.complain(err, "the job stands after a checkpoint; tried again")
+		return
 	}
 	r.count(time.Now())
 	r.cp.held = false
+}
+
+// hold keeps the container from running.
+func (r *runner) hold() error {
+	if hold := r.o.Checkpoints.Hold; hold != nil {
+		return r.quick(hold)
+	}
+	return r.quick(r.container.Pause)
+}
+
+// letGo ends hold. A job that was suspended meanwhile stays so.
+func (r *runner) letGo() error {
+	release := r.o.Checkpoints.Release
+	switch {
+	case release != nil && r.snap.State == Running:
+		return r.quick(release)
+	case release != nil: // the engine must know that it is paused
+		return errors.Join(r.quick(release), r.quick(r.container.Pause))
+	case r.snap.State == Running:
+		return r.quick(r.container.Unpause)
+	default:
+		return nil
+	}
 }
 
 // dropSave breaks a copy off, whose container is about to end or has ended.
@@ -236,7 +290,7 @@ func (r *runner) dropSave() {
 // lastCheckpoint gets the newest checkpoint that can be had before the job is parked, and reports whether the job can
 // go on from one. The container may be paused or not afterwards, and even have ended.
 func (r *runner) lastCheckpoint() bool {
-	c, p := r.o.Checkpoints, &r.cp
+	c, p := r.checkpoints(), &r.cp
 	if c == nil {
 		return false
 	}
@@ -251,6 +305,9 @@ func (r *runner) lastCheckpoint() bool {
 		}
 	}
 	r.count(time.Now())
+	if c.whole() {
+		return r.lastSave(ctx)
+	}
 	waits := p.asked
 	if stale := p.mark.At.IsZero() || p.soon || r.snap.Ran-p.mark.Ran > tickTime; c.Ask != nil && stale && !waits {
 		waits = (r.snap.State == Running || r.quick(r.container.Unpause) == nil) && r.ask()
@@ -274,6 +331,29 @@ func (r *runner) lastCheckpoint() bool {
 		made = r.catch(ctx)
 	}
 	return made && !p.mark.At.IsZero()
+}
+
+// lastSave checkpoints all that the job is, unless it has hardly run since the last time. Held, or paused, it can be killed.
+func (r *runner) lastSave(ctx context.Context) bool {
+	c, p := r.o.Checkpoints, &r.cp
+	if !p.mark.At.IsZero() && r.snap.Ran-p.mark.Ran < tickTime {
+		return true
+	}
+	err := r.hold()
+	if err == nil {
+		r.lastUsage()
+		if err = c.Save(ctx); err == nil {
+			r.take(time.Now())
+			return true
+		}
+	}
+	r.unsaved(err)
+	if c.Release != nil { // it is paused next
+		if err := r.quick(c.Release); err != nil {
+			r.log.Warn().Err(err).Msg("the container is held")
+		}
+	}
+	return false
 }
 
 // catch takes up a checkpoint that nobody has noticed yet, of a container that doesn't run if it must be saved. It

@@ -42,6 +42,8 @@ type Prepared struct {
 	CPUBase   time.Duration // what earlier containers of this job have used
 	Made      time.Time     // the job's checkpoint that was there before; zero for none
 	Unsaved   bool          // that may be newer than what is saved
+	Unable    bool          // it can't be checkpointed, whatever Options say
+	Anew      bool          // the last checkpoint is lost, and the program began from nothing
 }
 
 // Before is what came before a preparation.
@@ -437,9 +439,10 @@ func (r *runner) quick(call func(context.Context) error) error {
 // has done since its last checkpoint. Whatever fails, we must be gone soon, and a container that still runs is found again.
 func (r *runner) park() {
 	by := time.Now().Add(maxGrace + quickCall)
-	stop := r.o.Stop.OnQuit == "stop"
-	if r.o.Stop.OnQuit == "auto" {
-		stop = r.lastCheckpoint()
+	stop, whole := r.o.Stop.OnQuit == "stop", false
+	if c := r.checkpoints(); r.o.Stop.OnQuit == "auto" || stop && c != nil && c.whole() {
+		made := r.lastCheckpoint()
+		stop, whole = stop || made, made && c.whole()
 	}
 	if r.exited == nil || r.snap.State == Ended { // it has ended while it was asked for a checkpoint
 		return
@@ -448,7 +451,7 @@ func (r *runner) park() {
 	var err error
 	switch {
 	case stop:
-		err = r.stop(by)
+		err = r.stop(by, whole)
 	case r.snap.State != Paused || r.o.Stop.OnQuit == "auto":
 		if err = r.quick(r.container.Pause); err == nil {
 			r.parked = time.Now() // one that had ended already is no error: its end tells
@@ -461,7 +464,8 @@ func (r *runner) park() {
 	}
 }
 
-func (r *runner) stop(by time.Time) error {
+// stop ends it, at once where there is a checkpoint of the whole: nothing is left that it could save.
+func (r *runner) stop(by time.Time, whole bool) error {
 	if r.o.Stopping != nil {
 		r.o.Stopping()
 	}
@@ -469,9 +473,12 @@ func (r *runner) stop(by time.Time) error {
 	r.parked = time.Now() // also when that fails: what was told to stop may stop yet
 	ctx, cancel := context.WithDeadline(r.ctx, by)
 	defer cancel()
+	if whole {
+		return r.container.Kill(ctx)
+	}
 	grace := min(time.Duration(r.o.Stop.Timeout), time.Until(by)-2*quickCall)
 	err := r.container.Stop(ctx, max(grace, time.Second))
-	if err == nil && r.o.Checkpoints != nil { // it may have checkpointed because it was stopped
+	if err == nil && r.checkpoints() != nil { // it may have checkpointed because it was stopped
 		r.catch(ctx)
 	}
 	return err

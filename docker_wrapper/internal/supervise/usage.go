@@ -31,9 +31,9 @@ type sample struct {
 // sample asks, in a goroutine of its own so that a slow engine doesn't stop the watch, and never
 // twice at a time. Checkpoints are looked for more often where that is cheap, or one is expected.
 func (r *runner) sample(now time.Time) {
-	c := r.o.Checkpoints
+	c := r.checkpoints()
 	full := now.Sub(r.sampledAt) >= r.sampleEvery()-tickTime/2
-	look := c != nil && (full || c.Near || r.cp.asked)
+	look := c != nil && !c.whole() && (full || c.Near || r.cp.asked)
 	if r.snap.State != Running || r.cp.held || r.sampling || !full && !look {
 		return
 	}

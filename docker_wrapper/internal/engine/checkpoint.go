@@ -1,0 +1,427 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/docker/docker/api/types/checkpoint"
+	"github.com/docker/docker/api/types/container"
+	"github.com/klauspost/compress/zstd"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// checkpointWay is how an engine checkpoints a container with all that runs in it: by CRIU (criu.org), which it
+// calls through its runtime.
+type checkpointWay int
+
+const (
+	noCheckpoints checkpointWay = iota
+	keptInside                  // Docker: beside the container, and lost with it
+	asArchive                   // Podman: in a file of ours, from which another container is made
+)
+
+// Files of a checkpoint in the directory that Checkpoint is given.
+const (
+	podmansFile = "container.tar.zst"
+	dockersFile = "container.json"
+)
+
+// restoreTries is how often an archive is restored. Docker's second try on the same container always fails
+// (moby#42900).
+const restoreTries = 2
+
+// ErrNoRestore: the checkpoint is of no use any more. The job begins anew.
+var ErrNoRestore = errors.New("the checkpoint can't be restored")
+
+// inside is where Docker keeps a checkpoint.
+type inside struct {
+	Container  string `json:"container"`
+	Checkpoint string `json:"checkpoint"`
+}
+
+// CanCheckpoint says why this job's containers can't be checkpointed with all that runs in them; nil when they
+// perhaps can, which TryCheckpoint finds out.
+//
+// Docker from 28.0 on can't restore a container with a network of its own (containerd#12141), nor any with an init
+// process; such a job has to ask for it.
+func (e *Engine) CanCheckpoint(j *job.Job) error {
+	c := j.Container
+	switch way := e.Info.quirks.checkpoints; {
+	case way == noCheckpoints:
+		return errors.New(e.Info.quirks.checkpointHint)
+	case c.GPU != nil || len(c.Extra.Devices) > 0:
+		return errors.New("what a device holds can't be saved")
+	case way == keptInside && j.Checkpoint.Method != job.ByEngine:
+		return errors.New(`Docker gives such a container neither an init process nor a network; checkpoint.method = "engine" asks for that`)
+	case way == keptInside && c.Network != "none":
+		return errors.New(`Docker can't restore a container that has a network; network = "none" asks for that`)
+	}
+	for _, b := range c.Binds {
+		if b.Source != "" && !b.ReadOnly() {
+			return fmt.Errorf("what the job writes to %s would not be saved", b.Target)
+		}
+	}
+	return nil
+}
+
+// Hold makes the container stand still, so that it can be checkpointed with the files that it writes, until Release.
+// Podman takes no checkpoint of a container that it has paused itself, so there the kernel is asked.
+func (c *Container) Hold(ctx context.Context) error {
+	if c.e.Info.quirks.checkpoints != asArchive {
+		return c.Pause(ctx)
+	}
+	if err := c.Unpause(ctx); err != nil {
+		return err
+	}
+	if err := c.freeze(ctx, true); err != nil {
+		return fmt.Errorf("hold container %s: %w", c.Name, err)
+	}
+	return nil
+}
+
+// Release lets it go on after Hold. Of a container that isn't held it is no error.
+func (c *Container) Release(ctx context.Context) error {
+	if c.e.Info.quirks.checkpoints != asArchive {
+		return c.Unpause(ctx)
+	}
+	if err := c.freeze(ctx, false); err != nil && !errors.Is(err, errNoCgroup) {
+		return fmt.Errorf("release container %s: %w", c.Name, err)
+	}
+	return nil
+}
+
+// Checkpoint saves the container, which is held, with all that runs in it. It goes on afterwards, still held. What
+// Restore needs is in dir then, at most room bytes of it (0 for no limit).
+func (c *Container) Checkpoint(ctx context.Context, dir string, room int64) error {
+	began := time.Now()
+	var err error
+	switch c.e.Info.quirks.checkpoints {
+	case keptInside:
+		err = c.checkpointInside(ctx, dir)
+	case asArchive:
+		err = c.checkpointArchive(ctx, dir, room)
+	default:
+		err = errors.New(c.e.Info.quirks.checkpointHint)
+	}
+	c.e.log.Debug().Str("call", "checkpoint").Stringer("took", time.Since(began).Round(time.Millisecond)).Err(err).Msg("engine")
+	if err != nil {
+		return fmt.Errorf("checkpoint container %s: %w", c.Name, wrap(err))
+	}
+	return nil
+}
+
+// checkpointInside: a name that was used before is refused.
+func (c *Container) checkpointInside(ctx context.Context, dir string) error {
+	in := inside{Container: c.ID, Checkpoint: "boinc" + strconv.FormatInt(time.Now().UnixNano(), 10)}
+	if err := c.e.api.CheckpointCreate(ctx, c.ID, checkpoint.CreateOptions{CheckpointID: in.Checkpoint}); err != nil {
+		return err
+	}
+	data, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, dockersFile), data, 0o660)
+}
+
+func (c *Container) checkpointArchive(ctx context.Context, dir string, room int64) (err error) {
+	body, err := c.e.libpodCall(ctx, http.MethodPost, "/containers/"+c.ID+"/checkpoint", url.Values{"export": {"true"}, "leaveRunning": {"true"}}, nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	f, err := os.OpenFile(filepath.Join(dir, podmansFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o660)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	enc, err := zstd.NewWriter(&bounded{w: f, left: room, limited: room > 0}, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	end := &trailer{r: body}
+	if _, err := io.Copy(enc, end); err != nil {
+		return errors.Join(err, enc.Close())
+	}
+	if err := enc.Close(); err != nil {
+		return err
+	}
+	if end.zeros < tarEnd {
+		return fmt.Errorf("the archive is cut off: %w", io.ErrUnexpectedEOF)
+	}
+	return nil
+}
+
+// bounded refuses more than it has room for.
+type bounded struct {
+	w       io.Writer
+	left    int64
+	limited bool
+}
+
+var errNoRoom = errors.New("it is larger than rsc_disk_bound allows")
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.left -= int64(len(p)); b.limited && b.left < 0 {
+		return 0, errNoRoom
+	}
+	return b.w.Write(p)
+}
+
+// KeepCheckpoint drops all checkpoints that the engine keeps of this container but that in dir; "" drops all.
+func (c *Container) KeepCheckpoint(ctx context.Context, dir string) error {
+	if c.e.Info.quirks.checkpoints != keptInside {
+		return nil
+	}
+	keep := ""
+	if dir != "" {
+		in, err := readInside(dir)
+		if err != nil {
+			return err
+		}
+		keep = in.Checkpoint
+	}
+	ctx, cancel := c.e.call(ctx)
+	defer cancel()
+	list, err := c.e.api.CheckpointList(ctx, c.ID, checkpoint.ListOptions{})
+	for _, l := range list {
+		if l.Name != keep && err == nil {
+			err = c.e.api.CheckpointDelete(ctx, c.ID, checkpoint.DeleteOptions{CheckpointID: l.Name})
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("remove older checkpoints of container %s: %w", c.Name, wrap(err))
+	}
+	return nil
+}
+
+func readInside(dir string) (in inside, err error) {
+	data, err := os.ReadFile(filepath.Join(dir, dockersFile))
+	if err == nil {
+		err = json.Unmarshal(data, &in)
+	}
+	if err != nil {
+		return in, fmt.Errorf("read checkpoint: %w", err)
+	}
+	return in, nil
+}
+
+// Restore brings the job's container back to where it was when the checkpoint in dir was made, and running. One of the same
+// name that there still is must not run; what has become of it since is lost.
+//
+// It returns since when, by the engine's clock, what the container prints is the restored one's; zero when it prints on
+// where it was.
+//
+// ErrNoRestore when that can't be, and never will: then there may still be a container of this name, good for
+// nothing.
+func (e *Engine) Restore(ctx context.Context, j *job.Job, dir string) (c *Container, since time.Time, err error) {
+	began := time.Now()
+	switch e.Info.quirks.checkpoints {
+	case keptInside:
+		if since, err = e.clock(ctx); err == nil {
+			c, err = e.restoreInside(ctx, j.Container, dir)
+		}
+	case asArchive:
+		for try := 1; ; try++ {
+			if c, err = e.restoreArchive(ctx, j.Container, dir); err == nil || try == restoreTries || ctx.Err() != nil || engineMends(err) {
+				break
+			}
+		}
+	default:
+		err = errors.New(e.Info.quirks.checkpointHint)
+	}
+	e.log.Debug().Str("call", "restore").Stringer("took", time.Since(began).Round(time.Millisecond)).Err(err).Msg("engine")
+	switch {
+	case err == nil:
+		return c, since, nil
+	case ctx.Err() != nil || engineMends(err):
+		return nil, since, fmt.Errorf("restore container %s: %w", j.Container.Name, err)
+	default:
+		return nil, since, fmt.Errorf("restore container %s: %w: %w", j.Container.Name, ErrNoRestore, err)
+	}
+}
+
+// engineMends reports an error after which trying again later may do.
+func engineMends(err error) bool {
+	for _, e := range []error{ErrUnreachable, ErrPermission, ErrDiskFull, ErrNetwork} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Engine) restoreInside(ctx context.Context, jc job.Container, dir string) (*Container, error) {
+	in, err := readInside(dir)
+	if err != nil {
+		return nil, err
+	}
+	c, err := e.Find(ctx, jc)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.ID != in.Container:
+		return nil, fmt.Errorf("it was of another container: %w", ErrNotFound)
+	case c.State == StateRunning || c.State == StatePaused: // Docker would do nothing, and say that all is well
+		return nil, errStillRunning
+	}
+	callCtx, cancel := e.call(ctx)
+	defer cancel()
+	if err := e.api.ContainerStart(callCtx, c.ID, container.StartOptions{CheckpointID: in.Checkpoint}); err != nil {
+		return nil, wrap(err)
+	}
+	c.State = StateRunning
+	return c, nil
+}
+
+func (e *Engine) restoreArchive(ctx context.Context, jc job.Container, dir string) (*Container, error) {
+	if old, err := e.Find(ctx, jc); err == nil {
+		if err := old.Remove(ctx); err != nil {
+			return nil, err
+		}
+	} else if !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	f, err := os.Open(filepath.Join(dir, podmansFile))
+	if err != nil {
+		return nil, fmt.Errorf("read checkpoint: %w", err)
+	}
+	defer f.Close()
+	dec, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxWindow))
+	if err != nil {
+		return nil, fmt.Errorf("read checkpoint: %w", err)
+	}
+	defer dec.Close()
+	body, err := e.libpodCall(ctx, http.MethodPost, "/containers/"+url.PathEscape(jc.Name)+"/restore", url.Values{"import": {"true"}, "name": {jc.Name}}, dec)
+	if err == nil {
+		err = body.Close()
+	}
+	c, found := e.Find(ctx, jc)
+	switch {
+	case err == nil:
+		return c, found
+	case found == nil && c.State != StateRunning: // half made
+		err = errors.Join(err, c.Remove(ctx))
+	}
+	return nil, wrap(err)
+}
+
+// Trial is what TryCheckpoint needs of this program: it runs as its own helper in the container, and counts.
+const (
+	HelperCounts = "count" // value of HelperEnv
+	CountFile    = "count" // in HelperDir: a word that is the process's own, and a number that grows
+)
+
+const (
+	trialTime  = time.Minute
+	trialPoll  = 20 * time.Millisecond
+	trialGrace = 10 * time.Second // until the helper counts
+)
+
+// TryCheckpoint finds out whether containers like this job's can be checkpointed and restored here, with a small one that
+// runs program (this one) and counts into a file of dir, which is empty. It takes some seconds; an error says what
+// failed, and wraps ErrUnreachable when the engine went away meanwhile, which says nothing.
+func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, imageID, program, dir string) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, trialTime)
+	defer cancel()
+	t := *j
+	t.Container = job.Container{
+		Name: j.Container.Name + "_trial", Labels: j.Container.Labels, Network: j.Container.Network, User: j.Container.User,
+		Limits: j.Container.Limits, DropCaps: j.Container.DropCaps, Entrypoint: []string{HelperPath}, Command: []string{},
+		Env:    []string{HelperEnv + "=" + HelperCounts},
+		Mounts: []job.Mount{{Source: program, Target: HelperPath, ReadOnly: true}, {Source: dir, Target: HelperDir}},
+	}
+	t.Logs = job.Logs{}
+	save := filepath.Join(dir, "checkpoint")
+	if err := errors.Join(os.Mkdir(save, 0o700), os.Chmod(dir, 0o777)); err != nil {
+		return err
+	}
+	if old, err := e.Find(ctx, t.Container); err == nil { // an earlier trial was broken off
+		if err := old.Remove(ctx); err != nil {
+			return err
+		}
+	}
+	c, err := e.Create(ctx, &t, imageID)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		last, findErr := e.Find(context.WithoutCancel(ctx), t.Container)
+		if findErr == nil {
+			findErr = last.Remove(context.WithoutCancel(ctx))
+		}
+		if findErr != nil && !errors.Is(findErr, ErrNotFound) {
+			err = errors.Join(err, findErr)
+		}
+	}()
+	if err := c.Start(ctx); err != nil {
+		return err
+	}
+	before, err := counted(ctx, dir, func(count) bool { return true })
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(c.Hold(ctx), c.Checkpoint(ctx, save, 0)); err != nil {
+		return err
+	}
+	if err := errors.Join(c.Kill(ctx), c.Release(ctx), c.waitOnce(ctx)); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, CountFile)); err != nil { // as it would be after a restart from nothing
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, CountFile), before.text, 0o666); err != nil {
+		return err
+	}
+	if err := os.Chmod(filepath.Join(dir, CountFile), 0o666); err != nil {
+		return err
+	}
+	if _, _, err = e.Restore(ctx, &t, save); err != nil {
+		return err
+	}
+	after, err := counted(ctx, dir, func(now count) bool { return now.word != before.word || now.number > before.number+1 })
+	if err == nil && after.word != before.word {
+		err = errors.New("what was restored began anew")
+	}
+	return err
+}
+
+// count is what the helper has written.
+type count struct {
+	word   string
+	number int
+	text   []byte
+}
+
+// counted waits for a count that is enough.
+func counted(ctx context.Context, dir string, enough func(count) bool) (now count, err error) {
+	ctx, cancel := context.WithTimeout(ctx, trialGrace)
+	defer cancel()
+	tick := time.NewTicker(trialPoll)
+	defer tick.Stop()
+	for {
+		now.text, err = os.ReadFile(filepath.Join(dir, CountFile))
+		if err == nil {
+			if n, _ := fmt.Sscanf(string(now.text), "%s %d", &now.word, &now.number); n == 2 && enough(now) {
+				return now, nil
+			}
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return now, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return now, errors.New("a small program in a container doesn't count")
+		}
+	}
+}

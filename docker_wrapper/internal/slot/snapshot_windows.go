@@ -1,0 +1,10 @@
+package slot
+
+import (
+	"io/fs"
+	"os"
+)
+
+func kernelsWord(fs.FileInfo) (owner [2]int, mark [2]int64) { return [2]int{-1, -1}, mark }
+
+func giveTo(*os.Root, string, [2]int) error { return nil }

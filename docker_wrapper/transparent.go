@@ -1,0 +1,318 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/job"
+	"boincdocker/docker_wrapper/internal/slot"
+	"boincdocker/docker_wrapper/internal/supervise"
+)
+
+// Checkpoints through the engine: the container with all that runs in it, the files that it may write, and how much of its
+// output had been written. A job that knows nothing of checkpoints goes on from there.
+
+const (
+	keptFile   = "kept.json"                   // of a checkpoint
+	trialsFile = ".docker_wrapper_trials.json" // beside the projects' directories
+
+	// Unless job.toml says how often, no more than a twentieth of the time goes into checkpoints, and what fails is tried
+	// ever more seldom.
+	restShare          = 19
+	failRest, mostRest = 10 * time.Second, time.Hour
+)
+
+// kept is what belongs to a checkpoint beside container and files.
+type kept struct {
+	Image   string    `json:"image"`             // ID; another image of the same name has other files
+	LastLog time.Time `json:"last_log,omitzero"` // newest line of output that was written
+	Written [2]int64  `json:"written"`           // bytes of the files for stdout and stderr
+}
+
+// pace spaces checkpoints out.
+type pace struct {
+	next  atomic.Int64 // not before, ns since 1970
+	fails int          // in a row; by Save alone
+}
+
+func (p *pace) due() bool { return time.Now().UnixNano() >= p.next.Load() }
+
+// note takes down how long one took, and whether it came to anything.
+func (p *pace) note(took time.Duration, free bool, err error) {
+	rest := restShare * took
+	switch {
+	case err != nil:
+		rest = min(failRest<<min(p.fails, 10), mostRest)
+		p.fails++
+	default:
+		if p.fails = 0; free {
+			rest = 0
+		}
+	}
+	p.next.Store(time.Now().Add(rest).UnixNano())
+}
+
+// throughEngine makes o the checkpoints of the engine.
+func (w *wrapper) throughEngine(o *supervise.Checkpoints) {
+	var p pace
+	often := w.job.Checkpoint.Period > 0
+	o.Due = func() bool { return w.app.TimeToCheckpoint() && p.due() }
+	o.Hold = func(ctx context.Context) error { return w.container.Hold(ctx) }
+	o.Release = func(ctx context.Context) error { return w.container.Release(ctx) }
+	o.Save = func(ctx context.Context) error {
+		began := time.Now()
+		err := w.saveWhole(ctx)
+		p.note(time.Since(began), often, err)
+		return err
+	}
+}
+
+// snapshot is what the container may write of the host's files.
+func (w *wrapper) snapshot(dir string) slot.Snapshot {
+	s := slot.Snapshot{Dir: filepath.Join(dir, "files")}
+	for _, m := range w.job.Container.Mounts {
+		if !m.ReadOnly {
+			s.Trees = append(s.Trees, m.Source)
+		}
+	}
+	return s
+}
+
+// saveWhole checkpoints the container, which is held.
+func (w *wrapper) saveWhole(ctx context.Context) error {
+	saved := w.savedCheckpoints()
+	before, err := saved.Newest()
+	if err != nil {
+		return err
+	}
+	if before != "" {
+		before = w.snapshot(before).Dir
+	}
+	dir, err := saved.Begin()
+	if err != nil {
+		return err
+	}
+	room, err := w.room()
+	if err != nil {
+		return err
+	}
+	if err := w.container.Checkpoint(ctx, dir, room); err != nil {
+		return err
+	}
+	if room, err = w.room(); err != nil {
+		return err
+	}
+	files := w.snapshot(dir)
+	if err := os.Mkdir(files.Dir, 0o770); err != nil {
+		return err
+	}
+	if err := files.Take(ctx, before, room); err != nil {
+		return err
+	}
+	k := kept{Image: w.container.Image}
+	if k.LastLog, err = w.logs.Sync(ctx); err != nil {
+		return err
+	}
+	k.Written = w.written()
+	if err := writeJSON(filepath.Join(dir, keptFile), k); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := saved.Commit(dir); err != nil {
+		return err
+	}
+	newest, err := saved.Newest()
+	if err == nil {
+		err = w.container.KeepCheckpoint(ctx, newest)
+	}
+	if err != nil { // that is there is what counts
+		w.log.Warn().Err(err).Msg("an older checkpoint is left")
+	}
+	return nil
+}
+
+// errNoCheckpoint: there is none to go on from.
+var errNoCheckpoint = errors.New("no checkpoint")
+
+// goBack restores the container from the last checkpoint through the engine. errNoCheckpoint when there is none;
+// engine.ErrNoRestore when it is of no use.
+func (w *wrapper) goBack(ctx context.Context, image string, cpu time.Duration) (supervise.Prepared, error) {
+	none := supervise.Prepared{}
+	if m := w.job.Checkpoint.Method; m == job.ByApp || m == job.ByNobody {
+		return none, errNoCheckpoint
+	}
+	dir, err := w.savedCheckpoints().Newest()
+	if err == nil && dir == "" {
+		err = errNoCheckpoint
+	}
+	if err != nil {
+		return none, err
+	}
+	var k kept
+	if err := readJSON(filepath.Join(dir, keptFile), &k); err != nil {
+		return none, fmt.Errorf("%w: %w", engine.ErrNoRestore, err)
+	}
+	if k.Image != strings.TrimPrefix(image, "sha256:") {
+		return none, fmt.Errorf("%w: its image is gone, and another is in its place", engine.ErrNoRestore)
+	}
+	if err := w.snapshot(dir).PutBack(ctx); err != nil {
+		return none, err
+	}
+	if w.init != nil {
+		if err := w.renewInitData(); err != nil {
+			return none, err
+		}
+	}
+	began := time.Now()
+	last := w.episode.Checkpoint
+	w.episode = supervise.Episode{Host: w.engine.Info.Host, Boot: bootID(), CPUBase: cpu, Checkpoint: last, Ran: last.Ran,
+		LastLog: k.LastLog, Written: k.Written, Tries: w.episode.Tries}
+	if k.LastLog.IsZero() {
+		w.episode.LastLog = longAgo
+	}
+	if err := w.saveEpisode(); err != nil {
+		return none, err
+	}
+	c, since, err := w.engine.Restore(ctx, w.job, dir)
+	if err != nil {
+		return none, err
+	}
+	w.container, w.episode.Container = c, c.ID
+	if !since.IsZero() {
+		w.episode.LastLog = since
+	}
+	if err := w.saveEpisode(); err != nil {
+		return none, err
+	}
+	w.log.Info().Str("container", c.Name).Stringer("ran", last.Ran.Round(time.Second)).
+		Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("goes on from the last checkpoint")
+	if err := w.follow(ctx, w.episode.LastLog, true); err != nil {
+		return none, err
+	}
+	w.tellGraphics(ctx)
+	return supervise.Prepared{Container: c, Apart: true, Began: true, CPUBase: cpu, Unable: !w.able(ctx, c.Image)}, nil
+}
+
+// forget drops a checkpoint that is of no use, and says so.
+func (w *wrapper) forget(err error) {
+	w.log.Warn().Err(err).Msg("the job begins anew")
+	w.dropCheckpoints()
+	w.episode.Checkpoint = supervise.Mark{}
+}
+
+// able reports whether containers of this job can be checkpointed through the engine. It is found out once, by trial.
+func (w *wrapper) able(ctx context.Context, image string) bool {
+	m := w.job.Checkpoint.Method
+	if m == job.ByApp || m == job.ByNobody {
+		return true // it is not the engine that does it
+	}
+	if w.tried {
+		return w.proven
+	}
+	err := w.engine.CanCheckpoint(w.job)
+	if err == nil {
+		err = w.trial(ctx, image)
+	}
+	w.tried, w.proven = true, err == nil
+	if err != nil {
+		level := zerolog.DebugLevel
+		if m == job.ByEngine { // it was asked for
+			level = zerolog.WarnLevel
+		}
+		w.log.WithLevel(level).Err(err).Msg("no checkpoints through this engine")
+	}
+	return w.proven
+}
+
+// trial tries it out with a container of its own, or remembers how that went since the computer was started.
+func (w *wrapper) trial(ctx context.Context, image string) error {
+	i := w.engine.Info
+	boot := bootID()
+	key := fmt.Sprint(i.Kind, " ", i.Version, " ", i.Host, " ", boot, " ", version, " ", w.job.Container.Network, " ", w.job.Container.User)
+	name := filepath.Join(w.init.BoincDir, "projects", trialsFile)
+	trials := map[string]string{}
+	if err := readJSON(name, &trials); err == nil && boot != "" {
+		if said, ok := trials[key]; ok && said == "" {
+			return nil
+		} else if ok {
+			return errors.New(said)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(w.stateDir(), "trial")
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o770)); err != nil {
+		return err
+	}
+	began := time.Now()
+	err = w.engine.TryCheckpoint(ctx, w.job, image, self, dir)
+	w.log.Debug().Stringer("took", time.Since(began).Round(time.Millisecond)).Err(err).Msg("trial of a checkpoint")
+	if removeErr := os.RemoveAll(dir); removeErr != nil {
+		w.log.Warn().Err(removeErr).Msg("what a trial has written is left")
+	}
+	if errors.Is(err, engine.ErrUnreachable) || ctx.Err() != nil { // that says nothing
+		return err
+	}
+	said := ""
+	if err != nil {
+		said = firstLine(err.Error())
+	}
+	trials = map[string]string{key: said} // of another boot, or engine, none is wanted any more
+	if writeErr := writeJSON(name, trials); writeErr != nil {
+		w.log.Debug().Err(writeErr).Msg("the trial is made again the next time")
+	}
+	return err
+}
+
+// countAloud is this program in the container of a trial: it counts into a file until it is ended, whose word it has chosen
+// when it began.
+func countAloud(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, engine.CountFile), os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		return err
+	}
+	word := rand.Text()
+	tick := time.NewTicker(20 * time.Millisecond)
+	for n := 1; ; n++ {
+		if _, err := f.WriteAt(fmt.Appendf(nil, "%s %12d\n", word, n), 0); err != nil {
+			return err
+		}
+		<-tick.C
+	}
+}
+
+func readJSON(name string, v any) error {
+	data, err := os.ReadFile(name)
+	if err == nil {
+		err = json.Unmarshal(data, v)
+	}
+	return err
+}
+
+// writeJSON writes a file whole or not at all.
+func writeJSON(name string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	part := fmt.Sprint(name, ".", os.Getpid(), ".part")
+	if err := os.WriteFile(part, data, 0o660); err != nil {
+		return errors.Join(err, os.RemoveAll(part))
+	}
+	return os.Rename(part, name)
+}
