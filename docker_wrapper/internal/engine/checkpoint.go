@@ -95,7 +95,11 @@ func (c *Container) Release(ctx context.Context) error {
 	if c.e.Info.quirks.checkpoints != asArchive {
 		return c.Unpause(ctx)
 	}
-	if err := c.freeze(ctx, false); err != nil && !errors.Is(err, errNoCgroup) {
+	state, err := c.libpodState(ctx)
+	if err == nil && state.Status == "running" { // what Podman has paused itself it could not let go on any more
+		err = c.freeze(ctx, false)
+	}
+	if err != nil && !errors.Is(err, errNoCgroup) {
 		return fmt.Errorf("release container %s: %w", c.Name, err)
 	}
 	return nil
@@ -302,9 +306,13 @@ func (e *Engine) restoreArchive(ctx context.Context, jc job.Container, dir strin
 		return nil, fmt.Errorf("read checkpoint: %w", err)
 	}
 	defer dec.Close()
-	body, err := e.libpodCall(ctx, http.MethodPost, "/containers/"+url.PathEscape(jc.Name)+"/restore", url.Values{"import": {"true"}, "name": {jc.Name}}, dec)
+	archive := &witnessed{r: dec}
+	body, err := e.libpodCall(ctx, http.MethodPost, "/containers/"+url.PathEscape(jc.Name)+"/restore", url.Values{"import": {"true"}, "name": {jc.Name}}, archive)
 	if err == nil {
 		err = body.Close()
+	}
+	if archive.err != nil && archive.err != io.EOF {
+		err = fmt.Errorf("read checkpoint: %v", archive.err) // not the engine's
 	}
 	c, found := e.Find(ctx, jc)
 	switch {
@@ -314,6 +322,19 @@ func (e *Engine) restoreArchive(ctx context.Context, jc job.Container, dir strin
 		err = errors.Join(err, c.Remove(ctx))
 	}
 	return nil, wrap(err)
+}
+
+// witnessed remembers how reading ended.
+type witnessed struct {
+	r   io.Reader
+	err error
+}
+
+func (w *witnessed) Read(p []byte) (n int, err error) {
+	if n, err = w.r.Read(p); err != nil {
+		w.err = err
+	}
+	return n, err
 }
 
 // Trial is what TryCheckpoint needs of this program: it runs as its own helper in the container, and counts.
@@ -377,13 +398,7 @@ func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, imageID, program
 	if err := errors.Join(c.Kill(ctx), c.Release(ctx), c.waitOnce(ctx)); err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(dir, CountFile)); err != nil { // as it would be after a restart from nothing
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, CountFile), before.text, 0o666); err != nil {
-		return err
-	}
-	if err := os.Chmod(filepath.Join(dir, CountFile), 0o666); err != nil {
+	if err := renewFile(filepath.Join(dir, CountFile)); err != nil {
 		return err
 	}
 	if _, _, err = e.Restore(ctx, &t, save); err != nil {
@@ -396,23 +411,39 @@ func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, imageID, program
 	return err
 }
 
+// renewFile puts another file of the same bytes in a file's place, as there is when a snapshot is put back. CRIU
+// wants the same size and mode.
+func renewFile(name string) error {
+	fi, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(name); err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(name, data, 0o600), os.Chmod(name, fi.Mode().Perm()))
+}
+
 // count is what the helper has written.
 type count struct {
 	word   string
 	number int
-	text   []byte
 }
 
 // counted waits for a count that is enough.
-func counted(ctx context.Context, dir string, enough func(count) bool) (now count, err error) {
+func counted(ctx context.Context, dir string, enough func(count) bool) (now count, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, trialGrace)
 	defer cancel()
 	tick := time.NewTicker(trialPoll)
 	defer tick.Stop()
 	for {
-		now.text, err = os.ReadFile(filepath.Join(dir, CountFile))
+		text, err := os.ReadFile(filepath.Join(dir, CountFile))
 		if err == nil {
-			if n, _ := fmt.Sscanf(string(now.text), "%s %d", &now.word, &now.number); n == 2 && enough(now) {
+			if n, _ := fmt.Sscanf(string(text), "%s %d", &now.word, &now.number); n == 2 && enough(now) {
 				return now, nil
 			}
 		} else if !errors.Is(err, fs.ErrNotExist) {

@@ -62,7 +62,7 @@ func TestContract(t *testing.T) {
 	}
 	k := openContract(t)
 	t.Run("engine", func(t *testing.T) {
-		for _, rows := range [][]contractRow{openRows, imageRows, containerRows, exitRows, logRows, copyRows, proxyRows} {
+		for _, rows := range [][]contractRow{openRows, imageRows, containerRows, exitRows, logRows, copyRows, proxyRows, checkpointRows} {
 			for _, r := range rows {
 				t.Run(r.fact, func(t *testing.T) {
 					if !r.alone {

@@ -61,6 +61,7 @@ func (e *Engine) libpodCall(ctx context.Context, method, path string, query url.
 
 // libpodState is what only Podman's own API tells of a container.
 type libpodState struct {
+	Status        string // "running", "paused", "exited" and others
 	CgroupPath    string // below the hierarchies' roots; "" when it doesn't run
 	StoppedByUser bool   // Podman 5 and newer
 }
