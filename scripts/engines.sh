@@ -3,6 +3,8 @@
 # engines.sh start NAME        start one, and say where it listens (unix://...)
 # engines.sh run NAME COMMAND  run a command beside it: DOCKER_HOST and TEST_ENGINE_HOST name it, and
 #                              127.0.0.1 is where it publishes ports
+# engines.sh reboot NAME       what a loss of power does to one: all that runs in it is killed, what it has on its disk is
+#                              there when it comes back, and what it had in memory is not
 # engines.sh stop NAME         stop it, and remove all that was in it
 #
 # docker-host is this machine's own engine, by engine.sh. Each of the others is a container of that one,
@@ -20,7 +22,7 @@ give_up() {
 }
 
 usage() {
-	sed -n '2,6s/^# //p' scripts/engines.sh >&2
+	sed -n '2,8s/^# //p' scripts/engines.sh >&2
 	exit 2
 }
 
@@ -92,6 +94,11 @@ start() {
 		--device-cgroup-rule 'a *:* rwm' --tmpfs /run:exec -v /tmp:/tmp -v /sys/fs/cgroup:/sys/fs/cgroup \
 		-v /var/lib/docker -v /var/lib/containers \
 		"$image" sh -c "mount -o remount,rw /sys; mount -o remount,rw /proc/sys; $command" >/dev/null
+	wait_for_answer
+	echo "unix://$socket"
+}
+
+wait_for_answer() {
 	tries=150 # 30 s, and what answers takes
 	until timeout 10 docker -H "unix://$socket" version >/dev/null 2>&1; do
 		tries=$((tries - 1))
@@ -106,7 +113,15 @@ start() {
 		chmod 660 "$socket"
 		chmod 755 "$dir"
 	fi
-	echo "unix://$socket"
+}
+
+reboot() {
+	[ "$name" != docker-host ] || give_up "docker-host is not only ours"
+	unset DOCKER_HOST # that of this machine
+	docker kill "$container" >/dev/null
+	rm -f "$socket"
+	docker start "$container" >/dev/null
+	wait_for_answer
 }
 
 stop() {
@@ -130,7 +145,7 @@ run() {
 		set -- nsenter --net="/proc/$pid/ns/net" -- "$@"
 	fi
 	cd "$here"
-	DOCKER_HOST=$host TEST_ENGINE_HOST=$host "$@"
+	DOCKER_HOST=$host TEST_ENGINE_HOST=$host TEST_ENGINE_NAME=$name "$@"
 }
 
 case " $names " in *" ${name:-?} "*) ;; *) [ "${1-}" = names ] || usage ;; esac
@@ -138,6 +153,7 @@ case ${1-} in
 names) echo "$names" ;;
 start) start ;;
 stop) stop ;;
+reboot) reboot ;;
 run)
 	[ $# -ge 3 ] || usage
 	shift 2

@@ -125,6 +125,8 @@ func do(verb, arg, slot, path string) error {
 			}
 		}
 		return err
+	case "tally": // N:PACE
+		return tally(arg, slot)
 	case "take": // so many MB of memory
 		n, err := strconv.Atoi(arg)
 		memory := make([]byte, n<<20)

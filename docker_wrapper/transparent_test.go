@@ -1,0 +1,293 @@
+//go:build integration
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/job"
+	"boincdocker/docker_wrapper/internal/supervise"
+)
+
+// What a job gets that knows nothing of checkpoints, where the engine can make them. These tests run beside the
+// engines of scripts/engines.sh whose names they know.
+
+// engineCan reports whether the engine beside this test can checkpoint, and must.
+func engineCan(t *testing.T) bool {
+	t.Helper()
+	name := os.Getenv("TEST_ENGINE_NAME")
+	if name == "" {
+		t.Fatal("this test needs one of the engines of scripts/engines.sh: engines.sh run NAME ...")
+	}
+	return name == "docker-28" || name == "podman-5"
+}
+
+func onPodman() bool { return strings.HasPrefix(os.Getenv("TEST_ENGINE_NAME"), "podman") }
+
+// reboot is a loss of power, as far as an engine can tell: it is killed with all that runs in it, and what it had in memory is
+// gone. The kernel has another name for the time after it.
+func (s *survivor) reboot() {
+	s.kill()
+	cmd := exec.Command("../scripts/engines.sh", "reboot", os.Getenv("TEST_ENGINE_NAME"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.Fatalf("reboot the engine: %v\n%s", err, out)
+	}
+	dir := filepath.Join(s.c.Slot(), job.WrapperDir)
+	if e, err := supervise.LoadEpisode(dir); err != nil {
+		s.Fatal(err)
+	} else if e.Boot != "" {
+		e.Boot = "another"
+		if err := e.Save(dir); err != nil {
+			s.Fatal(err)
+		}
+	}
+}
+
+// tallied is how far the job has come, by a file of its: of the payload, or of the newest checkpoint.
+func (s *survivor) tallied(dir string) int {
+	lines := strings.Fields(string(mayRead(filepath.Join(dir, "tally"))))
+	if len(lines) == 0 {
+		return 0
+	}
+	n, err := strconv.Atoi(lines[len(lines)-1])
+	if err != nil {
+		return 0 // it has only begun
+	}
+	return n
+}
+
+func (s *survivor) now() int { return s.tallied(filepath.Join(s.c.Slot(), job.WrapperDir, "payload")) }
+
+// saved is the number of the newest checkpoint, and how far the job was then.
+func (s *survivor) saved() (number, at int) {
+	dirs, err := filepath.Glob(filepath.Join(s.c.Slot(), job.WrapperDir, "checkpoint", "*"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	for _, dir := range dirs {
+		if n, err := strconv.Atoi(filepath.Base(dir)); err == nil && n > number {
+			number, at = n, s.tallied(filepath.Join(dir, "files", "0"))
+		}
+	}
+	return number, at
+}
+
+func (s *survivor) restored() int {
+	return strings.Count(string(mayRead(filepath.Join(s.c.Slot(), boincapi.StderrFile))), "goes on from the last checkpoint")
+}
+
+// want is what a tally to n must have written, whatever happened.
+func tallyTo(n int) string {
+	var b strings.Builder
+	b.WriteString("began\n")
+	for i := 1; i <= n; i++ {
+		fmt.Fprintln(&b, i)
+	}
+	return b.String()
+}
+
+const tallyConfig = "network = \"none\"\nstdout_file = \"printed\"\nstop_timeout = 1\ncheckpoint_period = %d\n[checkpoint]\nmethod = \"engine\"\n"
+
+func newTally(t *testing.T, name string, period int, args string) *survivor {
+	return &survivor{T: t, args: args, c: newJob(t, fmt.Sprint(name, "_", os.Getpid()), "build_args = \"--label row="+name+"\"\n"+fmt.Sprintf(tallyConfig, period), nil)}
+}
+
+// finish lets the job come to its end and asserts that it never noticed anything.
+func (s *survivor) finish(n int) {
+	s.Helper()
+	for !s.done {
+		s.wait(time.Minute)
+	}
+	for _, name := range []string{"tally", "printed"} {
+		if got, want := read(s.T, filepath.Join(s.c.Slot(), name)), tallyTo(n); got != want {
+			s.Errorf("%s is not what was counted: got %d lines, want %d; %s", name, strings.Count(got, "\n"), n+1, firstDifference(got, want))
+		}
+	}
+	cleanAfterwards(s.T, s.c, os.Getuid())
+}
+
+func firstDifference(got, want string) string {
+	a, b := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return fmt.Sprintf("line %d: got %q, want %q", i+1, a[i], b[i])
+		}
+	}
+	return "one is longer"
+}
+
+// A counter that knows nothing of checkpoints goes on where the last one found it, after the worst that can become of its
+// container: removed, and its engine killed with all that was in memory.
+func TestCounterGoesOn(t *testing.T) {
+	if !engineCan(t) {
+		cannotCheckpoint(t)
+		return
+	}
+	const n, period = 800, 3
+	s := newTally(t, "counter", period, fmt.Sprintf("tally=%d:20ms", n))
+	s.start()
+	eventually(t, "some time after a second checkpoint", func() bool { number, at := s.saved(); return number >= 2 && s.now() > at+20 })
+	s.kill() // or it would be asked for another
+	if onPodman() {
+		s.meddle("rm", "-f")
+	} else {
+		s.meddle("kill")
+	}
+	s.reboot()
+	before := s.now()
+	_, at := s.saved()
+	s.start()
+	eventually(t, "it goes on", func() bool { return s.restored() == 1 })
+	t.Logf("checkpointed at %d, ended at %d: %d steps of 20 ms lost, a period has %d", at, before, before-at, period*50)
+	if at == 0 || before-at > (period+2)*50 {
+		t.Errorf("it went on at %d of %d, want at most %d less", at, before, (period+2)*50)
+	}
+	s.finish(n)
+}
+
+// cannotCheckpoint: where the engine can't, the job runs all the same, says why not, and is paused on a quit.
+func cannotCheckpoint(t *testing.T) {
+	s := newTally(t, "counter", 1, "tally=300:20ms")
+	s.start()
+	eventually(t, "it counts", func() bool { return s.now() > 50 })
+	s.quit()
+	if got := docker(t, "inspect", "-f", "{{.State.Paused}}", containers(t, s.c)); got != "true" {
+		t.Errorf("paused: got %s, want true", got)
+	}
+	if got := stderrOf(t, s.c); !strings.Contains(got, "no checkpoints through this engine") {
+		t.Errorf("got no word of why not:\n%s", got)
+	}
+	s.start()
+	s.finish(300)
+}
+
+// A job that must not stay in memory is checkpointed and ended: its memory is the computer's again.
+func TestParkedJobGivesItsMemoryBack(t *testing.T) {
+	if !engineCan(t) {
+		return // TestCounterGoesOn has what happens then
+	}
+	const mb = 300
+	args := fmt.Sprintf("tally=10:20ms take=%d tally=300:20ms", mb)
+	s := newTally(t, "memory", 3600, args)
+	s.start()
+	eventually(t, "the job takes its memory", func() bool { return resident(t, args) >= mb<<20 })
+	eventually(t, "it counts", func() bool { return s.now() > 0 })
+	s.quit()
+	if got := resident(t, args); got != 0 {
+		t.Errorf("%d MB are still resident after the quit, want none", got>>20)
+	}
+	if got := docker(t, "inspect", "-f", "{{.State.Running}}", containers(t, s.c)); got != "false" {
+		t.Errorf("running: got %s, want false", got)
+	}
+	var e supervise.Episode
+	if err := json.Unmarshal(mayRead(filepath.Join(s.c.Slot(), job.WrapperDir, "episode.json")), &e); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.c.Last().CheckpointCPU; e.Checkpoint.At.IsZero() || got <= 0 {
+		t.Errorf("got checkpoint %+v and %g s of CPU time in it, want one", e.Checkpoint, got)
+	}
+	s.start()
+	for !s.done {
+		s.wait(time.Minute)
+	}
+	want := tallyTo(10) + fmt.Sprintln("took", mb<<20) + tallyTo(300)
+	if got := read(t, filepath.Join(s.c.Slot(), "printed")); got != want {
+		t.Errorf("it printed something else: %s", firstDifference(got, want))
+	}
+	cleanAfterwards(t, s.c, os.Getuid())
+}
+
+// resident is how much of this computer's memory is held by processes with these arguments, in bytes (proc(5)).
+func resident(t *testing.T, args string) (bytes int) {
+	t.Helper()
+	environs, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range environs {
+		if !strings.Contains("\x00"+string(mayRead(name)), "\x00ARGS="+args+"\x00") {
+			continue // or it has ended
+		}
+		for line := range strings.Lines(string(mayRead(filepath.Join(filepath.Dir(name), "status")))) {
+			var kb int
+			if n, err := fmt.Sscanf(line, "VmRSS: %d kB", &kb); n == 1 && err == nil {
+				bytes += kb << 10
+			}
+		}
+	}
+	return bytes
+}
+
+// Whatever happens to wrapper, container and engine, the job never notices, and what an interruption costs is a period and
+// 2 s at most.
+func TestTransparentCheckpointsSurvive(t *testing.T) {
+	if !engineCan(t) {
+		return // TestCounterGoesOn has what happens then
+	}
+	seed := uint64(1)
+	if text := os.Getenv("TEST_SEED"); text != "" {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seed = n
+	}
+	const n, period, pace = 3000, 2, 14 * time.Millisecond
+	allow := int((period + 2) * time.Second / pace)
+	began, rnd := time.Now(), rand.New(rand.NewPCG(seed, n))
+	s := newTally(t, "transparent", period, fmt.Sprint("tally=", n, ":", pace))
+	s.start()
+	counts, worst := map[string]int{}, 0
+	for !s.done {
+		s.wait(2*time.Second + time.Duration(rnd.IntN(4000))*time.Millisecond)
+		if s.done {
+			break
+		}
+		what := endings[rnd.IntN(len(endings))]
+		counts[what.name]++
+		before, restored := s.now(), s.restored()
+		what.do(s)
+		if s.done {
+			break
+		}
+		eventually(t, "it runs", func() bool { return s.now() > 0 && (!what.loses || s.restored() > restored) || s.over() })
+		lost := 0
+		if what.loses {
+			_, at := s.saved() // or the one after
+			lost = max(before-at, 0)
+		}
+		if worst = max(worst, lost); lost > allow {
+			t.Errorf("%s: it lost %d steps, want at most %d", what.name, lost, allow)
+		}
+	}
+	s.finish(n)
+	t.Logf("seed %d: %d steps in %v; %v: at most %d steps lost, allowed %d", seed, n, time.Since(began).Round(time.Second), counts, worst, allow)
+}
+
+// over reports that the wrapper has ended, well or not.
+func (s *survivor) over() bool {
+	_, err := os.Stat(filepath.Join(s.c.Slot(), boincapi.FinishFileName))
+	return err == nil
+}
+
+var endings = []struct {
+	name  string
+	loses bool
+	do    func(*survivor)
+}{
+	{"quit", true, func(s *survivor) { s.quit(); s.start() }},
+	{"suspend and quit", true, func(s *survivor) { s.c.Suspend(); s.quit(); s.start() }},
+	{"wrapper killed", false, func(s *survivor) { s.kill(); s.start() }},
+	{"container killed", true, func(s *survivor) { s.meddle("kill") }},
+	{"power lost", true, func(s *survivor) { s.reboot(); s.start() }},
+}
