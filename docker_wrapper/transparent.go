@@ -103,14 +103,14 @@ func (w *wrapper) saveWhole(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	room, err := w.room()
+	room, err := w.share()
 	if err != nil {
 		return err
 	}
 	if err := w.container.Checkpoint(ctx, dir, room); err != nil {
 		return err
 	}
-	if room, err = w.room(); err != nil {
+	if room, err = w.share(); err != nil {
 		return err
 	}
 	files := w.snapshot(dir)
@@ -144,6 +144,21 @@ func (w *wrapper) saveWhole(ctx context.Context) error {
 	return nil
 }
 
+// share is how many bytes a checkpoint may take: half of what the slot may still grow by, because the client ends a job
+// that takes more than its bound, and a checkpoint is none of the job's doing. Where hardly anything is left the
+// older checkpoint goes, too.
+func (w *wrapper) share() (int64, error) {
+	room, err := w.room()
+	if bound := w.job.Container.Limits.Disk; errors.Is(err, slot.ErrNoRoom) || err == nil && bound > 0 && room < bound/leastShare {
+		w.dropCheckpoints()
+		return 0, slot.ErrNoRoom
+	}
+	return room / 2, err
+}
+
+// leastShare is the part of the bound that is left to a job.
+const leastShare = 10
+
 // errNoCheckpoint: there is none to go on from.
 var errNoCheckpoint = errors.New("no checkpoint")
 
@@ -155,11 +170,13 @@ func (w *wrapper) goBack(ctx context.Context, image string, cpu time.Duration) (
 		return none, errNoCheckpoint
 	}
 	dir, err := w.savedCheckpoints().Newest()
-	if err == nil && dir == "" {
-		err = errNoCheckpoint
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return none, err
+	case dir == "" && !w.episode.Checkpoint.At.IsZero():
+		return none, fmt.Errorf("%w: it is gone", engine.ErrNoRestore)
+	case dir == "":
+		return none, errNoCheckpoint
 	}
 	var k kept
 	if err := readJSON(filepath.Join(dir, keptFile), &k); err != nil {

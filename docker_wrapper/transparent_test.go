@@ -247,6 +247,8 @@ func TestTransparentCheckpointsSurvive(t *testing.T) {
 	began, rnd := time.Now(), rand.New(rand.NewPCG(seed, n))
 	s := newTally(t, "transparent", period, fmt.Sprint("tally=", n, ":", pace))
 	s.start()
+	t.Cleanup(func() { s.meddle("rm", "-f") }) // there is none if all is well
+	eventually(t, "a first checkpoint", func() bool { number, _ := s.saved(); return number > 0 })
 	counts, worst := map[string]int{}, 0
 	for !s.done {
 		s.wait(2*time.Second + time.Duration(rnd.IntN(4000))*time.Millisecond)
@@ -260,7 +262,12 @@ func TestTransparentCheckpointsSurvive(t *testing.T) {
 		if s.done {
 			break
 		}
-		eventually(t, "it runs", func() bool { return s.now() > 0 && (!what.loses || s.restored() > restored) || s.over() })
+		deadline := time.Now().Add(90 * time.Second)
+		for !s.done && (s.now() == 0 || what.loses && s.restored() == restored) {
+			if s.wait(50 * time.Millisecond); time.Now().After(deadline) {
+				t.Fatalf("%s: it doesn't go on\n%s", what.name, stderrOf(t, s.c))
+			}
+		}
 		lost := 0
 		if what.loses {
 			_, at := s.saved() // or the one after
@@ -272,12 +279,6 @@ func TestTransparentCheckpointsSurvive(t *testing.T) {
 	}
 	s.finish(n)
 	t.Logf("seed %d: %d steps in %v; %v: at most %d steps lost, allowed %d", seed, n, time.Since(began).Round(time.Second), counts, worst, allow)
-}
-
-// over reports that the wrapper has ended, well or not.
-func (s *survivor) over() bool {
-	_, err := os.Stat(filepath.Join(s.c.Slot(), boincapi.FinishFileName))
-	return err == nil
 }
 
 var endings = []struct {

@@ -115,10 +115,26 @@ wait_for_answer() {
 	fi
 }
 
+# thaw NAMESPACE: what is frozen doesn't end in the older kind of control groups, and keeps the container from ending.
+thaw() {
+	for namespace in /proc/[0-9]*/ns/pid; do
+		[ "$(readlink "$namespace" 2>/dev/null)" = "$1" ] || continue
+		state=/sys/fs/cgroup/freezer$(sed -n 's/^[0-9]*:freezer://p' "${namespace%/ns/pid}/cgroup" 2>/dev/null)/freezer.state
+		if grep -qs FROZEN "$state"; then echo THAWED >"$state" 2>/dev/null || :; fi
+	done
+}
+
+processes() { # the container's namespace of them
+	readlink "/proc/$(docker inspect -f '{{.State.Pid}}' "$container")/ns/pid"
+}
+
 reboot() {
 	[ "$name" != docker-host ] || give_up "docker-host is not only ours"
 	unset DOCKER_HOST # that of this machine
-	docker kill "$container" >/dev/null
+	namespace=$(processes)
+	docker kill "$container" >/dev/null &
+	thaw "$namespace"
+	wait $!
 	rm -f "$socket"
 	docker start "$container" >/dev/null
 	wait_for_answer
@@ -130,6 +146,7 @@ stop() {
 		return
 	fi
 	if [ "$(docker inspect -f '{{.State.Running}}' "$container" 2>/dev/null)" = true ]; then
+		thaw "$(processes)"
 		# What ends by itself leaves no control groups behind.
 		timeout 60 docker -H "unix://$socket" ps -aq 2>/dev/null | xargs -r timeout 60 docker -H "unix://$socket" rm -fv >/dev/null 2>&1 || :
 		docker exec "$container" sh -c "rmdir /sys/fs/cgroup/*/libpod_parent/* /sys/fs/cgroup/*/libpod_parent /sys/fs/cgroup/*/$container" 2>/dev/null || :

@@ -89,9 +89,6 @@ func (c *Checkpoints) whole() bool { return c.Made == nil }
 // renew begins with a container.
 func (r *runner) renew(p Prepared) {
 	r.cp.off = p.Unable
-	if p.Anew {
-		r.cp.mark, r.cp.cpu = Mark{}, 0
-	}
 	c := r.checkpoints()
 	if c == nil {
 		return

@@ -24,6 +24,7 @@ type app struct {
 	answer  time.Duration // from being asked to the checkpoint; 0 means never
 	save    time.Duration // what a copy takes; 0 means that there is none
 	saveErr error
+	whole   bool // the engine checkpoints it, which holds it by itself
 	taken   []Mark
 
 	mu   sync.Mutex // guards what follows
@@ -67,6 +68,11 @@ func (a *app) checkpoints() *Checkpoints {
 				return ctx.Err()
 			}
 		}
+	}
+	if a.whole {
+		c.Made, c.Near = nil, false
+		c.Hold = func(ctx context.Context) error { a.w.runs(false); return a.w.call(ctx, "hold") }
+		c.Release = func(ctx context.Context) error { a.w.runs(true); return a.w.call(ctx, "release") }
 	}
 	return c
 }
@@ -189,13 +195,46 @@ func TestCheckpoints(t *testing.T) {
 			did: []string{"0s made", "6s stopping", "6s stop 1s"}, want: Left, end: 6 * s},
 		{name: "a stop that fails may succeed yet", silent: true, last: old, set: func(w *world) { takenOver(w); failing("stop 10s", errEngine)(w) }, stop: auto, app: app{file: old.At},
 			script: []at{{15 * s, quit}}, did: []string{"0s made", "15s stopping"}, want: Left, end: 15 * s},
+
+		{name: "whole, each period", app: app{save: s, whole: true}, script: []at{{25 * s, ended}},
+			did:   []string{"0s made", "10s hold", "10s save", "11s release", "21s hold", "21s save", "22s release"},
+			marks: []Mark{{CPU: 20 * s, Ran: 10 * s}, {CPU: 40 * s, Ran: 20 * s}}, end: 25 * s},
+		{name: "whole, not of what can't be", app: app{save: s, whole: true}, set: func(w *world) {
+			w.prepare = func(context.Context, int) (Prepared, error) { p := w.container(); p.Unable = true; return p, nil }
+		}, stop: auto, script: []at{{25 * s, quit}}, did: []string{"0s made", "25s pause"}, want: Left, end: 25 * s},
+		{name: "whole, suspended meanwhile", app: app{save: 5 * s, whole: true}, script: []at{{12 * s, suspended}, {h, goOn}, {h + s, ended}},
+			did:   []string{"0s made", "10s hold", "10s save", "15s release", "15s pause", "1h0m0s unpause", "1h0m0s hold", "1h0m0s save", "1h0m1s broken off"},
+			marks: []Mark{{CPU: 20 * s, Ran: 10 * s}}, end: h + s},
+		{name: "whole, not while suspended", app: app{save: s, whole: true}, script: []at{{5 * s, suspended}, {h, goOn}, {h + 2*s + s/2, ended}},
+			did: []string{"0s made", "5s pause", "1h0m0s unpause", "1h0m0s hold", "1h0m0s save", "1h0m1s release"}, marks: []Mark{{CPU: 10 * s, Ran: 5 * s}}, end: h + 2*s + s/2},
+		{name: "whole, and it can't be held", app: app{save: s, whole: true}, set: failing("hold", errEngine), script: []at{{25 * s, ended}}, did: []string{"0s made"}, end: 25 * s},
+		{name: "whole, and it fails", app: app{save: s, whole: true, saveErr: errEngine}, script: []at{{25 * s, ended}},
+			did: []string{"0s made", "10s hold", "10s save", "11s release", "21s hold", "21s save", "22s release"}, end: 25 * s},
+		{name: "whole, and parked", app: app{save: s, whole: true}, stop: auto, script: []at{{6 * s, quit}},
+			did: []string{"0s made", "6s hold", "6s save", "7s stopping", "7s kill"}, marks: []Mark{{CPU: 12 * s, Ran: 6 * s}}, want: Left, end: 7 * s},
+		{name: "whole, and stopped as it is asked for", app: app{save: s, whole: true}, stop: job.Stop{OnQuit: "stop", Timeout: job.Seconds(s)}, script: []at{{6 * s, quit}},
+			did: []string{"0s made", "6s hold", "6s save", "7s stopping", "7s kill"}, marks: []Mark{{CPU: 12 * s, Ran: 6 * s}}, want: Left, end: 7 * s},
+		{name: "whole, and parked while suspended", app: app{save: s, whole: true}, stop: auto, script: []at{{6 * s, suspended}, {h, quit}},
+			did: []string{"0s made", "6s pause", "1h0m0s hold", "1h0m0s save", "1h0m1s stopping", "1h0m1s kill"}, marks: []Mark{{CPU: 12 * s, Ran: 6 * s}}, want: Left, end: h + s},
+		{name: "whole, and parked just after one", app: app{save: s, whole: true}, stop: auto, script: []at{{11*s + s/2, quit}},
+			did: []string{"0s made", "10s hold", "10s save", "11s release", "11.5s stopping", "11.5s kill"}, marks: []Mark{{CPU: 20 * s, Ran: 10 * s}}, want: Left, end: 11*s + s/2},
+		{name: "whole, and parked while one is made", app: app{save: 3 * s, whole: true}, stop: auto, script: []at{{11 * s, quit}},
+			did: []string{"0s made", "10s hold", "10s save", "13s release", "13s stopping", "13s kill"}, marks: []Mark{{CPU: 20 * s, Ran: 10 * s}}, want: Left, end: 13 * s},
+		{name: "whole, and parked without, since it fails", app: app{save: s, whole: true, saveErr: errEngine}, stop: auto, script: []at{{6 * s, quit}},
+			did: []string{"0s made", "6s hold", "6s save", "7s release", "7s pause"}, want: Left, end: 7 * s},
+		{name: "whole, and parked without, since it takes too long", app: app{save: time.Minute, whole: true}, stop: auto, script: []at{{6 * s, quit}},
+			did: []string{"0s made", "6s hold", "6s save", "26s broken off", "26s release", "26s pause"}, want: Left, end: 26 * s},
+		{name: "whole, and kept paused as it is asked for", app: app{save: s, whole: true}, stop: job.Stop{OnQuit: "pause"}, script: []at{{6 * s, quit}},
+			did: []string{"0s made", "6s pause"}, want: Left, end: 6 * s},
+		{name: "whole, and aborted while one is made", app: app{save: 5 * s, whole: true}, script: []at{{12 * s, aborted}},
+			did: []string{"0s made", "10s hold", "10s save", "12s broken off", "12s kill"}, want: Aborted, end: 12 * s},
 	}
 	for i := range tests {
 		tt := &tests[i]
 		t.Run(tt.name, func(t *testing.T) {
 			a := &tt.app
 			c := a.checkpoints()
-			if !tt.silent {
+			if !tt.silent && !a.whole {
 				c = a.asked()
 			}
 			c.Last = tt.last
@@ -308,6 +347,28 @@ func TestCheckpointRestart(t *testing.T) {
 	}
 	if !slices.IsSortedFunc(w.reports, func(a, b boincapi.Report) int { return int(1e6 * (a.CPU - b.CPU)) }) {
 		t.Error("reported CPU time went back")
+	}
+}
+
+// A job whose checkpoint turns out to be lost begins from nothing, and so does what the client hears of it.
+func TestCheckpointLost(t *testing.T) {
+	const s = time.Second
+	a := &app{save: s, whole: true}
+	o := Options{Checkpoints: a.checkpoints(), CPU: 3 * s, Ran: 9 * s}
+	o.Checkpoints.Last = Mark{At: time.Unix(1, 0), CPU: 5 * s, Ran: 4 * s}
+	w, out := play(t, o, func(w *world) {
+		a.w, w.app = w, a
+		w.prepare = func(context.Context, int) (Prepared, error) {
+			p := w.container()
+			p.Anew = true
+			return p, nil
+		}
+	}, at{5*s + s/2, ended})
+	if out.Last.Ran != 5*s+s/2 {
+		t.Errorf("running time: got %v, want that of this container", out.Last.Ran)
+	}
+	if got := w.reports[len(w.reports)-1]; got.CheckpointCPU != 0 || got.CPU < 5 {
+		t.Errorf("got %+v, want no checkpoint any more, and CPU time that doesn't go back", got)
 	}
 }
 

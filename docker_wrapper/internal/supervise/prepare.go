@@ -71,6 +71,9 @@ func (r *runner) onPrepared(p preparation) {
 		r.container, r.cpuBase, r.used, r.apart = p.Container, p.CPUBase, [2]use{}, p.Apart
 		r.watch, r.unwatch = context.WithCancel(r.ctx)
 		r.exited = p.Container.Wait(r.watch)
+		if p.Anew {
+			r.cp.mark, r.cp.cpu = Mark{}, 0
+		}
 		if p.Began {
 			r.snap.Ran = r.cp.mark.Ran
 		}

@@ -1,0 +1,181 @@
+package slot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// shape is all that is in a tree, as text.
+func shape(t *testing.T, tree string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(tree, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(tree, name)
+		if err != nil {
+			return err
+		}
+		fmt.Fprint(&b, rel, " ", fi.Mode())
+		switch {
+		case fi.Mode().IsRegular():
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&b, " %q %d", data, fi.ModTime().UnixNano())
+		case fi.Mode()&fs.ModeSymlink != 0:
+			target, err := os.Readlink(name)
+			if err != nil {
+				return err
+			}
+			fmt.Fprint(&b, " -> ", target)
+		}
+		fmt.Fprintln(&b)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// full is a tree with one of everything, and a single file beside it.
+func full(t *testing.T) Snapshot {
+	t.Helper()
+	tree, single := filepath.Join(t.TempDir(), "tree"), filepath.Join(t.TempDir(), "single")
+	for name, text := range map[string]string{"a": "one", "sub/b": "two", "sub/deep/c": "", "ro/d": "four", "exe": "five"} {
+		write(t, tree, name, text, 0o644)
+	}
+	write(t, filepath.Dir(single), "single", "alone", 0o644)
+	must(t, os.Symlink("sub/b", filepath.Join(tree, "link")), os.Symlink("/etc/passwd", filepath.Join(tree, "out")), os.Mkdir(filepath.Join(tree, "empty"), 0o700),
+		os.Chmod(filepath.Join(tree, "exe"), 0o755), os.Chmod(filepath.Join(tree, "ro/d"), 0o400), os.Chmod(filepath.Join(tree, "ro"), 0o555),
+		os.Chtimes(filepath.Join(tree, "a"), time.Unix(1, 5), time.Unix(1, 5)))
+	t.Cleanup(func() { os.Chmod(filepath.Join(tree, "ro"), 0o755) })
+	return Snapshot{Dir: t.TempDir(), Trees: []string{tree, single}}
+}
+
+func TestSnapshotPutsBackWhatWas(t *testing.T) {
+	for name, change := range map[string]func(tree string) error{
+		"nothing":           func(tree string) error { return nil },
+		"written":           func(tree string) error { return os.WriteFile(filepath.Join(tree, "a"), []byte("more than one"), 0o644) },
+		"same size":         func(tree string) error { return os.WriteFile(filepath.Join(tree, "a"), []byte("eno"), 0o644) },
+		"removed":           func(tree string) error { return os.Remove(filepath.Join(tree, "sub/b")) },
+		"directory removed": func(tree string) error { return os.RemoveAll(filepath.Join(tree, "sub")) },
+		"file added":        func(tree string) error { return os.WriteFile(filepath.Join(tree, "sub/new"), nil, 0o600) },
+		"directory added":   func(tree string) error { return os.MkdirAll(filepath.Join(tree, "new/deep"), 0o700) },
+		"file for directory": func(tree string) error {
+			return errors.Join(os.RemoveAll(filepath.Join(tree, "sub")), os.WriteFile(filepath.Join(tree, "sub"), nil, 0o600))
+		},
+		"directory for file": func(tree string) error {
+			return errors.Join(os.Remove(filepath.Join(tree, "a")), os.MkdirAll(filepath.Join(tree, "a/b"), 0o700))
+		},
+		"link for file": func(tree string) error {
+			return errors.Join(os.Remove(filepath.Join(tree, "a")), os.Symlink("/etc/hostname", filepath.Join(tree, "a")))
+		},
+		"link for directory": func(tree string) error {
+			return errors.Join(os.RemoveAll(filepath.Join(tree, "sub")), os.Symlink("/", filepath.Join(tree, "sub")))
+		},
+		"link elsewhere": func(tree string) error {
+			return errors.Join(os.Remove(filepath.Join(tree, "link")), os.Symlink("a", filepath.Join(tree, "link")))
+		},
+		"modes": func(tree string) error {
+			return errors.Join(os.Chmod(filepath.Join(tree, "a"), 0o600), os.Chmod(filepath.Join(tree, "sub"), 0o700))
+		},
+		"in what is readable": func(tree string) error {
+			ro := filepath.Join(tree, "ro")
+			return errors.Join(os.Chmod(ro, 0o755), os.Remove(filepath.Join(ro, "d")))
+		},
+		"all gone": func(tree string) error {
+			return errors.Join(os.Chmod(filepath.Join(tree, "ro"), 0o755), os.RemoveAll(tree), os.Mkdir(tree, 0o700))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := full(t)
+			want, alone := shape(t, s.Trees[0]), shape(t, s.Trees[1])
+			must(t, s.Take(t.Context(), "", 0))
+			must(t, change(s.Trees[0]), os.WriteFile(s.Trees[1], []byte("something else"), 0o600))
+			for range 2 { // again is no harm
+				must(t, s.PutBack(t.Context()))
+				if got := shape(t, s.Trees[0]); got != want {
+					t.Errorf("got\n%s\nwant\n%s", got, want)
+				}
+				if got := shape(t, s.Trees[1]); got != alone {
+					t.Errorf("got %s, want %s", got, alone)
+				}
+			}
+		})
+	}
+}
+
+// What has not changed between two snapshots shares its bytes, and both can be put back.
+func TestSnapshotsShare(t *testing.T) {
+	s := full(t)
+	tree := s.Trees[0]
+	first, want := s, shape(t, tree)
+	must(t, first.Take(t.Context(), "", 0))
+	write(t, tree, "sub/b", "changed", 0o644)
+	second, then := Snapshot{Dir: t.TempDir(), Trees: s.Trees}, shape(t, tree)
+	must(t, second.Take(t.Context(), first.Dir, 0))
+	for name, same := range map[string]bool{"a": true, "exe": true, "sub/b": false} {
+		one, err1 := os.Stat(filepath.Join(first.Dir, "0", name))
+		two, err2 := os.Stat(filepath.Join(second.Dir, "0", name))
+		must(t, err1, err2)
+		if os.SameFile(one, two) != same {
+			t.Errorf("%s: shared %v, want %v", name, !same, same)
+		}
+	}
+	write(t, tree, "a", "later", 0o644)
+	must(t, second.PutBack(t.Context()))
+	if got := shape(t, tree); got != then {
+		t.Errorf("got\n%s\nwant\n%s", got, then)
+	}
+	must(t, first.PutBack(t.Context()))
+	if got := shape(t, tree); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestSnapshotRoom(t *testing.T) {
+	s := full(t)
+	if err := s.Take(t.Context(), "", 10); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("got %v, want ErrNoRoom", err)
+	}
+	s.Dir = t.TempDir()
+	must(t, s.Take(t.Context(), "", 1000))
+}
+
+// What is broken off, or damaged, is an error and not half a job.
+func TestSnapshotErrors(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s := full(t)
+	if err := s.Take(ctx, "", 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want that it was broken off", err)
+	}
+	s.Dir = t.TempDir()
+	if err := s.PutBack(t.Context()); err == nil {
+		t.Error("got no error where there is no snapshot")
+	}
+	must(t, s.Take(t.Context(), "", 0), os.Remove(filepath.Join(s.Dir, "0", "a")), os.Remove(filepath.Join(s.Trees[0], "a")))
+	if err := s.PutBack(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want that a file is missing", err)
+	}
+	s.Trees = slices.Clone(s.Trees[:1])
+	if err := s.PutBack(t.Context()); err == nil {
+		t.Error("got no error for other trees")
+	}
+}
