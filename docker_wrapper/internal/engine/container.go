@@ -96,6 +96,7 @@ func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) 
 		state = StatePaused
 	case in.State.Running || in.State.Restarting:
 		state = StateRunning
+	case !parseTime(in.State.StartedAt).IsZero(): // whatever it is called: Podman 4 says "created" after the computer has lost its power
 	case in.State.Status == StateCreated || in.State.Status == "configured" || in.State.Status == "initialized":
 		state = StateCreated
 	}

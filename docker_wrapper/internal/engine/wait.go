@@ -68,15 +68,15 @@ func (c *Container) Wait(ctx context.Context) <-chan job.Exit {
 	return exited
 }
 
-// waitOnce returns nil when the container is known not to run.
+// waitOnce returns nil when the engine says that the container doesn't run.
 func (c *Container) waitOnce(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx) // an abandoned wait would leak
 	defer cancel()
 	results, errs := c.e.api.ContainerWait(ctx, c.ID, container.WaitConditionNotRunning)
 	select {
 	case r := <-results:
-		if r.Error != nil {
-			return errors.New(r.Error.Message)
+		if r.Error != nil { // Podman, where it has forgotten the exit code
+			c.e.log.Debug().Str("says", r.Error.Message).Msg("wait")
 		}
 		return nil
 	case err := <-errs:

@@ -52,8 +52,11 @@ var engineCodes = []int{143, 137, 255}
 // outside reports whether it was not the job that ended its container. away is since when the engine
 // was found away, zero for never.
 func (c *Container) outside(ctx context.Context, exit job.Exit, away time.Time) (bool, error) {
-	if exit.OOMKilled || exit.StartedAt.IsZero() || exit.FinishedAt.IsZero() {
+	switch {
+	case exit.OOMKilled || exit.StartedAt.IsZero():
 		return false, nil
+	case exit.FinishedAt.IsZero(): // Podman, after the computer has lost its power; it says that the job ended well
+		return true, nil
 	}
 	died, killed, err := c.lastEvents(ctx, exit)
 	limit := killTime
