@@ -147,7 +147,7 @@ func (w *wrapper) cutOff(ctx context.Context, found *engine.Container) (bool, er
 	ours := w.episode.Container == found.ID
 	return exit.Outside ||
 		ours && !w.episode.Parked.IsZero() && !exit.FinishedAt.Before(w.episode.Parked) || // what is paused or stopped doesn't end by itself
-		ours && otherBoot(w.episode.Boot, bootID()) && exit.Code > 128 ||
+		ours && otherBoot(w.episode.Boot, bootID()) && (exit.Code > 128 || w.canGoBack()) ||
 		diedWithComputer(exit, bootTime()), nil
 }
 

@@ -223,6 +223,14 @@ func (w *wrapper) goBack(ctx context.Context, image string, cpu time.Duration) (
 	return supervise.Prepared{Container: c, Apart: true, Began: true, CPUBase: cpu, Unable: !w.able(ctx, c.Image)}, nil
 }
 
+// canGoBack reports that there is a checkpoint through the engine. When the computer has lost its power meanwhile, Podman
+// takes the last one for the container's end, and a good one: to go back costs at most a period.
+func (w *wrapper) canGoBack() bool {
+	m := w.job.Checkpoint.Method
+	dir, err := w.savedCheckpoints().Newest()
+	return m != job.ByApp && m != job.ByNobody && err == nil && dir != ""
+}
+
 // forget drops a checkpoint that is of no use, and says so.
 func (w *wrapper) forget(err error) {
 	w.log.Warn().Err(err).Msg("the job begins anew")

@@ -114,6 +114,9 @@ func (s *survivor) finish(n int) {
 		}
 	}
 	cleanAfterwards(s.T, s.c, os.Getuid())
+	if s.Failed() {
+		s.Log(stderrOf(s.T, s.c))
+	}
 }
 
 func firstDifference(got, want string) string {

@@ -115,25 +115,32 @@ wait_for_answer() {
 	fi
 }
 
-# thaw NAMESPACE: what is frozen doesn't end in the older kind of control groups, and keeps the container from ending.
-thaw() {
-	for namespace in /proc/[0-9]*/ns/pid; do
-		[ "$(readlink "$namespace" 2>/dev/null)" = "$1" ] || continue
-		state=/sys/fs/cgroup/freezer$(sed -n 's/^[0-9]*:freezer://p' "${namespace%/ns/pid}/cgroup" 2>/dev/null)/freezer.state
-		if grep -qs FROZEN "$state"; then echo THAWED >"$state" 2>/dev/null || :; fi
-	done
+# frozen prints what lets go the processes of the container that are frozen: in the older kind of control groups they
+# don't end, and keep the container from ending.
+frozen() {
+	init=$(docker inspect -f '{{.State.Pid}}' "$container")
+	ps -eo pid=,ppid= | awk -v init="$init" '
+		{ parent[$1] = $2 }
+		END { for (pid in parent) { for (p = pid; p > 1 && p != init; p = parent[p]); if (p == init) print pid } }' |
+		while read -r pid; do
+			state=/sys/fs/cgroup/freezer$(sed -n 's/^[0-9]*:freezer://p' "/proc/$pid/cgroup" 2>/dev/null)/freezer.state
+			if grep -qs FROZEN "$state"; then echo "$state"; fi
+		done | sort -u
 }
 
-processes() { # the container's namespace of them
-	readlink "/proc/$(docker inspect -f '{{.State.Pid}}' "$container")/ns/pid"
+thaw() { # FILE...
+	for state; do
+		echo THAWED >"$state" 2>/dev/null || :
+	done
 }
 
 reboot() {
 	[ "$name" != docker-host ] || give_up "docker-host is not only ours"
 	unset DOCKER_HOST # that of this machine
-	namespace=$(processes)
+	frozen=$(frozen)
 	docker kill "$container" >/dev/null &
-	thaw "$namespace"
+	# shellcheck disable=SC2086 # a list
+	thaw $frozen
 	wait $!
 	rm -f "$socket"
 	docker start "$container" >/dev/null
@@ -146,7 +153,8 @@ stop() {
 		return
 	fi
 	if [ "$(docker inspect -f '{{.State.Running}}' "$container" 2>/dev/null)" = true ]; then
-		thaw "$(processes)"
+		# shellcheck disable=SC2046 # a list
+		thaw $(frozen)
 		# What ends by itself leaves no control groups behind.
 		timeout 60 docker -H "unix://$socket" ps -aq 2>/dev/null | xargs -r timeout 60 docker -H "unix://$socket" rm -fv >/dev/null 2>&1 || :
 		docker exec "$container" sh -c "rmdir /sys/fs/cgroup/*/libpod_parent/* /sys/fs/cgroup/*/libpod_parent /sys/fs/cgroup/*/$container" 2>/dev/null || :

@@ -37,9 +37,9 @@ const (
 	dockersFile = "container.json"
 )
 
-// restoreTries is how often an archive is restored. Docker's second try on the same container always fails
-// (moby#42900).
-const restoreTries = 2
+// A checkpoint is restored so often, after such a pause. Docker's containerd may still have it from when it was made, or
+// from an earlier try, and refuses it for a moment (moby#42900; on 28.5.2 the second try was enough each time).
+const restoreTries, restorePause = 10, 300 * time.Millisecond
 
 // ErrNoRestore: the checkpoint is of no use any more. The job begins anew.
 var ErrNoRestore = errors.New("the checkpoint can't be restored")
@@ -230,19 +230,26 @@ func readInside(dir string) (in inside, err error) {
 // nothing.
 func (e *Engine) Restore(ctx context.Context, j *job.Job, dir string) (c *Container, since time.Time, err error) {
 	began := time.Now()
+	restore := e.restoreArchive
 	switch e.Info.quirks.checkpoints {
+	case noCheckpoints:
+		return nil, since, fmt.Errorf("restore container %s: %w: %s", j.Container.Name, ErrNoRestore, e.Info.quirks.checkpointHint)
 	case keptInside:
-		if since, err = e.clock(ctx); err == nil {
-			c, err = e.restoreInside(ctx, j.Container, dir)
+		restore = e.restoreInside
+		if since, err = e.clock(ctx); err != nil {
+			return nil, since, fmt.Errorf("restore container %s: %w", j.Container.Name, err)
 		}
-	case asArchive:
-		for try := 1; ; try++ {
-			if c, err = e.restoreArchive(ctx, j.Container, dir); err == nil || try == restoreTries || ctx.Err() != nil || engineMends(err) {
-				break
-			}
+	}
+	for try := 1; ; try++ {
+		if c, err = restore(ctx, j.Container, dir); err == nil || engineMends(err) || errors.Is(err, ErrNotFound) || try == restoreTries {
+			break
 		}
-	default:
-		err = errors.New(e.Info.quirks.checkpointHint)
+		select {
+		case <-time.After(restorePause):
+			continue
+		case <-ctx.Done():
+		}
+		break
 	}
 	e.log.Debug().Str("call", "restore").Stringer("took", time.Since(began).Round(time.Millisecond)).Err(err).Msg("engine")
 	switch {
