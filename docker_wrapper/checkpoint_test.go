@@ -18,6 +18,7 @@ import (
 	"boincdocker/boincapi"
 	"boincdocker/boincapi/boinctest"
 	"boincdocker/docker_wrapper/internal/job"
+	"boincdocker/docker_wrapper/internal/supervise"
 )
 
 // survivor is a job that counts its steps, between a client and a real engine, and what was lost of them so far.
@@ -34,6 +35,19 @@ type survivor struct {
 	worst, losses int
 	restarts      int
 	done          bool
+}
+
+// Two ways of a job's own checkpoints: in the slot, and in the container, of which they are copied.
+const (
+	byFile = "[checkpoint]\nfile = \"state\"\n"
+	byCopy = "copy_from_container = [{src = \"/work/out\", dst = \"out\"}]\ncheckpoint_period = 2\n[checkpoint]\nfile = \"/work/state\"\nsignal = \"USR1\"\ncopy = [{src = \"/work\", dst = \"work\"}]\n"
+)
+
+// survivorOf is a job that counts to steps.
+func survivorOf(t *testing.T, name, config, args string, allow int) *survivor {
+	t.Helper()
+	return &survivor{T: t, args: args, allow: allow, c: newJob(t, fmt.Sprint("survives_", name, "_", os.Getpid()),
+		"stop_timeout = 1\nbuild_args = \"--label row="+name+"\"\n"+config, nil)} // each its own image, which it removes
 }
 
 // Whatever happens to wrapper, container and engine, the sum is right, and what an interruption costs is a period
@@ -54,14 +68,13 @@ func TestCheckpointsSurvive(t *testing.T) {
 		steps, allow       int
 		rest               time.Duration // at least, between two interruptions
 	}{
-		{"mount", "[checkpoint]\nfile = \"state\"\n", "sum=3600:14ms:10:.", 3600, 10 + 2, time.Second},
-		{"copy", "copy_from_container = [{src = \"/work/out\", dst = \"out\"}]\ncheckpoint_period = 2\n[checkpoint]\nfile = \"/work/state\"\nsignal = \"USR1\"\ncopy = [{src = \"/work\", dst = \"work\"}]\n",
-			"sum=2400:14ms:0:/work", 2400, int((2 + 2) * time.Second / pace), 4 * time.Second},
+		{"mount", byFile, "sum=3600:14ms:10:.", 3600, 10 + 2, time.Second},
+		{"copy", byCopy, "sum=2400:14ms:0:/work", 2400, int((2 + 2) * time.Second / pace), 4 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			began, rnd := time.Now(), rand.New(rand.NewPCG(seed, uint64(tt.steps)))
-			s := &survivor{T: t, args: tt.args, allow: tt.allow, c: newJob(t, fmt.Sprint("survives_", tt.name, "_", os.Getpid()), "stop_timeout = 1\nbuild_args = \"--label row="+tt.name+"\"\n"+tt.config, nil)} // each its own image, which it removes
+			s := survivorOf(t, tt.name, tt.config, tt.args, tt.allow)
 			s.start()
 			counts := map[string]int{}
 			for !s.done {
@@ -80,6 +93,39 @@ func TestCheckpointsSurvive(t *testing.T) {
 			cleanAfterwards(t, s.c, os.Getuid())
 			t.Logf("seed %d: %d steps in %v; %v: %d restarts, %d of them lost steps, at most %d, allowed %d",
 				seed, tt.steps, time.Since(began).Round(time.Second), counts, s.restarts, s.losses, s.worst, tt.allow)
+		})
+	}
+}
+
+// When the computer has lost its power a job goes on from its own last checkpoint, on whatever engine.
+func TestOwnCheckpointsOutliveAReboot(t *testing.T) {
+	const pace = 14 * time.Millisecond
+	for _, tt := range []struct {
+		name, config, args string
+		steps, allow       int
+	}{
+		{"reboot_mount", byFile, "sum=600:14ms:50:.", 600, 50 + int(2*time.Second/pace)},
+		{"reboot_copy", byCopy, "sum=1200:14ms:0:/work", 1200, int((2 + 2) * time.Second / pace)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := survivorOf(t, tt.name, tt.config, tt.args, tt.allow)
+			s.start()
+			eventually(t, "some steps after a checkpoint", func() bool {
+				e, err := supervise.LoadEpisode(filepath.Join(s.c.Slot(), job.WrapperDir))
+				s.look()
+				return err == nil && !e.Checkpoint.At.IsZero() && s.last > 80
+			})
+			s.reboot()
+			s.start()
+			eventually(t, "it goes on", func() bool { s.look(); return s.restarts > 0 })
+			for !s.done {
+				s.wait(time.Minute)
+			}
+			if got, want := read(t, filepath.Join(s.c.Slot(), "out")), sumOf(tt.steps); got != want {
+				t.Errorf("got the sum %q, want %q", got, want)
+			}
+			cleanAfterwards(t, s.c, os.Getuid())
+			t.Logf("%d steps of %v lost, allowed %d", s.worst, pace, tt.allow)
 		})
 	}
 }

@@ -31,7 +31,8 @@
 // sees of the slot. Carried between the two while the job runs: trickle_up.xml, trickle_down_*,
 // boinc_ufr_* and boinc_ufs_*; with --sporadic, ac and ca.
 // Written beside the projects' directories: .docker_wrapper_images.json, what images wrappers got and when
-// they were last used, so that they are removed in time.
+// they were last used, so that they are removed in time, and .docker_wrapper_trials.json, whether this computer's
+// engine can checkpoint containers.
 //
 // # Endings
 //

@@ -96,7 +96,7 @@ func tallyTo(n int) string {
 	return b.String()
 }
 
-const tallyConfig = "network = \"none\"\nstdout_file = \"printed\"\nstop_timeout = 1\ncheckpoint_period = %d\n[checkpoint]\nmethod = \"engine\"\n"
+const tallyConfig = "network = \"none\"\ncreate_args = \"--read-only\"\nstdout_file = \"printed\"\nstop_timeout = 1\ncheckpoint_period = %d\n[checkpoint]\nmethod = \"engine\"\n"
 
 func newTally(t *testing.T, name string, period int, args string) *survivor {
 	return &survivor{T: t, args: args, c: newJob(t, fmt.Sprint(name, "_", os.Getpid()), "build_args = \"--label row="+name+"\"\n"+fmt.Sprintf(tallyConfig, period), nil)}
@@ -245,7 +245,7 @@ func TestTransparentCheckpointsSurvive(t *testing.T) {
 		}
 		seed = n
 	}
-	const n, period, pace = 3000, 2, 14 * time.Millisecond
+	const n, period, pace = 1500, 2, 14 * time.Millisecond
 	allow := int((period + 2) * time.Second / pace)
 	began, rnd := time.Now(), rand.New(rand.NewPCG(seed, n))
 	s := newTally(t, "transparent", period, fmt.Sprint("tally=", n, ":", pace))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/docker/docker/api/types/checkpoint"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 	"github.com/klauspost/compress/zstd"
 
 	"boincdocker/docker_wrapper/internal/job"
@@ -52,23 +53,27 @@ type inside struct {
 
 // CanCheckpoint says why this job's containers can't be checkpointed with all that runs in them; nil when they
 // perhaps can, which TryCheckpoint finds out.
-//
+func (e *Engine) CanCheckpoint(j *job.Job) error { return canCheckpoint(e.Info.quirks, j) }
+
 // Docker from 28.0 on can't restore a container with a network of its own (containerd#12141), nor any with an init
-// process; such a job has to ask for it.
-func (e *Engine) CanCheckpoint(j *job.Job) error {
+// process, and saves nothing of its file system: what the program wrote after the checkpoint would still be there. So a
+// job has to ask for it.
+func canCheckpoint(q quirks, j *job.Job) error {
 	c := j.Container
-	switch way := e.Info.quirks.checkpoints; {
-	case way == noCheckpoints:
-		return errors.New(e.Info.quirks.checkpointHint)
+	switch inside := q.checkpoints == keptInside; {
+	case q.checkpoints == noCheckpoints:
+		return errors.New(q.checkpointHint)
 	case c.GPU != nil || len(c.Extra.Devices) > 0:
 		return errors.New("what a device holds can't be saved")
-	case way == keptInside && j.Checkpoint.Method != job.ByEngine:
+	case inside && j.Checkpoint.Method != job.ByEngine:
 		return errors.New(`Docker gives such a container neither an init process nor a network; checkpoint.method = "engine" asks for that`)
-	case way == keptInside && c.Network != "none":
+	case inside && c.Network != "none":
 		return errors.New(`Docker can't restore a container that has a network; network = "none" asks for that`)
+	case inside && !c.Extra.ReadOnly:
+		return errors.New(`Docker doesn't save what a job writes outside of its mounts; create_args = "--read-only" asks for that (and --tmpfs /tmp for a place that is saved)`)
 	}
 	for _, b := range c.Binds {
-		if b.Source != "" && !b.ReadOnly() {
+		if !b.ReadOnly() && (b.Source != "" || q.checkpoints == keptInside) {
 			return fmt.Errorf("what the job writes to %s would not be saved", b.Target)
 		}
 	}
@@ -127,6 +132,15 @@ func (c *Container) Checkpoint(ctx context.Context, dir string, room int64) erro
 
 // checkpointInside: a name that was used before is refused.
 func (c *Container) checkpointInside(ctx context.Context, dir string) error {
+	found, err := c.inspect(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range found.Mounts {
+		if m.Type == mount.TypeVolume && m.RW { // the image's, or somebody's
+			return fmt.Errorf("what the job writes to the volume %s would not be saved", m.Destination)
+		}
+	}
 	in := inside{Container: c.ID, Checkpoint: "boinc" + strconv.FormatInt(time.Now().UnixNano(), 10)}
 	if err := c.e.api.CheckpointCreate(ctx, c.ID, checkpoint.CreateOptions{CheckpointID: in.Checkpoint}); err != nil {
 		return err
@@ -365,7 +379,7 @@ func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, imageID, program
 	t := *j
 	t.Container = job.Container{
 		Name: j.Container.Name + "_trial", Labels: j.Container.Labels, Network: j.Container.Network, User: j.Container.User,
-		Limits: j.Container.Limits, DropCaps: j.Container.DropCaps, Entrypoint: []string{HelperPath}, Command: []string{},
+		Limits: j.Container.Limits, DropCaps: j.Container.DropCaps, Extra: job.CreateArgs{ReadOnly: j.Container.Extra.ReadOnly}, Entrypoint: []string{HelperPath}, Command: []string{},
 		Env:    []string{HelperEnv + "=" + HelperCounts},
 		Mounts: []job.Mount{{Source: program, Target: HelperPath, ReadOnly: true}, {Source: dir, Target: HelperDir}},
 	}

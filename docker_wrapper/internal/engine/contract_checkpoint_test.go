@@ -23,7 +23,7 @@ import (
 // restorable is a job whose containers may be checkpointed.
 func (k *contract) restorable(args ...string) *job.Job {
 	j := k.job(args...)
-	j.Checkpoint.Method = job.ByEngine
+	j.Checkpoint.Method, j.Container.Extra.ReadOnly = job.ByEngine, true
 	return j
 }
 

@@ -62,8 +62,7 @@ func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) req
 	if x.Init != nil {
 		initProcess = *x.Init
 	}
-	restorable := q.checkpoints == keptInside && j.Checkpoint.Method == job.ByEngine && c.Network == "none"
-	if restorable { // else it could be checkpointed, and not restored
+	if q.checkpoints == keptInside && canCheckpoint(q, j) == nil { // else it could be checkpointed, and not restored
 		initProcess, r.Config.NetworkDisabled = false, true
 	}
 	r.Host = &container.HostConfig{

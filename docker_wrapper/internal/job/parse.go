@@ -137,7 +137,7 @@ func keys() []key {
 
 		{KeyInfo{"checkpoint_period", "seconds", "the user's preference", "how often to checkpoint"},
 			func(c *Config, v value) { v.seconds(&c.CheckpointPeriod) }},
-		{KeyInfo{"checkpoint.method", `"auto", "app", "engine" or "none"`, "auto", "who saves the state: the application itself, or the engine"},
+		{KeyInfo{"checkpoint.method", `"auto", "app", "engine" or "none"`, "auto", "who saves the state: the application itself, the engine, or nobody"},
 			func(c *Config, v value) { scalar(v, &c.Checkpoint.Method, oneOf("auto", "app", "engine", "none")) }},
 		{KeyInfo{"checkpoint.file", "string", "", "slot file or container path whose change is a checkpoint"},
 			func(c *Config, v value) { scalar(v, &c.Checkpoint.File, slotNameOrContainerPath) }},

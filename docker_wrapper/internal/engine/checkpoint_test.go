@@ -1,0 +1,51 @@
+package engine
+
+import (
+	"strings"
+	"testing"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+func TestCanCheckpoint(t *testing.T) {
+	docker := quirksOf(Docker, infoFacts{version: "28.5.2", experimental: true})
+	podman := quirksOf(Podman, infoFacts{version: "5.8.6"})
+	for _, tt := range []struct {
+		name   string
+		engine quirks
+		change func(*job.Job)
+		want   string // part of why not; "" for can
+		plain  bool   // the container is made as any other
+	}{
+		{name: "Docker, as it is asked for", engine: docker},
+		{name: "Docker without experiments", engine: quirksOf(Docker, infoFacts{version: "28.5.2"}), want: "--experimental", plain: true},
+		{name: "Docker, not asked for", engine: docker, change: func(j *job.Job) { j.Checkpoint.Method = job.IfAny }, want: "asks for that", plain: true},
+		{name: "Docker, with a network", engine: docker, change: func(j *job.Job) { j.Container.Network = "bridge" }, want: `network = "none"`, plain: true},
+		{name: "Docker, where the job writes anywhere", engine: docker, change: func(j *job.Job) { j.Container.Extra.ReadOnly = false }, want: "--read-only", plain: true},
+		{name: "Docker, a volume", engine: docker, change: func(j *job.Job) { j.Container.Binds = []job.Bind{{Target: "/v"}} }, want: "to /v would", plain: true},
+		{name: "Podman", engine: podman, plain: true},
+		{name: "Podman, not asked for, with all that it likes", engine: podman, plain: true,
+			change: func(j *job.Job) { j.Checkpoint.Method, j.Container.Network, j.Container.Extra.ReadOnly = job.IfAny, "bridge", false }},
+		{name: "Podman, a volume of its own", engine: podman, change: func(j *job.Job) { j.Container.Binds = []job.Bind{{Target: "/v"}} }, plain: true},
+		{name: "Podman, a place of the host's", engine: podman, change: func(j *job.Job) { j.Container.Binds = []job.Bind{{Source: "/data", Target: "/d"}} }, want: "to /d would", plain: true},
+		{name: "Podman, a place of the host's, to read", engine: podman, change: func(j *job.Job) { j.Container.Binds = []job.Bind{{Source: "/data", Target: "/d", Options: "z,ro"}} }, plain: true},
+		{name: "a GPU", engine: podman, change: func(j *job.Job) { j.Container.GPU = &job.GPUGrant{Vendor: "nvidia"} }, want: "device", plain: true},
+		{name: "Podman without root", engine: quirksOf(Podman, infoFacts{version: "5.8.6", rootless: true}), want: "root", plain: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			j := simple()
+			j.Checkpoint.Method, j.Container.Network, j.Container.Extra.ReadOnly = job.ByEngine, "none", true
+			if tt.change != nil {
+				tt.change(j)
+			}
+			err := canCheckpoint(tt.engine, j)
+			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			r := toRequest(j, "im", nil, Info{quirks: tt.engine})
+			if r.Config.NetworkDisabled == tt.plain || *r.Host.Init != tt.plain {
+				t.Errorf("got network disabled %v, init %v, want %v, %v", r.Config.NetworkDisabled, *r.Host.Init, !tt.plain, tt.plain)
+			}
+		})
+	}
+}
