@@ -179,11 +179,14 @@ func (w *wrapper) fresh(ctx context.Context, cpu time.Duration) (supervise.Prepa
 	case !errors.Is(err, errNoCheckpoint):
 		return supervise.Prepared{}, err
 	}
-	able := w.able(ctx, image)
-	c, err := w.engine.Create(ctx, w.job, image)
+	j, able := *w.job, w.able(ctx, image)
+	if !able { // then nothing needs to be left out for it
+		j.Checkpoint.Method = job.ByNobody
+	}
+	c, err := w.engine.Create(ctx, &j, image)
 	if errors.Is(err, engine.ErrNotFound) { // the image was removed in between
 		if image, err = w.engine.Ensure(ctx, w.job.Image, slot.Files(w.job.Slot)); err == nil {
-			c, err = w.engine.Create(ctx, w.job, image)
+			c, err = w.engine.Create(ctx, &j, image)
 		}
 	}
 	if err != nil {

@@ -55,18 +55,22 @@ type inside struct {
 // perhaps can, which TryCheckpoint finds out.
 func (e *Engine) CanCheckpoint(j *job.Job) error { return canCheckpoint(e.Info.quirks, j) }
 
-// Docker from 28.0 on can't restore a container with a network of its own (containerd#12141), nor any with an init
-// process, and saves nothing of its file system: what the program wrote after the checkpoint would still be there. So a
-// job has to ask for it.
+// No engine can restore a container with an init process (measured: Docker 28.5.2, Podman 5.8.6), so there is none then. Docker
+// from 28.0 on can't restore one with a network of its own either (containerd#12141), and saves nothing of its file system:
+// what the program wrote after the checkpoint would still be there. So there a job has to ask for it.
 func canCheckpoint(q quirks, j *job.Job) error {
 	c := j.Container
 	switch inside := q.checkpoints == keptInside; {
+	case j.Checkpoint.Method != job.ByEngine && j.Checkpoint.Method != job.IfAny:
+		return errors.New("the job doesn't want it")
 	case q.checkpoints == noCheckpoints:
 		return errors.New(q.checkpointHint)
+	case c.Extra.Init != nil && *c.Extra.Init:
+		return errors.New("an init process can't be restored")
 	case c.GPU != nil || len(c.Extra.Devices) > 0:
 		return errors.New("what a device holds can't be saved")
 	case inside && j.Checkpoint.Method != job.ByEngine:
-		return errors.New(`Docker gives such a container neither an init process nor a network; checkpoint.method = "engine" asks for that`)
+		return errors.New(`Docker gives such a container no network; checkpoint.method = "engine" asks for that`)
 	case inside && c.Network != "none":
 		return errors.New(`Docker can't restore a container that has a network; network = "none" asks for that`)
 	case inside && !c.Extra.ReadOnly:

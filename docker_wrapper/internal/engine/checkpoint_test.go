@@ -23,12 +23,16 @@ func TestCanCheckpoint(t *testing.T) {
 		{name: "Docker, with a network", engine: docker, change: func(j *job.Job) { j.Container.Network = "bridge" }, want: `network = "none"`, plain: true},
 		{name: "Docker, where the job writes anywhere", engine: docker, change: func(j *job.Job) { j.Container.Extra.ReadOnly = false }, want: "--read-only", plain: true},
 		{name: "Docker, a volume", engine: docker, change: func(j *job.Job) { j.Container.Binds = []job.Bind{{Target: "/v"}} }, want: "to /v would", plain: true},
-		{name: "Podman", engine: podman, plain: true},
-		{name: "Podman, not asked for, with all that it likes", engine: podman, plain: true,
-			change: func(j *job.Job) { j.Checkpoint.Method, j.Container.Network, j.Container.Extra.ReadOnly = job.IfAny, "bridge", false }},
-		{name: "Podman, a volume of its own", engine: podman, change: func(j *job.Job) { j.Container.Binds = []job.Bind{{Target: "/v"}} }, plain: true},
+		{name: "not wanted", engine: podman, change: func(j *job.Job) { j.Checkpoint.Method = job.ByApp }, want: "want", plain: true},
+		{name: "an init process is wanted", engine: podman, change: func(j *job.Job) { j.Container.Extra.Init = new(true) }, want: "init", plain: true},
+		{name: "Podman", engine: podman},
+		{name: "Podman, not asked for, with all that it likes", engine: podman,
+			change: func(j *job.Job) {
+				j.Checkpoint.Method, j.Container.Network, j.Container.Extra.ReadOnly = job.IfAny, "bridge", false
+			}},
+		{name: "Podman, a volume of its own", engine: podman, change: func(j *job.Job) { j.Container.Binds = []job.Bind{{Target: "/v"}} }},
 		{name: "Podman, a place of the host's", engine: podman, change: func(j *job.Job) { j.Container.Binds = []job.Bind{{Source: "/data", Target: "/d"}} }, want: "to /d would", plain: true},
-		{name: "Podman, a place of the host's, to read", engine: podman, change: func(j *job.Job) { j.Container.Binds = []job.Bind{{Source: "/data", Target: "/d", Options: "z,ro"}} }, plain: true},
+		{name: "Podman, a place of the host's, to read", engine: podman, change: func(j *job.Job) { j.Container.Binds = []job.Bind{{Source: "/data", Target: "/d", Options: "z,ro"}} }},
 		{name: "a GPU", engine: podman, change: func(j *job.Job) { j.Container.GPU = &job.GPUGrant{Vendor: "nvidia"} }, want: "device", plain: true},
 		{name: "Podman without root", engine: quirksOf(Podman, infoFacts{version: "5.8.6", rootless: true}), want: "root", plain: true},
 	} {
@@ -43,8 +47,8 @@ func TestCanCheckpoint(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 			r := toRequest(j, "im", nil, Info{quirks: tt.engine})
-			if r.Config.NetworkDisabled == tt.plain || *r.Host.Init != tt.plain {
-				t.Errorf("got network disabled %v, init %v, want %v, %v", r.Config.NetworkDisabled, *r.Host.Init, !tt.plain, tt.plain)
+			if disabled := !tt.plain && tt.engine.checkpoints == keptInside; r.Config.NetworkDisabled != disabled || *r.Host.Init != tt.plain {
+				t.Errorf("got network disabled %v, init %v, want %v, %v", r.Config.NetworkDisabled, *r.Host.Init, disabled, tt.plain)
 			}
 		})
 	}

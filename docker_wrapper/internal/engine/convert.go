@@ -62,8 +62,8 @@ func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) req
 	if x.Init != nil {
 		initProcess = *x.Init
 	}
-	if q.checkpoints == keptInside && canCheckpoint(q, j) == nil { // else it could be checkpointed, and not restored
-		initProcess, r.Config.NetworkDisabled = false, true
+	if canCheckpoint(q, j) == nil { // it is to be restored, too
+		initProcess, r.Config.NetworkDisabled = false, q.checkpoints == keptInside
 	}
 	r.Host = &container.HostConfig{
 		NetworkMode:    container.NetworkMode(c.Network),
