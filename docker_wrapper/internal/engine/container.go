@@ -282,10 +282,17 @@ func (c *Container) lookForProgram(ctx context.Context) (started time.Time, err 
 		return started, nil
 	}
 	reason := "no such file in the image"
-	for _, name := range programNames(in.Path, in.Config) {
+	program := in.Path
+	if program == podmansInit && len(in.Args) > 1 && in.Args[0] == "--" {
+		program = in.Args[1]
+	}
+	for _, name := range programNames(program, in.Config) {
 		st, err := c.e.api.ContainerStatPath(ctx, c.ID, name)
 		if err == nil && st.Mode&fs.ModeSymlink != 0 && st.LinkTarget != "" {
 			st, err = c.e.api.ContainerStatPath(ctx, c.ID, st.LinkTarget)
+			if errors.Is(wrap(err), ErrNotFound) && c.e.Info.quirks.libpod { // it doesn't look into what is mounted
+				return started, nil
+			}
 		}
 		switch {
 		case errors.Is(wrap(err), ErrNotFound):
@@ -297,8 +304,11 @@ func (c *Container) lookForProgram(ctx context.Context) (started time.Time, err 
 			return started, nil
 		}
 	}
-	return started, &RunError{Reason: in.Path + ": " + reason}
+	return started, &RunError{Reason: program + ": " + reason}
 }
+
+// podmansInit is what Podman calls the program of a container that has an init process (libpod's container_internal_common.go).
+const podmansInit = "/run/podman-init"
 
 // programNames lists the paths that a program may have in a container.
 func programNames(program string, c *container.Config) (names []string) {
