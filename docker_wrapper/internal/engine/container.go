@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -290,11 +291,10 @@ func (c *Container) lookForProgram(ctx context.Context) (started time.Time, err 
 		st, err := c.e.api.ContainerStatPath(ctx, c.ID, name)
 		if err == nil && st.Mode&fs.ModeSymlink != 0 && st.LinkTarget != "" {
 			st, err = c.e.api.ContainerStatPath(ctx, c.ID, st.LinkTarget)
-			if errors.Is(wrap(err), ErrNotFound) && c.e.Info.quirks.libpod { // it doesn't look into what is mounted
-				return started, nil
-			}
 		}
 		switch {
+		case errors.Is(wrap(err), ErrNotFound) && c.e.Info.quirks.libpod && mounted(name, in.Mounts): // it follows no links there
+			return started, nil
 		case errors.Is(wrap(err), ErrNotFound):
 		case err == nil && st.Mode.IsDir():
 			reason = "is a directory"
@@ -305,6 +305,11 @@ func (c *Container) lookForProgram(ctx context.Context) (started time.Time, err 
 		}
 	}
 	return started, &RunError{Reason: program + ": " + reason}
+}
+
+// mounted reports that a path of the container leads into a mount.
+func mounted(name string, mounts []container.MountPoint) bool {
+	return slices.ContainsFunc(mounts, func(m container.MountPoint) bool { return strings.HasPrefix(name, strings.TrimSuffix(m.Destination, "/")+"/") })
 }
 
 // podmansInit is what Podman calls the program of a container that has an init process (libpod's container_internal_common.go).
