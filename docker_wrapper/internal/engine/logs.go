@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"math"
 	"slices"
@@ -176,7 +177,8 @@ func (l *Logs) read(ctx context.Context, follow bool) error {
 // earlier read, or by this one, since engines repeat what is in a log that they rotate while it is
 // followed. Engines put one message into one frame, which arrives as one Write.
 //
-// Podman 4 gives whole seconds, so that many messages have the same time: they are counted.
+// Podman 4 gives whole seconds, so that many messages have the same time: they are known by what they say. To
+// count them would not do, since a log that was replaced has lost the first of them.
 type stripper struct {
 	w       io.Writer
 	mu      *sync.Mutex
@@ -185,10 +187,13 @@ type stripper struct {
 	before  *int      // messages of that instant, of both streams, that come again
 	last    time.Time // of the newest message written
 	written int       // messages of that time that were written
-	skip    time.Time // messages before it were written by an earlier read
-	again   int       // messages of that time that were, and come again
-	recent  []int64   // times of the newest messages written, ascending, ns
-	rewound bool      // the engine sends messages again that were written
+	same    []uint64  // sums of the newest of these
+	seed    maphash.Seed
+	skip    time.Time      // messages before it were written by an earlier read
+	skipAll bool           // and all of that time, too
+	again   map[uint64]int // messages of that time that were written, and may come again
+	recent  []int64        // times of the newest messages written, ascending, ns
+	rewound bool           // the engine sends messages again that were written
 }
 
 // recentKept is more messages than a log has that is rotated.
@@ -199,13 +204,16 @@ const all = math.MaxInt
 
 // newStripper drops what came up to and including since.
 func newStripper(w io.Writer, mu *sync.Mutex, since time.Time) *stripper {
-	return &stripper{w: w, mu: mu, from: since, last: since, written: all, flowed: new(atomic.Int64), before: new(int)}
+	return &stripper{w: w, mu: mu, from: since, last: since, written: all, seed: maphash.MakeSeed(), flowed: new(atomic.Int64), before: new(int)}
 }
 
 func (s *stripper) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.skip, s.again = s.last, s.written
+	s.skip, s.skipAll, s.again = s.last, s.written == all, map[uint64]int{}
+	for _, sum := range s.same {
+		s.again[sum]++
+	}
 }
 
 func (s *stripper) at() time.Time {
@@ -229,25 +237,26 @@ func (s *stripper) Write(p []byte) (int, error) {
 	defer s.mu.Unlock()
 	s.flowed.Add(1)
 	t, text := splitStamp(p)
-	if !t.IsZero() && s.isOld(t) {
+	sum := maphash.Bytes(s.seed, text)
+	if !t.IsZero() && s.isOld(t, sum) {
 		return len(p), nil
 	}
 	if _, err := s.w.Write(text); err != nil {
 		return 0, err
 	}
 	if !t.IsZero() {
-		s.note(t)
+		s.note(t, sum)
 	}
 	return len(p), nil
 }
 
-func (s *stripper) isOld(t time.Time) bool {
+func (s *stripper) isOld(t time.Time, sum uint64) bool {
 	if t.Equal(s.from) && *s.before > 0 {
 		*s.before--
 		return true
 	}
-	if t.Equal(s.skip) && s.again > 0 {
-		s.again--
+	if t.Equal(s.skip) && (s.skipAll || s.again[sum] > 0) {
+		s.again[sum]--
 		return true
 	}
 	if t.Before(s.skip) {
@@ -261,20 +270,26 @@ func (s *stripper) isOld(t time.Time) bool {
 	return s.rewound
 }
 
-func (s *stripper) note(t time.Time) {
+func (s *stripper) note(t time.Time, sum uint64) {
 	switch {
 	case t.Equal(s.last) && s.written != all:
 		s.written++
 	case !t.Equal(s.last):
-		s.written = 1
+		s.written, s.same = 1, s.same[:0]
 	}
+	s.same = newest(s.same, sum)
 	if t.Before(s.last) { // the computer's clock was set back
 		s.recent = s.recent[:0]
 	}
-	if len(s.recent) == recentKept {
-		s.recent = append(s.recent[:0], s.recent[recentKept/2:]...)
+	s.last, s.recent = t, newest(s.recent, t.UnixNano())
+}
+
+// newest appends to what is kept of many.
+func newest[T any](list []T, next T) []T {
+	if len(list) == recentKept {
+		list = append(list[:0], list[recentKept/2:]...)
 	}
-	s.last, s.recent = t, append(s.recent, t.UnixNano())
+	return append(list, next)
 }
 
 // splitStamp returns the time that a message begins with, zero for none.
