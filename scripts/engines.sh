@@ -128,6 +128,9 @@ run() {
 	if [ "$name" != docker-host ]; then
 		pid=$(docker inspect -f '{{.State.Pid}}' "$container")
 		set -- nsenter --net="/proc/$pid/ns/net" -- "$@"
+		case $name in podman-4 | podman-5)
+			export FAULTS_PODMAN="nsenter --target $pid --all setpriv --pdeathsig TERM /usr/bin/podman" ;; # nsenter passes no signal on
+		esac
 	fi
 	cd "$here"
 	DOCKER_HOST=$host TEST_ENGINE_HOST=$host "$@"

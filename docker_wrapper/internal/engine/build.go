@@ -68,7 +68,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 	proxyEnv, proxyHosts := throughProxy(s.Proxy, s.Build.Network, e.Info)
 	o := build.ImageBuildOptions{
 		Version:     v,
-		Tags:        []string{s.Name, contentTag(b.identity)},
+		Tags:        []string{contentTag(b.identity), s.Name}, // Podman gives the second to whatever has the first by then: that must be ours alone
 		Dockerfile:  b.dockerfile,
 		BuildArgs:   withArgs(s.Build.Args, proxyEnv),
 		Target:      s.Build.Target,

@@ -129,6 +129,26 @@ var imageRows = []contractRow{
 			t.Errorf("got %s and %s, want two images and the name on the second", first, second)
 		}
 	}},
+	{fact: "build: several at once under one name, and each job gets its own", check: func(t *testing.T, k *contract) {
+		name := k.name("same")
+		var all sync.WaitGroup
+		for i := range 6 {
+			im, fsys := k.source("same", fmt.Sprintf("LABEL which=%d\nRUN [\"/payload\"]\n", i))
+			im.Sources[0].Name = name
+			all.Go(func() {
+				id, err := k.e.Ensure(t.Context(), im, fsys)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				in, err := k.api.ImageInspect(t.Context(), id)
+				if got := in.Config.Labels["which"]; err != nil || got != fmt.Sprint(i) {
+					t.Errorf("build %d: got image %q (%v)", i, got, err)
+				}
+			})
+		}
+		all.Wait()
+	}},
 	{fact: "build: an image of that name will do when it is fixed", check: func(t *testing.T, k *contract) {
 		im, fsys := k.source("fixed", "COPY x /x\n")
 		im.Sources[0].Fixed = true
