@@ -17,6 +17,7 @@ import (
 
 	"boincdocker/boincapi"
 	"boincdocker/boincapi/boinctest"
+	"boincdocker/docker_wrapper/internal/engine"
 )
 
 // byOthers is what somebody else does to a job's container and image, or to its wrapper.
@@ -258,21 +259,40 @@ func endsWith(t *testing.T, code int, args string) {
 	}
 	s := newTrial(t, order{code: code, args: args})
 	s.start()
-	s.finished(s.wait(time.Minute))
+	s.endedWith(code)
+}
+
+// endedWith asserts the end of a job whose program has ended with that code, as far as its engine tells why.
+func (s *trial) endedWith(code int) {
+	s.Helper()
+	kind, major := s.engineIs()
+	r := s.wait(time.Minute)
+	switch {
+	case code == 143 && kind == engine.Podman && major < 5: // it doesn't tell that somebody stopped a container
+		if r.Outcome != boinctest.TemporaryExit || !strings.Contains(r.Reason, "ended from outside again and again") {
+			s.Errorf("got %+v, want a temporary exit that says that it was ended from outside", r)
+		}
+		return
+	case code == 137 && (kind == engine.Podman && major < 5 || kind == engine.Docker && major >= 28): // nor that the kernel ended it for its memory
+		if s.o.code = boincapi.ExitOutOfMemory; !strings.Contains(r.Message, "more memory than its limit") {
+			s.Errorf("got %+v, want the memory named", r)
+		}
+	}
+	s.finished(r)
 }
 
 // signalsItself: the kernel keeps a signal from process 1, which the program is where there is no init
 // process; Go's runtime, which would have ended by it, then ends with 2.
 func signalsItself(t *testing.T, n int) {
 	s := newTrial(t, order{code: 128 + n, args: fmt.Sprintf("write=result signal=%d", n)})
-	letGo := s.reach(phase{name: "finish", call: "remove"})
+	letGo := s.reach(phase{name: "start", call: "start"})
 	var in struct{ HostConfig struct{ Init bool } }
 	ask(t, s.engine, "/containers/"+s.job().ID+"/json", nil, &in)
 	if !in.HostConfig.Init {
 		s.o.code = 2
 	}
 	letGo()
-	s.finished(s.wait(time.Minute))
+	s.endedWith(s.o.code)
 }
 
 // testIgnored: what doesn't end when it is asked to is ended, in time for the client.

@@ -22,6 +22,7 @@ import (
 
 	"boincdocker/boincapi"
 	"boincdocker/boincapi/boinctest"
+	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/engine/enginetest"
 	"boincdocker/docker_wrapper/internal/job"
 )
@@ -330,7 +331,7 @@ func newTrial(t *testing.T, o order) *trial {
 		step = "ENV ARGS=wait=go_on TRIAL=" + s.id + "\nRUN [\"/worker\"]\n"
 	}
 	// Podman forgets which image stands on a first step without files: that would stay.
-	add(t, s.c, "Dockerfile", fmt.Appendf(nil, "FROM scratch\nCOPY trial /trial\nLABEL %s=%s %s=%q\nCOPY worker /worker\n%sENTRYPOINT [\"/worker\"]\n", labelTrial, s.id, labelRun, os.Getenv("FAULTS_RUN"), step))
+	add(t, s.c, "Dockerfile", fmt.Appendf(nil, "FROM scratch\nCOPY trial worker /\nLABEL %s=%s %s=%q\n%sENTRYPOINT [\"/worker\"]\n", labelTrial, s.id, labelRun, os.Getenv("FAULTS_RUN"), step))
 	add(t, s.c, "trial", []byte(s.id))
 	add(t, s.c, "worker", []byte(read(t, binary(t, "worker"))))
 	add(t, s.c, "in", []byte(trialInput))
@@ -631,9 +632,25 @@ func (s *trial) builds() (dirs []string) {
 // podman reports whether the engine is one.
 func (s *trial) podman() bool {
 	s.Helper()
-	var version struct{ Components []struct{ Name string } }
-	ask(s.T, s.engine, "/version", nil, &version)
-	return len(version.Components) > 0 && strings.Contains(version.Components[0].Name, "Podman")
+	kind, _ := s.engineIs()
+	return kind == engine.Podman
+}
+
+// engineIs tells the engine's kind and version, past the gate.
+func (s *trial) engineIs() (kind string, major int) {
+	s.Helper()
+	var v struct {
+		Version    string
+		Components []struct{ Name string }
+	}
+	ask(s.T, s.engine, "/version", nil, &v)
+	if _, err := fmt.Sscanf(v.Version, "%d.", &major); err != nil {
+		s.Fatalf("the engine's version is %q", v.Version)
+	}
+	if len(v.Components) > 0 && strings.Contains(v.Components[0].Name, "Podman") {
+		return engine.Podman, major
+	}
+	return engine.Docker, major
 }
 
 // job is the job's container, the zero value if there is none.
