@@ -60,7 +60,11 @@ func (c *Container) Logs(ctx context.Context, since time.Time, stdout, stderr io
 func (l *Logs) follow(ctx context.Context) {
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
 		began := time.Now()
-		err := l.read(ctx, true)
+		follow := func(ctx context.Context) error { return l.read(ctx, true) }
+		if l.c.e.Info.quirks.followSkips {
+			follow = l.listen
+		}
+		err := follow(ctx)
 		if err == nil && !l.c.runs(ctx) || ctx.Err() != nil || errors.Is(err, ErrNotFound) {
 			return
 		}
@@ -72,6 +76,55 @@ func (l *Logs) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
+		}
+	}
+}
+
+// listenPause is how often output is read at most that is listened for.
+const listenPause = 500 * time.Millisecond
+
+// listen reads what is new whenever the stream says that there is something: where much is said at once, the
+// stream itself leaves parts out. Such a read goes through the whole log, so they get a tenth of the time.
+func (l *Logs) listen(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	body, err := l.open(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	heard, ended := make(chan struct{}, 1), make(chan error, 1)
+	go func() {
+		buf := make([]byte, 32<<10)
+		for {
+			_, err := body.Read(buf)
+			if err != nil {
+				ended <- err
+				return
+			}
+			select {
+			case heard <- struct{}{}:
+			default: // it knows
+			}
+		}
+	}()
+	for {
+		select {
+		case <-heard:
+		case err := <-ended:
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				return nil
+			}
+			return fmt.Errorf("read output of container %s: %w", l.c.Name, wrap(err))
+		}
+		began := time.Now()
+		if err := l.read(ctx, false); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(max(listenPause, 10*time.Since(began))):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -89,7 +142,9 @@ func (c *Container) runs(ctx context.Context) bool {
 func (l *Logs) Drain(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l.whileFlowing(ctx, l.done)
+	if !l.c.e.Info.quirks.followSkips { // else what is left is read once, and now
+		l.whileFlowing(ctx, l.done)
+	}
 	l.cancel()
 	<-l.done
 	result, done := error(nil), make(chan struct{})
@@ -149,10 +204,10 @@ func (l *Logs) Last() time.Time {
 	return last.Add(time.Duration(min(n, int(time.Second-1))))
 }
 
-func (l *Logs) read(ctx context.Context, follow bool) error {
+func (l *Logs) open(ctx context.Context, follow bool) (io.ReadCloser, error) {
 	o := container.LogsOptions{ShowStdout: true, ShowStderr: true, Follow: follow, Timestamps: true}
 	since := l.since
-	if last := l.Last(); follow && last.After(since) {
+	if last := l.Last(); (follow || l.c.e.Info.quirks.followSkips) && last.After(since) {
 		since = last.Add(-time.Second) // engines may know whole seconds only
 	}
 	if !since.IsZero() {
@@ -160,7 +215,15 @@ func (l *Logs) read(ctx context.Context, follow bool) error {
 	}
 	body, err := l.c.e.api.ContainerLogs(ctx, l.c.ID, o)
 	if err != nil {
-		return fmt.Errorf("read output of container %s: %w", l.c.Name, wrap(err))
+		return nil, fmt.Errorf("read output of container %s: %w", l.c.Name, wrap(err))
+	}
+	return body, nil
+}
+
+func (l *Logs) read(ctx context.Context, follow bool) error {
+	body, err := l.open(ctx, follow)
+	if err != nil {
+		return err
 	}
 	defer body.Close()
 	l.again = l.before
