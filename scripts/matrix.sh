@@ -17,8 +17,10 @@ here=${DOCKER_HOST_LOG-}
 
 work=$(mktemp -d)
 chmod 755 "$work"
+lanes=''
 leave() {
 	set +e
+	[ -z "$lanes" ] || kill "$lanes" 2>/dev/null # if it was broken off; the test that it runs ends with its engine
 	for engine in $engines; do
 		[ "$engine" = docker-host ] || scripts/engines.sh stop "$engine"
 	done
@@ -86,6 +88,7 @@ lanes=$!
 # shellcheck disable=SC2086
 lane $other
 wait $lanes || :
+lanes=''
 
 # One line for each room's facts, each test and each scenario, one column for each engine: how many passed, or failed.
 status=0
