@@ -9,7 +9,7 @@ PLATFORMS   = linux/amd64 linux/arm64 windows/amd64 darwin/arm64
 # NVML's header marks what newer drivers dropped; that is no news to us.
 export CGO_CFLAGS ?= -g -O2 -Wno-deprecated-declarations
 
-.PHONY: help build demo test clients faults unit lint fuzz release container-test clean
+.PHONY: help build demo test clients faults matrix unit lint fuzz release container-test clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -30,7 +30,7 @@ clients: ## real BOINC clients, an old and a new one, run jobs through the wrapp
 faults: ## more than 100 things that go wrong are done to the wrapper and its engine; about 4 minutes; FAULTS=REGEXP for some
 	scripts/faults.sh
 
-matrix: ## the engine room and the samples on Docker and Podman, old and new, as one table
+matrix: ## the engine room, the samples and faults on Docker and Podman, old and new, as one table
 	scripts/matrix.sh
 
 unit: ## the tests that need no engine

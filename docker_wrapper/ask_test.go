@@ -23,7 +23,15 @@ func askerOf(socket string) *http.Client {
 // ask asks an engine, and reports whether there is such a thing.
 func ask(t *testing.T, asker *http.Client, path string, query url.Values, answer any) bool {
 	t.Helper()
-	resp, err := asker.Get("http://engine" + path + "?" + query.Encode())
+	var resp *http.Response
+	var err error
+	every(100*time.Millisecond, 10*time.Second, func() bool {
+		if resp != nil {
+			resp.Body.Close()
+		}
+		resp, err = asker.Get("http://engine" + path + "?" + query.Encode())
+		return err != nil || resp.StatusCode != http.StatusInternalServerError // Podman's, when what is on a list is removed meanwhile
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

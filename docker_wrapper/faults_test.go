@@ -3,8 +3,6 @@
 package main
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,15 +22,20 @@ import (
 
 	"boincdocker/boincapi"
 	"boincdocker/boincapi/boinctest"
+	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/engine/enginetest"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
 // These tests do to the release binary, its client and its engine what goes wrong on volunteers'
 // computers, at each point of a job's life, and assert that the job comes to its right end all the same.
-// The client is boinctest, the engine a real one behind a gate, which makes each moment exact.
+// The client is boinctest, the engine a real one behind a gate, which makes each moment exact: the one that
+// DOCKER_HOST names, or one of the scenario's own.
 //
-// scripts/faults.sh runs them.
+// scripts/faults.sh runs them, and scripts/matrix.sh some of them on each kind of engine. FAULTS chooses by name.
+// What kills dockerd is offered where FAULTS_ENGINES names a directory for engines of the tests' own, and what kills
+// Podman's service where FAULTS_PODMAN is the command by which Podman runs beside the engine of DOCKER_HOST, as a child
+// that ends with whoever has started it.
 
 const (
 	labelTrial = "boinc_test_trial" // of all that the engine makes for one
@@ -59,7 +62,14 @@ func TestFaults(t *testing.T) {
 	column := table.column("faults")
 	engines := map[engineOrder][]scenario{}
 	var alone []scenario
-	for _, s := range slices.Concat(byResources(), byEngine(), byClient(), byOthers()) {
+	offered := slices.Concat(byResources(), byClient(), byOthers())
+	if os.Getenv("FAULTS_ENGINES") != "" {
+		offered = slices.Concat(byEngine(), offered)
+	}
+	if os.Getenv("FAULTS_PODMAN") != "" {
+		offered = slices.Concat(byService(), offered)
+	}
+	for _, s := range offered {
 		if !chosen.MatchString(s.name) {
 			continue
 		}
@@ -201,6 +211,9 @@ func atPhase(t *testing.T, p phase, a action) {
 	letGo()
 	r := s.wait(20 * time.Second)
 	if o.slowBuild {
+		if s.podman() { // its builder lets the step go on to its end
+			s.goOn()
+		}
 		eventually(t, "the build to end in the engine", func() bool { return len(s.builds()) == 0 })
 	}
 	finished := r.FinishCode >= 0
@@ -244,7 +257,9 @@ type order struct {
 	untagged  bool   // somebody has taken the image's names away
 	began     int    // how often it may begin; 0 means once
 	args      string // of the worker, in place of what else it would do after it has noted that it began
-	socket    string // of the engine; "" means this computer's
+	socket    string // of the engine; "" means the one that DOCKER_HOST names
+
+	ownService string // where the program podman is that serves the wrapper, which finds no engine; "" for an engine that answers
 }
 
 // trial is one job under fire.
@@ -287,6 +302,9 @@ func newTrial(t *testing.T, o order) *trial {
 	s.engine = askerOf(s.o.socket)
 	t.Cleanup(s.close)
 	co := boinctest.Options{Dir: s.o.dir, Poll: pollTime, NoHeartbeat: o.silent, Env: []string{"DOCKER_HOST=" + s.gate.Host()}}
+	if o.ownService != "" {
+		co.Env = []string{"DOCKER_HOST=", "XDG_RUNTIME_DIR=" + o.ownService, "PATH=" + o.ownService + ":" + os.Getenv("PATH")}
+	}
 	if o.ownClient {
 		s.client = exec.Command("sleep", "300")
 		if err := s.client.Start(); err != nil {
@@ -310,9 +328,11 @@ func newTrial(t *testing.T, o order) *trial {
 	}
 	step := ""
 	if o.slowBuild {
-		step = "ENV ARGS=wait=go_on\nRUN [\"/worker\"]\n"
+		step = "ENV ARGS=wait=go_on TRIAL=" + s.id + "\nRUN [\"/worker\"]\n"
 	}
-	add(t, s.c, "Dockerfile", fmt.Appendf(nil, "FROM scratch\nLABEL %s=%s %s=%q\nCOPY worker /worker\n%sENTRYPOINT [\"/worker\"]\n", labelTrial, s.id, labelRun, os.Getenv("FAULTS_RUN"), step))
+	// Podman forgets which image stands on a first step without files: that would stay.
+	add(t, s.c, "Dockerfile", fmt.Appendf(nil, "FROM scratch\nCOPY trial worker /\nLABEL %s=%s %s=%q\n%sENTRYPOINT [\"/worker\"]\n", labelTrial, s.id, labelRun, os.Getenv("FAULTS_RUN"), step))
+	add(t, s.c, "trial", []byte(s.id))
 	add(t, s.c, "worker", []byte(read(t, binary(t, "worker"))))
 	add(t, s.c, "in", []byte(trialInput))
 	add(t, s.c, "job.toml", []byte(`slot_dir_mount = "/slot"
@@ -367,7 +387,12 @@ func (s *trial) start() {
 	s.Helper()
 	var err error
 	s.began = time.Now()
-	if s.p, err = s.c.Start(s.Context(), binary(s.T, "docker_wrapper"), s.args...); err != nil {
+	program, args := binary(s.T, "docker_wrapper"), s.args
+	if s.o.ownService != "" { // this computer's engine is out of its sight
+		args = append([]string{"--mount", "sh", "-c", `mount --bind /dev/null /run/docker.sock && exec "$0" "$@"`, program}, args...)
+		program = "/usr/bin/unshare"
+	}
+	if s.p, err = s.c.Start(s.Context(), program, args...); err != nil {
 		s.Fatal(err)
 	}
 }
@@ -453,22 +478,13 @@ func (s *trial) goOn() {
 	if s.o.slowBuild {
 		s.freeing.Go(func() {
 			for s.Context().Err() == nil {
-				for _, c := range s.builds() {
-					s.tell(http.MethodPut, "/containers/"+c.ID+"/archive?path=/", archiveOf("go_on"))
+				for _, dir := range s.builds() {
+					os.WriteFile(filepath.Join(dir, "root", "go_on"), nil, 0o644) // it may just have ended
 				}
 				time.Sleep(100 * time.Millisecond)
 			}
 		})
 	}
-}
-
-// archiveOf packs one empty file.
-func archiveOf(name string) io.Reader {
-	var buf bytes.Buffer
-	w := tar.NewWriter(&buf)
-	w.WriteHeader(&tar.Header{Name: name, Mode: 0o644})
-	w.Close()
-	return &buf
 }
 
 // toItsEnd starts the wrapper again, as the client would, until the job has ended rightly.
@@ -599,14 +615,42 @@ func (s *trial) containers() (list []listed) {
 	return list
 }
 
-// builds are those where a step of a build runs.
-func (s *trial) builds() (list []listed) {
-	for _, c := range s.containers() {
-		if c.Labels[job.LabelDataDir] == "" && c.State == "running" {
-			list = append(list, c)
+// builds are the directories in /proc of steps of builds that run: not every engine lists their containers.
+func (s *trial) builds() (dirs []string) {
+	names, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		panic(err)
+	}
+	for _, name := range names {
+		if env := "\x00" + string(mayRead(name)); strings.Contains(env, "\x00TRIAL="+s.id+"\x00") && strings.Contains(env, "\x00ARGS=wait=go_on\x00") {
+			dirs = append(dirs, filepath.Dir(name))
 		}
 	}
-	return list
+	return dirs
+}
+
+// podman reports whether the engine is one.
+func (s *trial) podman() bool {
+	s.Helper()
+	kind, _ := s.engineIs()
+	return kind == engine.Podman
+}
+
+// engineIs tells the engine's kind and version, past the gate.
+func (s *trial) engineIs() (kind string, major int) {
+	s.Helper()
+	var v struct {
+		Version    string
+		Components []struct{ Name string }
+	}
+	ask(s.T, s.engine, "/version", nil, &v)
+	if _, err := fmt.Sscanf(v.Version, "%d.", &major); err != nil {
+		s.Fatalf("the engine's version is %q", v.Version)
+	}
+	if len(v.Components) > 0 && strings.Contains(v.Components[0].Name, "Podman") {
+		return engine.Podman, major
+	}
+	return engine.Docker, major
 }
 
 // job is the job's container, the zero value if there is none.

@@ -32,7 +32,7 @@ dir=/tmp/boinc_test_engine_$(pwd | cksum | cut -d' ' -f1)_$name # short: a socke
 socket=$dir/engine.sock
 container=${dir#/tmp/}
 
-# image NAME BASE: an image with Podman in it. The network is the host's: only packages come that way.
+# podman_image NAME BASE [PACKAGE]: an image with Podman in it. The network is the host's: only packages come that way.
 podman_image() {
 	if docker image inspect "$1" >/dev/null 2>&1; then return; fi
 	echo "engines.sh: making $1" >&2
@@ -41,7 +41,7 @@ podman_image() {
 		FROM $2
 		RUN apt-get -o Acquire::Check-Valid-Until=false update && \
 		    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-		        podman runc netavark aardvark-dns uidmap slirp4netns passt fuse-overlayfs iptables nftables ca-certificates && \
+		        podman runc netavark aardvark-dns uidmap slirp4netns passt fuse-overlayfs iptables nftables ca-certificates ${3-} && \
 		    rm -rf /var/lib/apt/lists/*
 	END
 }
@@ -80,7 +80,7 @@ start() {
 		image=boinc_test_newer_world command="exec dockerd --experimental --host unix://$socket --cgroup-parent /$container" ;;
 	podman-4)
 		scripts/base-image.sh
-		podman_image boinc_test_podman_4 debian:bookworm-slim
+		podman_image boinc_test_podman_4 debian:bookworm-slim catatonit # the init process; the newer one is without
 		image=boinc_test_podman_4 command="$podman unix://$socket" ;;
 	podman-5)
 		scripts/newer-world.sh
@@ -168,6 +168,9 @@ run() {
 	if [ "$name" != docker-host ]; then
 		pid=$(docker inspect -f '{{.State.Pid}}' "$container")
 		set -- nsenter --net="/proc/$pid/ns/net" -- "$@"
+		case $name in podman-4 | podman-5)
+			export FAULTS_PODMAN="nsenter --target $pid --all setpriv --pdeathsig TERM /usr/bin/podman" ;; # nsenter passes no signal on
+		esac
 	fi
 	cd "$here"
 	DOCKER_HOST=$host TEST_ENGINE_HOST=$host TEST_ENGINE_NAME=$name "$@"

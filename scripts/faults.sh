@@ -1,7 +1,8 @@
 #!/bin/sh
 # faults.sh: what goes wrong on volunteers' computers is done to the wrapper, its client and its engine, at
 # each point of a job's life. FAULTS is a regular expression that chooses scenarios. It provides what is
-# missing, and leaves nothing running. A part that can't be had is a failure, never a skip.
+# missing, and leaves nothing running. A part that can't be had is a failure, never a skip. What it says is added to the
+# file TEST_LOG, too (see matrix.sh).
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -42,4 +43,7 @@ trap 'exit 1' HUP INT TERM
 scripts/engine.sh ensure
 command -v dockerd >/dev/null && command -v containerd >/dev/null || give_up "dockerd and containerd are wanted, for engines that may be killed"
 CGO_ENABLED=0 go test -c -tags faults -o "$work/faults.test" ./docker_wrapper
-(cd docker_wrapper && TMPDIR=$work FAULTS_RUN=$work FAULTS_ENGINES=$engines "$work/faults.test" -test.parallel 12 -test.timeout 12m -test.run "^TestFaults$")
+# In a pipe the shell would take tee's status for the test's.
+status=$({ { (cd docker_wrapper && TMPDIR=$work FAULTS_RUN=$work FAULTS_ENGINES=$engines "$work/faults.test" -test.parallel 12 -test.timeout 12m -test.run "^TestFaults$") 2>&1 && echo 0 >&4 || echo 1 >&4; } |
+	tee -a "${TEST_LOG:-/dev/null}" >&3; } 4>&1) 3>&1
+exit "$status"

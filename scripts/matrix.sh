@@ -1,16 +1,26 @@
 #!/bin/sh
-# matrix.sh [ENGINE...]: what the engine room promises, and the samples, on each of four engines: Docker and
-# Podman, an old and a new one (scripts/engines.sh), as one table. It provides what is missing, and leaves
-# nothing running. TESTS is a regular expression that chooses among the tests of the whole program.
+# matrix.sh [ENGINE...]: what the engine room promises, the samples, other tests of the whole program, and what goes
+# wrong on volunteers' computers, on each of four engines: Docker and Podman, an old and a new one
+# (scripts/engines.sh), as one table. It provides what is missing, and leaves nothing running. An engine that can't be
+# had is a failure.
+#
+# TESTS and FAULTS are regular expressions that choose among the tests of the whole program and the fault scenarios.
+# DOCKER_HOST_LOG is what `make test` and `make faults` have said under TEST_LOG: docker-host's column is then taken
+# from there, and it isn't run again. What is left out on an engine has a dash.
 set -eu
 cd "$(dirname "$0")/.."
 engines=${*:-$(scripts/engines.sh names)}
-tests=${TESTS:-^(TestSamples|TestOneBuild|TestAccountKeyStaysHidden|TestServiceUser|TestQuitAndComeBack|TestMail|TestWebGraphics)\$}
+tests=${TESTS:-^(TestSamples|TestOneBuild|TestUnusedImageGoes|TestAccountKeyStaysHidden|TestProxyPasswordStaysHidden|TestServiceUser|TestQuitAndComeBack|TestMail|TestWebGraphics|TestCommandLineIsTheJobs|TestNoHealthcheckRuns)\$}
+# Those that need an engine: each end of a job, each phase, and each wish and loss that phases answer differently.
+faults=${FAULTS:-^(exit code (0|3|137|143)|signal .*|more memory than allowed|SIGTERM ignored, quit|build, (SIGKILL|quit|abort)|(create|copy-in|copy-out|finish), (SIGKILL|quit|abort)|(run|paused), (SIGTERM|SIGKILL|quit|abort|reset)|(run|paused), container .*|(create|run), image removed|create, name taken|.* done, SIG.*|(build|run|paused|copy-out), engine away for 5 s|two wrappers in one slot|.*service.*)\$}
+here=${DOCKER_HOST_LOG-}
 
 work=$(mktemp -d)
 chmod 755 "$work"
+lanes=''
 leave() {
 	set +e
+	[ -z "$lanes" ] || kill "$lanes" 2>/dev/null # if it was broken off; the test that it runs ends with its engine
 	for engine in $engines; do
 		[ "$engine" = docker-host ] || scripts/engines.sh stop "$engine"
 	done
@@ -25,52 +35,108 @@ scripts/engines.sh start docker-host >/dev/null
 scripts/base-image.sh
 go test -c -tags integration -o "$work/engine.test" ./docker_wrapper/internal/engine
 go test -c -tags integration -o "$work/wrapper.test" ./docker_wrapper
+go test -c -tags faults -o "$work/faults.test" ./docker_wrapper
 
-for engine in $engines; do
-	log=$work/$engine.log
-	echo "matrix.sh: $engine" >&2
-	host=$(scripts/engines.sh start "$engine") || {
-		echo "    --- FAIL: start (0s)" >"$log"
-		continue
+# step ENGINE DIRECTORY COMMAND...: a part of an engine's column. One that hangs or fails costs that part only, and is in
+# the table also when it has no test to name.
+step() {
+	engine=$1 dir=$2
+	shift 2
+	(cd "$dir" && "$OLDPWD/scripts/engines.sh" run "$engine" "$@") >>"$work/$engine.log" 2>&1 ||
+		echo "matrix: ended badly: $(basename "$1")" >>"$work/$engine.log"
+}
+
+column() {
+	log=$work/$1.log
+	if [ "$1" = docker-host ] && [ -n "$here" ]; then
+		cat "$here" >"$log" || echo "matrix: ended badly: $here" >"$log"
+		return
+	fi
+	began=$(date +%s)
+	host=$(scripts/engines.sh start "$1") || {
+		echo "matrix: ended badly: start" >"$log"
+		return
 	}
-	if [ "$engine" != docker-host ]; then
+	if [ "$1" != docker-host ]; then
 		docker save debian:bookworm-slim | docker -H "$host" load >/dev/null
 	fi
-	# A test that hangs or fails costs its own engine's column only.
-	(cd docker_wrapper/internal/engine &&
-		../../../scripts/engines.sh run "$engine" "$work/engine.test" -test.v -test.parallel 4 -test.timeout 5m -test.run '^TestContract$') >"$log" 2>&1 || :
-	(cd docker_wrapper &&
-		../scripts/engines.sh run "$engine" "$work/wrapper.test" -test.v -test.timeout 5m -test.run "$tests") >>"$log" 2>&1 || :
-	[ "$engine" = docker-host ] || scripts/engines.sh stop "$engine"
-done
+	step "$1" docker_wrapper/internal/engine "$work/engine.test" -test.v -test.parallel 4 -test.timeout 8m -test.run '^TestContract$'
+	step "$1" docker_wrapper "$work/wrapper.test" -test.v -test.timeout 8m -test.run "$tests"
+	mkdir "$work/$1"
+	chmod 755 "$work/$1"
+	export TMPDIR="$work/$1" FAULTS_RUN="$work/$1" FAULTS="$faults"
+	step "$1" docker_wrapper "$work/faults.test" -test.v -test.parallel 6 -test.timeout 8m -test.run '^TestFaults$'
+	unset TMPDIR FAULTS_RUN FAULTS
+	[ "$1" = docker-host ] || scripts/engines.sh stop "$1"
+	echo "matrix.sh: $1 took $(($(date +%s) - began)) s" >&2
+}
 
-# One line for each room's facts and for each test, one column for each engine: how many passed, or which failed.
+# Images are made before, one after the other. Two engines are used at a time: their tests wait for each other's
+# containers to end, too.
+for engine in $engines; do
+	[ "$engine" = docker-host ] || { scripts/engines.sh start "$engine" >/dev/null && scripts/engines.sh stop "$engine"; } || :
+done
+lane() { for e; do column "$e"; done; }
+one='' other=''
+for engine in $engines; do
+	one="$one $engine"
+	swap=$one one=$other other=$swap
+done
+# shellcheck disable=SC2086 # lists
+lane $one &
+lanes=$!
+# shellcheck disable=SC2086
+lane $other
+wait $lanes || :
+lanes=''
+
+# One line for each room's facts, each test and each scenario, one column for each engine: how many passed, or failed.
 status=0
-awk -v engines="$engines" '
-	FNR == 1 { engine = FILENAME; sub(/.*\//, "", engine); sub(/\.log$/, "", engine); last = "" }
-	$1 == "---" && ($2 == "PASS:" || $2 == "FAIL:") {
-		n = split($3, part, "/")
-		if (part[1] == "TestContract" && n != 3) next # a row of rows counts by those
-		if (part[1] == "TestContract") { name = part[3]; sub(name ~ /:/ ? ":.*" : "_.*", "", name); name = "contract " name }
-		else if (n > 1 || part[1] == "TestSamples") { if (n == 1) next; name = part[1] " " part[2] }
-		else name = part[1]
+awk -v engines="$engines" -v tests="$tests" '
+	function cell(name, ok) {
 		if (!(name in seen)) { seen[name] = 1; names[++lines] = name }
-		if ($2 == "PASS:") { passed[name, engine]++; good++ }
-		else { failed[name, engine]++; bad++; list[++fails] = engine ": " $3 }
+		if (ok) { passed[name, engine]++; good++ }
+		else { failed[name, engine]++; bad++; list[++fails] = engine ": " name (what != "" ? ": " what : "") }
 	}
-	/^panic: / { bad++; list[++fails] = engine ": " $0 }
+	FNR == 1 { engine = FILENAME; sub(/.*\//, "", engine); sub(/\.log$/, "", engine) }
+	/^faults, .*: (ok|FAILED) after / {
+		ok = / ok after /; what = ""
+		name = $0; sub(/^faults, /, "", name); sub(/: (ok|FAILED) after .*/, "", name)
+		cell("fault " name, ok)
+	}
+	$1 == "---" && ($2 == "PASS:" || $2 == "FAIL:" || $2 == "SKIP:") {
+		n = split($3, part, "/"); what = ""
+		if (part[1] == "TestContract") {
+			if (n != 3) next # a row of rows counts by those
+			name = part[3]; what = part[3]; sub(name ~ /:/ ? ":.*" : "_.*", "", name); name = "contract " name
+		} else if (part[1] ~ tests) {
+			if (n == 1 && part[1] == "TestSamples" || n > 1 && part[1] != "TestSamples") next
+			name = part[1] (n > 1 ? " " part[2] : "")
+		} else next
+		cell(name, $2 == "PASS:")
+	}
+	/^matrix: ended badly: / { name = $NF; what = ""; if (!bad_in(engine)) cell("all of " name, 0) }
+	/^panic: / { what = $0; cell("panic", 0) }
+	function bad_in(e,   i) { for (i = 1; i <= fails; i++) if (index(list[i], e ": ") == 1) return 1; return 0 }
 	END {
 		count = split(engines, e, " ")
-		printf "%-42s", ""
+		printf "%-44s", ""
 		for (i = 1; i <= count; i++) printf "%14s", e[i]
 		print ""
 		for (l = 1; l <= lines; l++) {
-			printf "%-42s", names[l]
+			some = 0
+			for (i = 1; i <= count; i++) some += (names[l], e[i]) in passed || (names[l], e[i]) in failed
+			if (some == 1 && ((names[l], "docker-host") in passed)) { alone++; continue }
+			printf "%-44s", names[l]
 			for (i = 1; i <= count; i++) {
 				p = passed[names[l], e[i]] + 0; f = failed[names[l], e[i]] + 0
 				printf "%14s", f ? f " of " p + f " FAIL" : p ? (p == 1 ? "ok" : p " ok") : "-"
 			}
 			print ""
+		}
+		if (alone && count > 1) printf "and on docker-host alone%34s\n", alone " ok"
+		for (i = 1; i <= count; i++) {
+			if (!(("contract build", e[i]) in passed)) { bad++; print "FAIL " e[i] ": the contract test was not run" }
 		}
 		for (i = 1; i <= fails; i++) print "FAIL " list[i]
 		printf "%d passed, %d failed\n", good, bad

@@ -1,6 +1,7 @@
 #!/bin/sh
 # test.sh: every test, with the race detector and a real engine. What it starts it stops.
-# A part that is missing and can't be provided is a failure, never a skip.
+# A part that is missing and can't be provided is a failure, never a skip. TEST_LOG is a file for all that the tests with
+# the engine say (see matrix.sh).
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -33,4 +34,13 @@ export CGO_CFLAGS="${CGO_CFLAGS:--g -O2 -Wno-deprecated-declarations}" # NVML ma
 # shellcheck disable=SC2046 # a list
 go test -race -timeout 10m $(go list ./... | grep -v -e '/docker_wrapper$' -e '/internal/engine$')
 # One after the other: they share the engine, and one of them measures time.
-go test -race -tags integration -timeout 20m -p 1 ./docker_wrapper ./docker_wrapper/internal/engine
+integration() { go test -race -tags integration -timeout 20m -p 1 "$@" ./docker_wrapper ./docker_wrapper/internal/engine; }
+if [ -z "${TEST_LOG-}" ]; then
+	integration
+else
+	integration -v >"$TEST_LOG" 2>&1 || {
+		grep -v -e '^=== ' -e '--- PASS' "$TEST_LOG"
+		exit 1
+	}
+	grep '^ok' "$TEST_LOG"
+fi

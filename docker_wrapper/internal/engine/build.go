@@ -55,8 +55,10 @@ func stepVanished(err error) bool {
 	return errors.As(err, &ie) && vanished.MatchString(ie.Reason) && !commandFailed.MatchString(ie.Reason)
 }
 
-// As seen with Docker 20.10, and in moby's builder/dockerfile, daemon/images and layer.
-var vanished = regexp.MustCompile(`(unable to find image|No such image:|destination image|set parent) "?sha256:[0-9a-f]{64}|layer does not exist`)
+// As seen with Docker 20.10, and in moby's builder/dockerfile, daemon/images and layer; the rest with Podman 4.3 and 5.8, when
+// images were removed or another service of the same user began meanwhile.
+var vanished = regexp.MustCompile(`(unable to find image|No such image:|destination image|set parent) "?sha256:[0-9a-f]{64}|layer does not exist` +
+	`|layer not known|checking if cached image exists from a previous build: .*not known|rename \S+/overlay-layers/tmp/\S+ \S+: no such file or directory`)
 
 // needsBuildKit recognises the classic builder's complaints about what only BuildKit knows.
 func needsBuildKit(reason string) bool {
@@ -68,7 +70,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 	proxyEnv, proxyHosts := throughProxy(s.Proxy, s.Build.Network, e.Info)
 	o := build.ImageBuildOptions{
 		Version:     v,
-		Tags:        []string{s.Name, contentTag(b.identity)},
+		Tags:        []string{contentTag(b.identity), s.Name}, // Podman gives the second to whatever has the first by then: that must be ours alone
 		Dockerfile:  b.dockerfile,
 		BuildArgs:   withArgs(s.Build.Args, proxyEnv),
 		Target:      s.Build.Target,

@@ -330,7 +330,8 @@ func (e *Engine) imagesInUse(ctx context.Context) (map[string]bool, error) {
 func bareID(id string) string { return strings.TrimPrefix(id, "sha256:") }
 
 // removeImage takes an image's names away that wrappers gave. It is gone when it had no others. The error
-// says that a container uses it.
+// says that a container uses it, or an image stands on it, or a builder that is just giving up holds it: it is tried
+// again the next time.
 func (e *Engine) removeImage(ctx context.Context, g job.Got) (gone bool, err error) {
 	in, err := e.inspectImage(ctx, cmp.Or(g.Name, g.ID))
 	switch {
@@ -347,9 +348,6 @@ func (e *Engine) removeImage(ctx context.Context, g job.Got) (gone bool, err err
 		}
 	}
 	err = e.untag(ctx, cmp.Or(g.Name, g.ID), g.ID)
-	if g.Name == "" && errdefs.IsConflict(err) {
-		return false, nil // an image stands on it: it goes with that
-	}
 	return err == nil, err
 }
 

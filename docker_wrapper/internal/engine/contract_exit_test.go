@@ -167,8 +167,9 @@ var exitRows = []contractRow{
 		}
 	}},
 	{fact: "exit: a signal that was outlived is not its cause", check: func(t *testing.T, k *contract) {
-		c := k.ready(t, k.job("write=/ready:", "sleep=3s", "exit=5"))
+		c := k.ready(t, k.job("write=/ready:", "await=/go", "sleep=4s", "exit=5"))
 		k.must(t, k.api.ContainerKill(t.Context(), c.ID, "SIGURG")) // ignored unless asked for
+		k.must(t, c.CopyIn(t.Context(), []job.Copy{{Root: slotWith(t, "go", nil, 0o644), Src: "go", Dst: "/go"}}))
 		if got := k.wait(t, c); got.Code != 5 || got.Outside {
 			t.Errorf("got %+v, want 5, and not from outside", got)
 		}

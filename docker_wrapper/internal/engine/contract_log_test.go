@@ -62,6 +62,26 @@ var logRows = []contractRow{
 		}
 		t.Logf("%d of 500000 lines came", len(lines))
 	}},
+	{fact: "output: what is kept whole comes whole, however fast it was", check: func(t *testing.T, k *contract) {
+		j := k.job("flood=20000000")
+		j.Logs.Stdout, j.Container.Limits.Disk = "out", 1<<30
+		c := k.start(t, j)
+		var out bytes.Buffer
+		logs := c.Logs(t.Context(), time.Time{}, &out, &out)
+		k.wait(t, c)
+		began := time.Now()
+		k.must(t, logs.Drain(t.Context()))
+		lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+		t.Logf("%d lines came, the last %v after the end", len(lines), time.Since(began))
+		if len(lines) != 200_000 {
+			t.Errorf("got %d of 200000 lines", len(lines))
+		}
+		for i, l := range lines {
+			if !strings.HasPrefix(l, fmt.Sprintf("%08d ", i)) {
+				t.Fatalf("line %d is %q", i, l)
+			}
+		}
+	}},
 	{fact: "output: taken up again, no line is lost and none comes twice", check: func(t *testing.T, k *contract) {
 		c := k.start(t, k.job("count=300,2ms"))
 		var out syncBuffer

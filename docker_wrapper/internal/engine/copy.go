@@ -369,13 +369,18 @@ func (c *Container) CopyOut(ctx context.Context, copies []job.Copy, limit int64)
 func (c *Container) copyOut(ctx context.Context, cp job.Copy, u *unpacker) error {
 	src := path.Clean(cp.Src)
 	callCtx, cancel := c.e.call(ctx)
-	st, err := c.e.api.ContainerStatPath(callCtx, c.ID, src)
+	st, err := settled(callCtx, func() (st container.PathStat, err error) {
+		return c.e.api.ContainerStatPath(callCtx, c.ID, src)
+	})
 	cancel()
 	if err == nil && st.Mode&fs.ModeSymlink != 0 && st.LinkTarget != "" {
 		src = st.LinkTarget // resolved by the engine, inside the container
 	}
 	// Whatever else was wrong is said again, and in words, when the bytes are asked for.
-	body, st, err := c.e.api.CopyFromContainer(ctx, c.ID, src)
+	body, err := settled(ctx, func() (body io.ReadCloser, err error) {
+		body, st, err = c.e.api.CopyFromContainer(ctx, c.ID, src)
+		return body, err
+	})
 	switch {
 	case errors.Is(wrap(err), ErrNotFound), err != nil && strings.Contains(err.Error(), "not a directory"):
 		return &CopyError{Name: cp.Src, Missing: true, Reason: "the job didn't make this output"}
@@ -394,6 +399,22 @@ func (c *Container) copyOut(ctx context.Context, cp job.Copy, u *unpacker) error
 	}
 	defer u.root.Close()
 	return u.unpack(ctx, body, path.Base(src), cp.Dst)
+}
+
+// settled asks an engine again that is just taking down what an earlier call had mounted, as seen with Podman 4.3.
+func settled[T any](ctx context.Context, ask func() (T, error)) (T, error) {
+	const tries, pause = 10, 100 * time.Millisecond
+	for n := 1; ; n++ {
+		got, err := ask()
+		if err == nil || n == tries || !strings.Contains(err.Error(), "mounting storage for container") {
+			return got, err
+		}
+		select {
+		case <-ctx.Done():
+			return got, err
+		case <-time.After(pause):
+		}
+	}
 }
 
 // unpacker writes an archive that somebody else made.

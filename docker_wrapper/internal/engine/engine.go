@@ -81,6 +81,7 @@ type quirks struct {
 	bridge        string // what it calls the network "bridge"
 	unpauseToPart bool   // a paused container stays on its network
 	wholeSeconds  bool   // the times in its logs have no fractions
+	followSkips   bool   // leaves parts out of output that is followed, when much is said at once: of 50 MB in 3 s half and more
 	cacheInMemory bool   // what it says a container uses has the page cache in it
 	oomUnsaid     bool   // doesn't tell that the kernel ended a program for its memory
 	signalUnsaid  bool   // its events don't tell which signal was sent
@@ -116,7 +117,7 @@ func quirksOf(kind string, i infoFacts) quirks {
 	if kind == Podman {
 		old := versions.LessThan(i.version, "5")
 		q = quirks{logDriver: "k8s-file", init: true, libpod: true, bridge: "podman", unpauseToStop: true, unpauseToPart: true, makesSources: true, mountsAsText: true,
-			cacheInMemory: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, gpus: gpuByCDI, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+			cacheInMemory: true, followSkips: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, gpus: gpuByCDI, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 			hostName: "host.containers.internal", proxyHint: `env = ["HTTPS_PROXY=..."] under [engine] in containers.conf`}
 		if versions.LessThan(i.version, "5.5") {
 			q.gpus = gpuIgnored

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"math"
 	"slices"
@@ -66,7 +67,11 @@ func (l *Logs) begin(ctx context.Context) {
 func (l *Logs) follow(ctx context.Context) {
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
 		began := time.Now()
-		err := l.readFrom(ctx, l.recent(), true)
+		follow := func(ctx context.Context) error { return l.read(ctx, l.recent(), true) }
+		if l.c.e.Info.quirks.followSkips {
+			follow = l.listen
+		}
+		err := follow(ctx)
 		if err == nil && !l.c.runs(ctx) || ctx.Err() != nil || errors.Is(err, ErrNotFound) {
 			return
 		}
@@ -78,6 +83,55 @@ func (l *Logs) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
+		}
+	}
+}
+
+// listenPause is how often output is read at most that is listened for.
+const listenPause = 500 * time.Millisecond
+
+// listen reads what is new whenever the stream says that there is something: where much is said at once, the
+// stream itself leaves parts out. Such a read goes through the whole log, so they get a tenth of the time.
+func (l *Logs) listen(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	body, err := l.open(ctx, l.recent(), true)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	heard, ended := make(chan struct{}, 1), make(chan error, 1)
+	go func() {
+		buf := make([]byte, 32<<10)
+		for {
+			_, err := body.Read(buf)
+			if err != nil {
+				ended <- err
+				return
+			}
+			select {
+			case heard <- struct{}{}:
+			default: // it knows
+			}
+		}
+	}()
+	for {
+		select {
+		case <-heard:
+		case err := <-ended:
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				return nil
+			}
+			return fmt.Errorf("read output of container %s: %w", l.c.Name, wrap(err))
+		}
+		began := time.Now()
+		if err := l.read(ctx, l.recent(), false); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(max(listenPause, 10*time.Since(began))):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -97,13 +151,17 @@ func (l *Logs) Drain(ctx context.Context) error {
 	defer l.turn.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l.whileFlowing(ctx, l.done)
+	from := l.recent
+	if !l.c.e.Info.quirks.followSkips { // else what is left is read once, and now
+		l.whileFlowing(ctx, l.done)
+		from = func() time.Time { return l.since }
+	}
 	l.cancel()
 	<-l.done
 	result, done := error(nil), make(chan struct{})
 	go func() {
 		defer close(done)
-		result = l.readFrom(ctx, l.since, false)
+		result = l.read(ctx, from(), false)
 	}()
 	l.whileFlowing(ctx, done)
 	cancel()
@@ -138,7 +196,7 @@ func (l *Logs) Sync(ctx context.Context) (time.Time, error) {
 	defer l.turn.Unlock()
 	l.cancel()
 	<-l.done
-	err := l.readFrom(ctx, l.recent(), false)
+	err := l.read(ctx, l.recent(), false)
 	l.begin(ctx)
 	return l.Last(), err
 }
@@ -179,14 +237,22 @@ func (l *Logs) recent() time.Time {
 	return l.since
 }
 
-func (l *Logs) readFrom(ctx context.Context, since time.Time, follow bool) error {
+func (l *Logs) open(ctx context.Context, since time.Time, follow bool) (io.ReadCloser, error) {
 	o := container.LogsOptions{ShowStdout: true, ShowStderr: true, Follow: follow, Timestamps: true}
 	if !since.IsZero() {
 		o.Since = since.Format(time.RFC3339Nano)
 	}
 	body, err := l.c.e.api.ContainerLogs(ctx, l.c.ID, o)
 	if err != nil {
-		return fmt.Errorf("read output of container %s: %w", l.c.Name, wrap(err))
+		return nil, fmt.Errorf("read output of container %s: %w", l.c.Name, wrap(err))
+	}
+	return body, nil
+}
+
+func (l *Logs) read(ctx context.Context, since time.Time, follow bool) error {
+	body, err := l.open(ctx, since, follow)
+	if err != nil {
+		return err
 	}
 	defer body.Close()
 	l.again = l.before
@@ -203,7 +269,8 @@ func (l *Logs) readFrom(ctx context.Context, since time.Time, follow bool) error
 // earlier read, or by this one, since engines repeat what is in a log that they rotate while it is
 // followed. Engines put one message into one frame, which arrives as one Write.
 //
-// Podman 4 gives whole seconds, so that many messages have the same time: they are counted.
+// Podman 4 gives whole seconds, so that many messages have the same time: they are known by what they say. To
+// count them would not do, since a log that was replaced has lost the first of them.
 type stripper struct {
 	w       io.Writer
 	mu      *sync.Mutex
@@ -212,10 +279,13 @@ type stripper struct {
 	before  *int      // messages of that instant, of both streams, that come again
 	last    time.Time // of the newest message written
 	written int       // messages of that time that were written
-	skip    time.Time // messages before it were written by an earlier read
-	again   int       // messages of that time that were, and come again
-	recent  []int64   // times of the newest messages written, ascending, ns
-	rewound bool      // the engine sends messages again that were written
+	same    []uint64  // sums of the newest of these
+	seed    maphash.Seed
+	skip    time.Time      // messages before it were written by an earlier read
+	skipAll bool           // and all of that time, too
+	again   map[uint64]int // messages of that time that were written, and may come again
+	recent  []int64        // times of the newest messages written, ascending, ns
+	rewound bool           // the engine sends messages again that were written
 }
 
 // recentKept is more messages than a log has that is rotated.
@@ -226,13 +296,16 @@ const all = math.MaxInt
 
 // newStripper drops what came up to and including since.
 func newStripper(w io.Writer, mu *sync.Mutex, since time.Time) *stripper {
-	return &stripper{w: w, mu: mu, from: since, last: since, written: all, flowed: new(atomic.Int64), before: new(int)}
+	return &stripper{w: w, mu: mu, from: since, last: since, written: all, seed: maphash.MakeSeed(), flowed: new(atomic.Int64), before: new(int)}
 }
 
 func (s *stripper) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.skip, s.again = s.last, s.written
+	s.skip, s.skipAll, s.again = s.last, s.written == all, map[uint64]int{}
+	for _, sum := range s.same {
+		s.again[sum]++
+	}
 }
 
 func (s *stripper) at() time.Time {
@@ -256,25 +329,26 @@ func (s *stripper) Write(p []byte) (int, error) {
 	defer s.mu.Unlock()
 	s.flowed.Add(1)
 	t, text := splitStamp(p)
-	if !t.IsZero() && s.isOld(t) {
+	sum := maphash.Bytes(s.seed, text)
+	if !t.IsZero() && s.isOld(t, sum) {
 		return len(p), nil
 	}
 	if _, err := s.w.Write(text); err != nil {
 		return 0, err
 	}
 	if !t.IsZero() {
-		s.note(t)
+		s.note(t, sum)
 	}
 	return len(p), nil
 }
 
-func (s *stripper) isOld(t time.Time) bool {
+func (s *stripper) isOld(t time.Time, sum uint64) bool {
 	if t.Equal(s.from) && *s.before > 0 {
 		*s.before--
 		return true
 	}
-	if t.Equal(s.skip) && s.again > 0 {
-		s.again--
+	if t.Equal(s.skip) && (s.skipAll || s.again[sum] > 0) {
+		s.again[sum]--
 		return true
 	}
 	if t.Before(s.skip) {
@@ -288,20 +362,26 @@ func (s *stripper) isOld(t time.Time) bool {
 	return s.rewound
 }
 
-func (s *stripper) note(t time.Time) {
+func (s *stripper) note(t time.Time, sum uint64) {
 	switch {
 	case t.Equal(s.last) && s.written != all:
 		s.written++
 	case !t.Equal(s.last):
-		s.written = 1
+		s.written, s.same = 1, s.same[:0]
 	}
+	s.same = newest(s.same, sum)
 	if t.Before(s.last) { // the computer's clock was set back
 		s.recent = s.recent[:0]
 	}
-	if len(s.recent) == recentKept {
-		s.recent = append(s.recent[:0], s.recent[recentKept/2:]...)
+	s.last, s.recent = t, newest(s.recent, t.UnixNano())
+}
+
+// newest appends to what is kept of many.
+func newest[T any](list []T, next T) []T {
+	if len(list) == recentKept {
+		list = append(list[:0], list[recentKept/2:]...)
 	}
-	s.last, s.recent = t, append(s.recent, t.UnixNano())
+	return append(list, next)
 }
 
 // splitStamp returns the time that a message begins with, zero for none.

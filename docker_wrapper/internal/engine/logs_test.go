@@ -40,6 +40,9 @@ func TestStripper(t *testing.T) {
 			{frame(out, 1, "a\n"), frame(out, 1, "b\n")},
 			{frame(out, 1, "a\n"), frame(out, 1, "b\n"), frame(out, 1, "c\n"), frame(out, 2, "d\n")},
 			{frame(out, 1, "a\n"), frame(out, 1, "b\n"), frame(out, 1, "c\n"), frame(out, 2, "d\n"), frame(out, 2, "e\n")}}, wantOut: "a\nb\nc\nd\ne\n"},
+		{name: "the log was replaced within a second", reads: []read{
+			{frame(out, 1, "a\n"), frame(out, 1, "b\n"), frame(out, 1, "c\n")},
+			{frame(out, 1, "c\n"), frame(out, 1, "d\n"), frame(out, 1, "c\n")}}, wantOut: "a\nb\nc\nd\nc\n"},
 		{name: "repeated while it is rotated", reads: []read{{frameAt(out, 1, 1, "a\n"), frameAt(out, 1, 2, "b\n"), frameAt(out, 1, 1, "a\n"),
 			frameAt(out, 1, 2, "b\n"), frameAt(out, 1, 3, "c\n")}}, wantOut: "a\nb\nc\n"},
 		{name: "the clock is set back", reads: []read{{frameAt(out, 9, 1, "a\n"), frameAt(out, 1, 1, "b\n"), frameAt(out, 1, 2, "c\n")}}, wantOut: "a\nb\nc\n"},

@@ -2,13 +2,13 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -32,7 +32,7 @@ func openService(ctx context.Context, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("make directory for podman's socket: %w", err)
 	}
 	host := "unix://" + filepath.Join(dir, "podman.sock")
-	stop, ended, err := startService(program, host, dir)
+	s, err := startService(program, host, dir)
 	if err != nil {
 		os.RemoveAll(dir)
 		return nil, fmt.Errorf("%w: start podman: %w", ErrUnreachable, err)
@@ -44,18 +44,19 @@ func openService(ctx context.Context, o Options) (*Engine, error) {
 	for {
 		select {
 		case <-tick.C:
-		case <-ended:
+		case <-s.ended:
 			cancel()
 		case <-ctx.Done():
 		}
 		if ctx.Err() != nil {
 			said := lastLine(filepath.Join(dir, "log"))
-			stop()
+			s.stop()
 			return nil, fmt.Errorf("%w: podman system service: %s", ErrUnreachable, said)
 		}
 		e, err := open(ctx, host, o)
 		if err == nil {
-			e.Info.Host, e.stop = serviceHost, stop // the same in all episodes
+			s.answered.Store(true)
+			e.Info.Host, e.stop = serviceHost, s.stop // the same in all episodes
 			return e, nil
 		}
 	}
@@ -74,45 +75,62 @@ func podmanIn(path string) string {
 	return ""
 }
 
-// startService starts the service and returns how to stop it, and what tells that it has ended.
-func startService(program, host, dir string) (stop func(), ended <-chan struct{}, err error) {
+// service is a podman that serves. It is started again when it ends, once it has answered: nobody else would.
+type service struct {
+	answered atomic.Bool
+	ended    chan struct{} // closed when it has, for good
+	cancel   context.CancelFunc
+	dir      string
+}
+
+func startService(program, host, dir string) (*service, error) {
 	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	defer log.Close()
-	cmd := exec.Command(program, "system", "service", "--time=0", host)
-	cmd.Dir = "/" // not the slot, whose files are the job's
-	cmd.Env = serviceEnv(os.Environ())
-	cmd.Stderr = log // no pipe: monitors of containers may keep it open
-	// It ends with us, however we end, and an interrupt at the keyboard is ours to answer.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	started, over := make(chan error, 1), make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &service{ended: make(chan struct{}), cancel: cancel, dir: dir}
+	started := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // whose end it would be told of
 		defer runtime.UnlockOSThread()
-		defer close(over)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Wait() // its error is that a signal stopped it
-		}
-	}()
-	if err := <-started; err != nil {
-		return nil, nil, err
-	}
-	return func() {
-		for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-			if err := cmd.Process.Signal(signal); errors.Is(err, os.ErrProcessDone) {
-				break
+		defer close(s.ended)
+		defer log.Close()
+		for {
+			cmd := exec.CommandContext(ctx, program, "system", "service", "--time=0", host)
+			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+			cmd.WaitDelay = serviceEnds
+			cmd.Dir = "/" // not the slot, whose files are the job's
+			cmd.Env = serviceEnv(os.Environ())
+			cmd.Stderr = log // no pipe: monitors of containers may keep it open
+			// It ends with us, however we end, and an interrupt at the keyboard is ours to answer.
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+			err := cmd.Start()
+			select {
+			case started <- err:
+			default: // again
+			}
+			if err == nil {
+				cmd.Wait() // its error is that a signal ended it
+			}
+			if !s.answered.Load() {
+				return
 			}
 			select {
-			case <-over:
-			case <-time.After(serviceEnds):
+			case <-ctx.Done():
+				return
+			case <-time.After(firstRetry):
 			}
 		}
-		os.RemoveAll(dir)
-	}, over, nil
+	}()
+	return s, <-started
+}
+
+// stop ends it, and is back when it has ended.
+func (s *service) stop() {
+	s.cancel()
+	<-s.ended
+	os.RemoveAll(s.dir)
 }
 
 // socketDir makes a directory of this user's for a socket.

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,7 +39,7 @@ func TestServiceEnv(t *testing.T) {
 // Where no engine answers and there is a podman, it serves this process alone, and is gone at the end.
 func TestOpenStartsPodman(t *testing.T) {
 	dir := t.TempDir()
-	script := fmt.Sprintf("#!/bin/sh\necho \"$@\" >%s/args\npwd >>%s/args\nexec %s -test.run='^TestServeForPodman$'\n", dir, dir, os.Args[0])
+	script := fmt.Sprintf("#!/bin/sh\necho \"$@\" >%[1]s/args\npwd >>%[1]s/args\necho $$ >%[1]s/pid\nexec %[2]s -test.run='^TestServeForPodman$'\n", dir, os.Args[0])
 	if err := os.WriteFile(filepath.Join(dir, "podman"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +60,25 @@ func TestOpenStartsPodman(t *testing.T) {
 	socket := strings.TrimPrefix(e.address, "unix://")
 	if want := "system service --time=0 " + e.address + "\n/\n"; string(args) != want || !strings.HasPrefix(socket, dir) || len(socket) > socketPath {
 		t.Errorf("got %q, want %q", args, want)
+	}
+	// One that ends is started again.
+	pid, err := os.ReadFile(filepath.Join(dir, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(pid)))
+	if err = errors.Join(err, os.Remove(socket), syscall.Kill(n, syscall.SIGTERM)); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if again, err := os.ReadFile(filepath.Join(dir, "pid")); err == nil && string(again) != string(pid) {
+			if _, err := e.api.Ping(t.Context()); err == nil {
+				break
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it isn't started again")
+		}
 	}
 	if err := e.Close(); err != nil {
 		t.Error(err)
