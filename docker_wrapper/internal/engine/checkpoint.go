@@ -93,7 +93,7 @@ func (c *Container) Hold(ctx context.Context) error {
 	if err := c.Unpause(ctx); err != nil {
 		return err
 	}
-	if err := c.freeze(ctx, true); err != nil {
+	if err := c.freezeGroup(ctx, true); err != nil {
 		return fmt.Errorf("hold container %s: %w", c.Name, err)
 	}
 	return nil
@@ -106,7 +106,7 @@ func (c *Container) Release(ctx context.Context) error {
 	}
 	state, err := c.libpodState(ctx)
 	if err == nil && state.Status == "running" { // what Podman has paused itself it could not let go on any more
-		err = c.freeze(ctx, false)
+		err = c.freezeGroup(ctx, false)
 	}
 	if err != nil && !errors.Is(err, errNoCgroup) {
 		return fmt.Errorf("release container %s: %w", c.Name, err)

@@ -309,7 +309,9 @@ func (c *Container) lookForProgram(ctx context.Context) (started time.Time, err 
 
 // mounted reports that a path of the container leads into a mount.
 func mounted(name string, mounts []container.MountPoint) bool {
-	return slices.ContainsFunc(mounts, func(m container.MountPoint) bool { return strings.HasPrefix(name, strings.TrimSuffix(m.Destination, "/")+"/") })
+	return slices.ContainsFunc(mounts, func(m container.MountPoint) bool {
+		return strings.HasPrefix(name, strings.TrimSuffix(m.Destination, "/")+"/")
+	})
 }
 
 // podmansInit is what Podman calls the program of a container that has an init process (libpod's container_internal_common.go).

@@ -46,9 +46,8 @@ func (c *Container) Usage(ctx context.Context) (job.Usage, error) {
 // resident is the container's memory as its control group has it; 0 where that can't be read, as when the
 // engine is in a virtual machine.
 func (c *Container) resident(ctx context.Context) int64 {
-	path, err := c.cgroupPath(ctx)
-	if err != nil {
-		c.e.log.Debug().Err(err).Msg("the container's memory can't be told")
+	path, ok := c.ownCgroup(ctx)
+	if !ok {
 		return 0
 	}
 	for _, root := range []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup"} {
@@ -58,6 +57,20 @@ func (c *Container) resident(ctx context.Context) int64 {
 		}
 	}
 	return 0
+}
+
+// ownCgroup is where Podman has the container's control group, below the hierarchies' roots; false when it shares one.
+func (c *Container) ownCgroup(ctx context.Context) (string, bool) {
+	if path := c.cgroup.Load(); path != nil {
+		return *path, true
+	}
+	state, err := c.libpodState(ctx)
+	if err != nil || !strings.Contains(state.CgroupPath, c.ID) {
+		c.e.log.Debug().Err(err).Str("cgroup", state.CgroupPath).Msg("the container has no control group of its own")
+		return "", false
+	}
+	c.cgroup.Store(&state.CgroupPath)
+	return state.CgroupPath, true
 }
 
 // memoryStat reads the kernel's file of this name.

@@ -22,11 +22,11 @@ var freezers = []struct{ root, file, stop, goOn, said, stopped string }{
 	{"/sys/fs/cgroup", "cgroup.freeze", "1", "0", "cgroup.events", "frozen 1"},
 }
 
-// freeze stops all processes of the container by its control group, or lets them go on.
-func (c *Container) freeze(ctx context.Context, on bool) error {
-	path, err := c.cgroupPath(ctx)
-	if err != nil {
-		return err
+// freezeGroup stops all processes of the container by its control group, or lets them go on.
+func (c *Container) freezeGroup(ctx context.Context, on bool) error {
+	path, ok := c.ownCgroup(ctx)
+	if !ok {
+		return errNoCgroup
 	}
 	for _, f := range freezers {
 		dir := filepath.Join(f.root, path)
@@ -69,20 +69,4 @@ func frozen(ctx context.Context, file, want string) error {
 			return errors.New("the kernel doesn't stop its processes")
 		}
 	}
-}
-
-// cgroupPath is the container's control group, below the hierarchies' roots.
-func (c *Container) cgroupPath(ctx context.Context) (string, error) {
-	if path := c.cgroup.Load(); path != nil {
-		return *path, nil
-	}
-	state, err := c.libpodState(ctx)
-	if err != nil {
-		return "", err
-	}
-	if !strings.Contains(state.CgroupPath, c.ID) { // not one that it shares
-		return "", errNoCgroup
-	}
-	c.cgroup.Store(&state.CgroupPath)
-	return state.CgroupPath, nil
 }
