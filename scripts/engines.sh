@@ -8,6 +8,9 @@
 # docker-host is this machine's own engine, by engine.sh. Each of the others is a container of that one,
 # privileged as far as this machine allows, with a network, storage and processes of its own: what it runs
 # ends with it, and this machine's bridges and storage are left alone. It sees the same /tmp.
+# In the -rootless ones no engine listens: there a user boinc, without session, home in the environment and
+# control groups of its own, has the program podman; what is run beside it is run as that user, with this directory
+# to be read, and finds what tests build in TEST_BINARIES.
 # Their images are made when they are not there; `docker rmi` them to have newer ones next time.
 set -eu
 here=$PWD
@@ -24,7 +27,7 @@ usage() {
 	exit 2
 }
 
-names="docker-host docker-28 podman-4 podman-5"
+names="docker-host docker-28 podman-4 podman-5 podman-4-rootless podman-5-rootless"
 name=${2-}
 dir=/tmp/boinc_test_engine_$(pwd | cksum | cut -d' ' -f1)_$name # short: a socket's path has at most 107 bytes
 socket=$dir/engine.sock
@@ -59,41 +62,80 @@ events_logger = "file"
 END
 exec podman system service --time=0'
 
+# The same for a user of its own number, because Podman's state is in /tmp where there is no session.
+uid=$((20000 + $(echo "$dir" | cksum | cut -d' ' -f1) % 40000))
+rootless='set -e
+mount --make-rshared /
+chmod 666 /dev/net/tun
+userdel boinc 2>/dev/null || :
+useradd -u '$uid' -U -d /var/lib/boinc -s /usr/sbin/nologin boinc
+chown boinc:boinc /var/lib/boinc
+echo boinc:100000:65536 >/etc/subuid
+cp /etc/subuid /etc/subgid
+mkdir -p /etc/containers
+printf "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n" >/etc/containers/containers.conf
+printf "[storage]\ndriver = \"overlay\"\n" >/etc/containers/storage.conf
+ln -sf "$(command -v podman)" /usr/local/bin/docker # as the package podman-docker has it
+exec sleep infinity'
+
+# as_boinc COMMAND...: as a service of that user has it.
+as_boinc() {
+	docker exec -i -u boinc -w "$here" "$container" env -u HOME PODMAN_IGNORE_CGROUPSV1_WARNING=1 "$@"
+}
+
+# answers: the engine is there.
+answers() {
+	case $name in
+	*-rootless) timeout 20 docker exec -u boinc "$container" podman info >/dev/null 2>&1 ;;
+	*) timeout 10 docker -H "unix://$socket" version >/dev/null 2>&1 ;;
+	esac
+}
+
+listens() {
+	case $name in
+	*-rootless) echo "podman system service" ;; # as the wrapper calls it
+	*) echo "unix://$socket" ;;
+	esac
+}
+
 start() {
 	if [ "$name" = docker-host ]; then
 		scripts/engine.sh ensure
 		echo "${DOCKER_HOST:-unix:///var/run/docker.sock}"
 		return
 	fi
-	if docker inspect "$container" >/dev/null 2>&1 && timeout 10 docker -H "unix://$socket" version >/dev/null 2>&1; then
-		echo "unix://$socket"
+	if docker inspect "$container" >/dev/null 2>&1 && answers; then
+		listens
 		return
 	fi
 	[ "$(id -u)" = 0 ] || give_up "an engine in a container needs root"
 	scripts/engine.sh ensure
 	stop
+	own= # what a -rootless one has beyond the others
 	case $name in
 	docker-28)
 		scripts/newer-world.sh
 		image=boinc_test_newer_world command="exec dockerd --host unix://$socket --cgroup-parent /$container" ;;
-	podman-4)
+	podman-4*)
 		scripts/base-image.sh
 		podman_image boinc_test_podman_4 debian:bookworm-slim
 		image=boinc_test_podman_4 command="$podman unix://$socket" ;;
-	podman-5)
+	podman-5*)
 		scripts/newer-world.sh
 		podman_image boinc_test_podman_5 boinc_test_newer_world
 		image=boinc_test_podman_5 command="$podman unix://$socket" ;;
 	esac
+	case $name in *-rootless) command=$rootless own="--device /dev/net/tun -v /var/lib/boinc -v $(pwd):$(pwd):ro" ;; esac
 	mkdir -p "$dir"
 	# SYS_RESOURCE: a machine that is itself a container may lack it, and no engine needs it here.
-	docker run -d --init --name "$container" --cgroupns host --cap-add ALL --cap-drop SYS_RESOURCE \
+	# shellcheck disable=SC2086 # a list
+	docker run -d --init --name "$container" $own --cgroupns host --cap-add ALL --cap-drop SYS_RESOURCE \
 		--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined \
 		--device-cgroup-rule 'a *:* rwm' --tmpfs /run:exec -v /tmp:/tmp -v /sys/fs/cgroup:/sys/fs/cgroup \
 		-v /var/lib/docker -v /var/lib/containers \
 		"$image" sh -c "mount -o remount,rw /sys; mount -o remount,rw /proc/sys; $command" >/dev/null
 	tries=150 # 30 s, and what answers takes
-	until timeout 10 docker -H "unix://$socket" version >/dev/null 2>&1; do
+	until answers; do
 		tries=$((tries - 1))
 		[ $tries -gt 0 ] && [ "$(docker inspect -f '{{.State.Running}}' "$container")" = true ] || {
 			docker logs "$container" >"$dir/log" 2>&1
@@ -101,12 +143,12 @@ start() {
 		}
 		sleep 0.2
 	done
-	if getent group docker >/dev/null; then # as Docker's package has it
+	if [ -S "$socket" ] && getent group docker >/dev/null; then # as Docker's package has it
 		chgrp docker "$socket"
 		chmod 660 "$socket"
 		chmod 755 "$dir"
 	fi
-	echo "unix://$socket"
+	listens
 }
 
 stop() {
@@ -116,15 +158,22 @@ stop() {
 	fi
 	if [ "$(docker inspect -f '{{.State.Running}}' "$container" 2>/dev/null)" = true ]; then
 		# What ends by itself leaves no control groups behind.
+		case $name in *-rootless) timeout 60 docker exec -u boinc "$container" podman rm -faqt0 >/dev/null 2>&1 || : ;; esac
 		timeout 60 docker -H "unix://$socket" ps -aq 2>/dev/null | xargs -r timeout 60 docker -H "unix://$socket" rm -fv >/dev/null 2>&1 || :
 		docker exec "$container" sh -c "rmdir /sys/fs/cgroup/*/libpod_parent/* /sys/fs/cgroup/*/libpod_parent /sys/fs/cgroup/*/$container" 2>/dev/null || :
 	fi
 	docker rm -fv "$container" >/dev/null 2>&1 || :
-	rm -rf "$dir"
+	rm -rf "$dir" "/tmp/podman-run-$uid" "/tmp/storage-run-$uid" "/tmp/containers-user-$uid"
 }
 
 run() {
 	host=$(start)
+	case $name in *-rootless)
+		CGO_ENABLED=0 go build -trimpath -o "$dir/bin/" ./docker_wrapper ./docker_wrapper/testdata/worker ./docker_wrapper/internal/engine/testdata/contract/payload
+		as_boinc TEST_BINARIES="$dir/bin" "$@"
+		return
+		;;
+	esac
 	if [ "$name" != docker-host ]; then
 		pid=$(docker inspect -f '{{.State.Pid}}' "$container")
 		set -- nsenter --net="/proc/$pid/ns/net" -- "$@"

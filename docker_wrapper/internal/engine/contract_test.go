@@ -83,7 +83,7 @@ func openContract(t *testing.T) *contract {
 		t.Fatalf("this test needs a container engine, and none answers: %v", err)
 	}
 	t.Cleanup(func() { e.Close() })
-	api, err := client.NewClientWithOpts(client.WithHost(e.Info.Host), client.WithAPIVersionNegotiation())
+	api, err := client.NewClientWithOpts(client.WithHost(e.Address()), client.WithAPIVersionNegotiation())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,12 +96,16 @@ func openContract(t *testing.T) *contract {
 	k := &contract{e: e, api: api, dir: dir, run: fmt.Sprintf("contract%d", time.Now().UnixNano())}
 	t.Logf("%s %s at %s", e.Info.Kind, e.Info.Version, e.Info.Host)
 
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir+"/payload", "./testdata/contract/payload")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the payload: %v\n%s", err, out)
+	binaries := os.Getenv("TEST_BINARIES") // where there is no compiler
+	if binaries == "" {
+		binaries = dir
+		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir+"/payload", "./testdata/contract/payload")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build the payload: %v\n%s", err, out)
+		}
 	}
-	k.payload, err = os.ReadFile(dir + "/payload")
+	k.payload, err = os.ReadFile(binaries + "/payload")
 	if err = errors.Join(err, os.Chmod(dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
@@ -343,9 +347,9 @@ var openRows = []contractRow{
 		}
 	}},
 	{fact: "open: a dead context doesn't hide a living engine", check: func(t *testing.T, k *contract) {
-		socket, ok := strings.CutPrefix(k.e.Info.Host, "unix://")
+		socket, ok := strings.CutPrefix(k.e.Address(), "unix://")
 		if !ok {
-			t.Fatalf("this test needs an engine on a unix socket, not %s", k.e.Info.Host)
+			t.Fatalf("this test needs an engine on a unix socket, not %s", k.e.Address())
 		}
 		dir := t.TempDir()
 		meta := fmt.Sprintf("%s/contexts/meta/%x", dir, sha256.Sum256([]byte("dead")))
