@@ -205,7 +205,7 @@ func TestLimitBuild(t *testing.T) {
 		facts infoFacts
 		want  build.ImageBuildOptions
 	}{
-		{"all", Docker, 8, infoFacts{"5.8.6", true, true, true, true}, build.ImageBuildOptions{CPUShares: 128, CPUPeriod: 100000, CPUQuota: 250000, Memory: 1 << 30, MemorySwap: 1 << 30, Ulimits: core}},
+		{"all", Docker, 8, infoFacts{"5.8.6", true, true, true, true, false}, build.ImageBuildOptions{CPUShares: 128, CPUPeriod: 100000, CPUQuota: 250000, Memory: 1 << 30, MemorySwap: 1 << 30, Ulimits: core}},
 		{"a small computer", Docker, 1, infoFacts{cpuQuota: true}, build.ImageBuildOptions{CPUShares: 128, CPUPeriod: 100000, CPUQuota: 100000, Ulimits: core}},
 		{"none to be had", Docker, 8, infoFacts{}, build.ImageBuildOptions{Ulimits: core}},
 		{"Podman", Podman, 8, infoFacts{memoryLimit: true}, build.ImageBuildOptions{Memory: 1 << 30, MemorySwap: 1 << 30}},

@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/api/types"
@@ -46,6 +47,8 @@ type Engine struct {
 	online  func(context.Context) (context.Context, context.CancelFunc, error)
 	timeout time.Duration
 	log     zerolog.Logger
+
+	saidRung atomic.Bool // the log tells how containers are paused
 }
 
 // Info is what is to be known of an engine. Architecture is as images name it ("amd64").
@@ -68,8 +71,11 @@ type quirks struct {
 	logDriver     string
 	init          bool // has an init process for containers
 	cpuQuota      bool // can limit CPU time
+	cpuShares     bool // can weigh it
 	memoryLimit   bool
 	pidsLimit     bool
+	passesOver    bool // gives no word of limits that it doesn't set
+	ungrouped     bool // containers may have no control group of their own: they can't be paused, and their usage is not theirs
 	unpauseToStop bool // a paused container can't be stopped or killed
 	buildKit      bool // has two builders
 	daemon        bool // containers end with it, and what happened before is forgotten
@@ -101,7 +107,8 @@ const (
 )
 
 func quirksOf(kind string, i infoFacts) quirks {
-	q := quirks{logDriver: "json-file", init: true, bridge: "bridge", buildKit: true, daemon: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+	q := quirks{logDriver: "json-file", init: true, bridge: "bridge", buildKit: true, daemon: true, cpuQuota: i.cpuQuota, cpuShares: true, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+		passesOver: i.rootless, ungrouped: i.rootless,
 		proxyHint: `HTTPS_PROXY in a drop-in of docker.service, or "proxies" in daemon.json`}
 	q.oomUnsaid = !versions.LessThan(i.version, "28") // containerd's word of it may come too late
 	if i.hostGateway {
@@ -110,7 +117,8 @@ func quirksOf(kind string, i infoFacts) quirks {
 	if kind == Podman {
 		old := versions.LessThan(i.version, "5")
 		q = quirks{logDriver: "k8s-file", init: true, libpod: true, bridge: "podman", unpauseToStop: true, unpauseToPart: true, makesSources: true, mountsAsText: true,
-			cacheInMemory: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, gpus: gpuByCDI, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+			cacheInMemory: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, gpus: gpuByCDI, cpuQuota: i.cpuQuota, cpuShares: !i.rootless || i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+			passesOver: true, ungrouped: i.rootless,
 			hostName: "host.containers.internal", proxyHint: `env = ["HTTPS_PROXY=..."] under [engine] in containers.conf`}
 		if versions.LessThan(i.version, "5.5") {
 			q.gpus = gpuIgnored
@@ -122,6 +130,7 @@ func quirksOf(kind string, i infoFacts) quirks {
 type infoFacts struct {
 	version                                       string
 	cpuQuota, memoryLimit, pidsLimit, hostGateway bool
+	rootless                                      bool
 }
 
 // hostGateway reports whether Docker knows the address of this computer in its network: from 20.10 on, and
@@ -237,8 +246,19 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 		e.Info.Rootless = e.Info.Rootless || strings.HasPrefix(s, "name=rootless")
 		e.Info.SELinux = e.Info.SELinux || strings.HasPrefix(s, "name=selinux")
 	}
-	e.Info.quirks = quirksOf(e.Info.Kind, infoFacts{e.Info.Version, info.CPUCfsQuota, info.MemoryLimit, info.PidsLimit,
-		hostGateway(e.Info.APIVersion, e.Info.Rootless)})
+	facts := infoFacts{version: e.Info.Version, cpuQuota: info.CPUCfsQuota, memoryLimit: info.MemoryLimit, pidsLimit: info.PidsLimit}
+	if e.Info.Kind == Podman {
+		host, err := e.libpodHost(ctx)
+		if err != nil {
+			return err
+		}
+		if e.Info.Rootless = host.Security.Rootless; e.Info.Rootless {
+			facts.cpuQuota, facts.memoryLimit, facts.pidsLimit = host.controls("cpu"), host.controls("memory"), host.controls("pids")
+		}
+	}
+	facts.rootless = e.Info.Rootless
+	facts.hostGateway = hostGateway(e.Info.APIVersion, e.Info.Rootless)
+	e.Info.quirks = quirksOf(e.Info.Kind, facts)
 	e.Info.hasProxy = info.HTTPProxy != "" || info.HTTPSProxy != ""
 	return nil
 }

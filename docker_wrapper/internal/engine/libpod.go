@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -39,6 +40,28 @@ func (e *Engine) libpod(ctx context.Context, path string, query url.Values) (io.
 		return nil, fmt.Errorf("ask podman for %s: %s", path, resp.Status)
 	}
 	return resp.Body, nil
+}
+
+// libpodHost is what only Podman's own API tells of itself: without root Docker's says of limits what the computer could, and
+// before version 5 doesn't say that it has no root.
+type libpodHost struct {
+	Security          struct{ Rootless bool }
+	CgroupControllers []string // those that its user may set
+}
+
+func (h libpodHost) controls(what string) bool { return slices.Contains(h.CgroupControllers, what) }
+
+func (e *Engine) libpodHost(ctx context.Context) (libpodHost, error) {
+	body, err := e.libpod(ctx, "/info", nil)
+	if err != nil {
+		return libpodHost{}, err
+	}
+	defer body.Close()
+	var in struct{ Host libpodHost }
+	if err := json.NewDecoder(body).Decode(&in); err != nil {
+		return libpodHost{}, fmt.Errorf("read podman's answer: %w", err)
+	}
+	return in.Host, nil
 }
 
 // libpodState is what only Podman's own API tells of a container.

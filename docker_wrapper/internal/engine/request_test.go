@@ -19,8 +19,8 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 // What the engine is asked to create, for plans as they come. Read the diff of a golden file.
 func TestCreateRequests(t *testing.T) {
-	docker := Info{Kind: Docker, Architecture: "amd64", CPUs: 8, quirks: quirksOf(Docker, infoFacts{"5.8.6", true, true, true, true})}
-	podman := Info{Kind: Podman, Architecture: "amd64", CPUs: 8, quirks: quirksOf(Podman, infoFacts{"5.8.6", true, true, true, true})}
+	docker := Info{Kind: Docker, Architecture: "amd64", CPUs: 8, quirks: quirksOf(Docker, infoFacts{"5.8.6", true, true, true, true, false})}
+	podman := Info{Kind: Podman, Architecture: "amd64", CPUs: 8, quirks: quirksOf(Podman, infoFacts{"5.8.6", true, true, true, true, false})}
 	rootless, selinux, poor := docker, docker, docker
 	rootless.Rootless, selinux.SELinux = true, true
 	poor.quirks = quirksOf(Docker, infoFacts{})

@@ -22,6 +22,18 @@ import (
 func (c *Container) Usage(ctx context.Context) (job.Usage, error) {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
+	if c.e.Info.quirks.ungrouped {
+		if p, err := c.payload(ctx); !errors.Is(err, errUnproven) {
+			var u job.Usage
+			if err == nil {
+				u, err = p.usage()
+			}
+			if err != nil {
+				return job.Usage{}, fmt.Errorf("read usage of container %s: %w", c.Name, err)
+			}
+			return u, nil
+		}
+	}
 	resp, err := c.e.api.ContainerStatsOneShot(ctx, c.ID)
 	if err != nil {
 		return job.Usage{}, fmt.Errorf("read usage of container %s: %w", c.Name, wrap(err))
@@ -37,6 +49,11 @@ func (c *Container) Usage(ctx context.Context) (job.Usage, error) {
 		return job.Usage{}, fmt.Errorf("read usage of container %s: %w", c.Name, ErrNotRunning)
 	}
 	u := usageOf(s)
+	if c.e.Info.quirks.ungrouped && c.e.Info.quirks.libpod {
+		if _, own := c.ownCgroup(ctx); !own { // it is what all have used that share one with it
+			return job.Usage{}, nil
+		}
+	}
 	if c.e.Info.quirks.cacheInMemory {
 		u.Memory = c.resident(ctx)
 	}
@@ -46,23 +63,31 @@ func (c *Container) Usage(ctx context.Context) (job.Usage, error) {
 // resident is the container's memory as its control group has it; 0 where that can't be read, as when the
 // engine is in a virtual machine.
 func (c *Container) resident(ctx context.Context) int64 {
-	path := c.cgroup.Load()
-	if path == nil {
-		state, err := c.libpodState(ctx)
-		if err != nil || !strings.Contains(state.CgroupPath, c.ID) { // not one that it shares
-			c.e.log.Debug().Err(err).Str("cgroup", state.CgroupPath).Msg("the container's memory can't be told")
-			return 0
-		}
-		path = &state.CgroupPath
-		c.cgroup.Store(path)
+	path, ok := c.ownCgroup(ctx)
+	if !ok {
+		return 0
 	}
 	for _, root := range []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup"} {
-		if text, err := os.ReadFile(filepath.Join(root, *path, "memory.stat")); err == nil {
+		if text, err := os.ReadFile(filepath.Join(root, path, "memory.stat")); err == nil {
 			memory, _ := residentOf(memoryStat(string(text)))
 			return memory
 		}
 	}
 	return 0
+}
+
+// ownCgroup is where Podman has the container's control group, below the hierarchies' roots; false when it shares one.
+func (c *Container) ownCgroup(ctx context.Context) (string, bool) {
+	if path := c.cgroup.Load(); path != nil {
+		return *path, true
+	}
+	state, err := c.libpodState(ctx)
+	if err != nil || !strings.Contains(state.CgroupPath, c.ID) {
+		c.e.log.Debug().Err(err).Str("cgroup", state.CgroupPath).Msg("the container has no control group of its own")
+		return "", false
+	}
+	c.cgroup.Store(&state.CgroupPath)
+	return state.CgroupPath, true
 }
 
 // memoryStat reads the kernel's file of this name.
