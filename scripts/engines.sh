@@ -9,7 +9,7 @@
 # privileged as far as this machine allows, with a network, storage and processes of its own: what it runs
 # ends with it, and this machine's bridges and storage are left alone. It sees the same /tmp.
 # In the -rootless ones no engine listens: there a user boinc, without session, home in the environment and
-# control groups of its own, has the program podman; what is run beside it is run as that user, with this directory
+# control groups of its own (the older may freeze, where groups are v1), has the program podman; what is run beside it is run as that user, with this directory
 # to be read, and finds what tests build in TEST_BINARIES.
 # Their images are made when they are not there; `docker rmi` them to have newer ones next time.
 set -eu
@@ -70,6 +70,7 @@ chmod 666 /dev/net/tun
 userdel boinc 2>/dev/null || :
 useradd -u '$uid' -U -d /var/lib/boinc -s /usr/sbin/nologin boinc
 chown boinc:boinc /var/lib/boinc
+[ '$name' != podman-4-rootless ] || chown boinc "/sys/fs/cgroup/freezer$(sed -n s/.*:freezer://p /proc/self/cgroup)" 2>/dev/null || :
 echo boinc:100000:65536 >/etc/subuid
 cp /etc/subuid /etc/subgid
 mkdir -p /etc/containers

@@ -62,7 +62,7 @@ func TestContract(t *testing.T) {
 	}
 	k := openContract(t)
 	t.Run("engine", func(t *testing.T) {
-		for _, rows := range [][]contractRow{openRows, imageRows, containerRows, exitRows, logRows, copyRows, proxyRows} {
+		for _, rows := range [][]contractRow{openRows, imageRows, containerRows, freezeRows, exitRows, logRows, copyRows, proxyRows} {
 			for _, r := range rows {
 				t.Run(r.fact, func(t *testing.T) {
 					if !r.alone {
@@ -281,6 +281,31 @@ func (k *contract) inspect(t *testing.T, c *engine.Container) container.InspectR
 		t.Fatal(err)
 	}
 	return in
+}
+
+// paused reports whether a container stands: by its engine's word, or, where that can't pause, by its processes.
+func (k *contract) paused(t *testing.T, c *engine.Container) bool {
+	t.Helper()
+	in := k.inspect(t, c)
+	if in.State.Paused || in.State.Pid == 0 {
+		return in.State.Paused
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", in.State.Pid))
+	return err == nil && strings.HasPrefix(field(string(status), "State:"), "T") || strings.TrimSpace(k.freezer(in.State.Pid, c)) == "FROZEN"
+}
+
+// freezer is the state of a container's own control group (v1); "" when it has none.
+func (k *contract) freezer(pid int, c *engine.Container) string {
+	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	for line := range strings.Lines(string(groups)) {
+		if _, path, ok := strings.Cut(strings.TrimSpace(line), ":freezer:"); ok && err == nil && strings.Contains(path, c.ID) {
+			text, err := os.ReadFile("/sys/fs/cgroup/freezer" + path + "/freezer.state")
+			if err == nil {
+				return string(text)
+			}
+		}
+	}
+	return ""
 }
 
 // says runs a container and wants its output.

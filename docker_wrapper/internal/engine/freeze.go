@@ -62,7 +62,7 @@ func (c *Container) probe(ctx context.Context) error {
 		err := c.hold(ctx, r)
 		switch {
 		case err == nil:
-			if _, err := c.payload(ctx); errors.Is(err, ErrNotRunning) {
+			if _, err := c.payload(ctx); ended(err) {
 				return nil
 			}
 			c.takeRung(r, refused)
@@ -94,7 +94,7 @@ func (c *Container) hold(ctx context.Context, r rung) error {
 	} else if err == nil {
 		err = p.stop(ctx)
 	}
-	if errors.Is(err, ErrNotRunning) {
+	if ended(err) {
 		return nil
 	} else if err != nil {
 		return fmt.Errorf("pause container %s: %w", c.Name, err)
@@ -117,7 +117,7 @@ func (c *Container) Unpause(ctx context.Context) error {
 	if err == nil {
 		err = p.letGo()
 	}
-	if err == nil || errors.Is(err, ErrNotRunning) || errors.Is(err, errUnproven) { // nobody can have stopped the last
+	if err == nil || ended(err) || errors.Is(err, errUnproven) { // nobody can have stopped the last
 		return nil
 	}
 	return fmt.Errorf("unpause container %s: %w", c.Name, err)
@@ -148,7 +148,7 @@ func (c *Container) held(ctx context.Context, all bool) bool {
 	return err == nil && p.held(all)
 }
 
-// payload finds the processes of a container that runs. ErrNotRunning when it doesn't, errUnproven when they can't be
+// payload finds the processes of a container that runs. ErrNotRunning or ErrNotFound when it doesn't, errUnproven when they can't be
 // told from others: nothing is done to those.
 func (c *Container) payload(ctx context.Context) (*payload, error) {
 	if p := c.processes.Load(); p != nil && p.lives() {
@@ -156,8 +156,6 @@ func (c *Container) payload(ctx context.Context) (*payload, error) {
 	}
 	in, err := c.inspect(ctx)
 	switch {
-	case errors.Is(err, ErrNotFound):
-		return nil, ErrNotRunning
 	case err != nil:
 		return nil, err
 	case !in.State.Running || in.State.Pid <= 0:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,6 +38,10 @@ type groups map[string]string
 const (
 	tick     = time.Second / 100 // USER_HZ, the same wherever Linux runs (proc_pid_stat(5))
 	lookEach = 2 * time.Millisecond
+
+	// Groups of v1 in which processes keep appearing may never come to be frozen, unless they go on for a moment after
+	// so many looks; that is also how runc does it (libcontainer/cgroups/fs/freezer.go).
+	thawEach = 25
 )
 
 // findPayload proves that the process of this number is the first one of the container: it is number 1 in a namespace
@@ -263,27 +268,32 @@ func lineOf(text []byte, name string) string {
 // stop stops all processes, until none is left that runs: those may have forked meanwhile.
 func (p *payload) stop(ctx context.Context) error {
 	for {
-		list, err := p.list()
-		if err != nil {
+		running, err := p.stopOldest(math.MaxInt)
+		if err != nil || running == 0 {
 			return err
 		}
-		all := true
-		for _, m := range list {
-			if standing(m.pid) {
-				continue
-			}
-			all = false
-			if err := p.signal(m.pid, unix.SIGSTOP); err != nil {
-				return err
-			}
-		}
-		if all {
-			return nil
-		}
 		if err := pass(ctx); err != nil {
-			return errors.Join(fmt.Errorf("stop %d processes: %w", len(list), err), p.letGo())
+			return errors.Join(fmt.Errorf("%d processes don't stop: %w", running, err), p.letGo())
 		}
 	}
+}
+
+// stopOldest stops what runs of so many of the oldest, once, and tells how many ran.
+func (p *payload) stopOldest(n int) (running int, err error) {
+	list, err := p.list()
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range list[:min(n, len(list))] {
+		if standing(m.pid) {
+			continue
+		}
+		running++
+		if err := p.signal(m.pid, unix.SIGSTOP); err != nil {
+			return running, err
+		}
+	}
+	return running, nil
 }
 
 // pass lets a moment pass.
@@ -355,18 +365,24 @@ func (p *payload) freeze(ctx context.Context) error {
 	if !ok || !p.alone(filepath.Dir(f.set)) {
 		return errNoFreezer
 	}
-	if err := os.WriteFile(f.set, []byte(f.on), 0); err != nil {
-		return fmt.Errorf("%w: %w", errNoFreezer, err)
-	}
-	for !f.isFrozen() {
-		if !p.lives() {
-			return ErrNotRunning
+	for looked := 1; ; looked++ {
+		if err := os.WriteFile(f.set, []byte(f.on), 0); err != nil {
+			if !p.lives() {
+				return ErrNotRunning
+			}
+			return fmt.Errorf("%w: %w", errNoFreezer, err)
 		}
-		if err := pass(ctx); err != nil {
-			return errors.Join(fmt.Errorf("freeze %s: %w", f.set, err), p.thaw())
+		if f.isFrozen() {
+			return nil
+		}
+		err := pass(ctx)
+		if looked%thawEach == 0 || err != nil {
+			err = errors.Join(err, p.thaw())
+		}
+		if err != nil {
+			return fmt.Errorf("freeze %s: %w", f.set, err)
 		}
 	}
-	return nil
 }
 
 // thaw undoes freeze; what isn't frozen is left alone.

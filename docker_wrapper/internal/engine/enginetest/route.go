@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-var versionPrefix = regexp.MustCompile(`^/v1\.[0-9]+`)
+var versionPrefix = regexp.MustCompile(`^/v[14](\.[0-9]+)+`)
 
 // routes names the calls: method, first path element, last path element.
 var routes = map[[3]string]string{
