@@ -8,6 +8,8 @@ func (c *Container) StopFirst(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.stopOldest(1)
+	for running := 1; running > 0 && err == nil; { // until it has taken the signal
+		running, err = p.stopOldest(1)
+	}
 	return err
 }

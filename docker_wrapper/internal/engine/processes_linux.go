@@ -102,7 +102,13 @@ func isFile(name string) bool {
 // lives reports that the container's first process is still there.
 func (p *payload) lives() bool {
 	stat, err := readStat(p.init)
-	return err == nil && stat.began == p.began && !strings.Contains("ZX", stat.state)
+	return err == nil && stat.began == p.began && !gone(p.init)
+}
+
+// gone reports that a process has ended.
+func gone(pid int) bool {
+	stat, err := readStat(pid)
+	return err != nil || strings.Contains("ZX", stat.state)
 }
 
 // process is what /proc/PID/stat says.
@@ -411,7 +417,7 @@ func (p *payload) alone(dir string) bool {
 		}
 		for _, field := range strings.Fields(string(text)) {
 			pid, err := strconv.Atoi(field)
-			if err != nil || !p.has(pid) {
+			if err != nil || !p.has(pid) && !gone(pid) {
 				return errNoFreezer
 			}
 			first = first || pid == p.init
