@@ -171,6 +171,7 @@ run() {
 	host=$(start)
 	case $name in *-rootless)
 		CGO_ENABLED=0 go build -trimpath -o "$dir/bin/" ./docker_wrapper ./docker_wrapper/testdata/worker ./docker_wrapper/internal/engine/testdata/contract/payload
+		CGO_ENABLED=0 go build -trimpath -o "$dir/bin/samples/" ./samples/hello/worker ./samples/universal/primes ./samples/checkpoint/sum
 		as_boinc TEST_BINARIES="$dir/bin" "$@"
 		return
 		;;
