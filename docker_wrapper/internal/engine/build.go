@@ -55,8 +55,8 @@ func stepVanished(err error) bool {
 	return errors.As(err, &ie) && vanished.MatchString(ie.Reason) && !commandFailed.MatchString(ie.Reason)
 }
 
-// As seen with Docker 20.10, and in moby's builder/dockerfile, daemon/images and layer.
-var vanished = regexp.MustCompile(`(unable to find image|No such image:|destination image|set parent) "?sha256:[0-9a-f]{64}|layer does not exist`)
+// As seen with Docker 20.10 and Podman 4.3, and in moby's builder/dockerfile, daemon/images and layer.
+var vanished = regexp.MustCompile(`(unable to find image|No such image:|destination image|set parent) "?sha256:[0-9a-f]{64}|layer does not exist|layer not known`)
 
 // needsBuildKit recognises the classic builder's complaints about what only BuildKit knows.
 func needsBuildKit(reason string) bool {
