@@ -9,7 +9,8 @@
 # privileged as far as this machine allows, with a network, storage and processes of its own: what it runs
 # ends with it, and this machine's bridges and storage are left alone. It sees the same /tmp.
 # In the -rootless ones no engine listens: there a user boinc, without session, home in the environment and
-# control groups of its own (the older may freeze, where groups are v1), has the program podman; what is run beside it is run as that user, with this directory
+# control groups of its own (the older may freeze, where groups are v1), has the program podman. In the -delegated one he has
+# control groups v2 of his own, though no controllers. What is run beside it is run as that user, with this directory
 # to be read, and finds what tests build in TEST_BINARIES.
 # Their images are made when they are not there; `docker rmi` them to have newer ones next time.
 set -eu
@@ -27,7 +28,7 @@ usage() {
 	exit 2
 }
 
-names="docker-host docker-28 podman-4 podman-5 podman-4-rootless podman-5-rootless"
+names="docker-host docker-28 podman-4 podman-5 podman-4-rootless podman-5-rootless podman-5-delegated"
 name=${2-}
 dir=/tmp/boinc_test_engine_$(pwd | cksum | cut -d' ' -f1)_$name # short: a socket's path has at most 107 bytes
 socket=$dir/engine.sock
@@ -64,11 +65,20 @@ exec podman system service --time=0'
 
 # The same for a user of its own number, because Podman's state is in /tmp where there is no session.
 uid=$((20000 + $(echo "$dir" | cksum | cut -d' ' -f1) % 40000))
+# His control groups, seen from within.
+# shellcheck disable=SC2016 # for the shell in the container
+group='/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/user'
 rootless='set -e
+if [ '$name' = podman-5-delegated ]; then
+	umount -R /sys/fs/cgroup
+	mount -t cgroup2 none /sys/fs/cgroup
+	mkdir -p "'$group'/service"
+fi
 mount --make-rshared /
 chmod 666 /dev/net/tun
 userdel boinc 2>/dev/null || :
 useradd -u '$uid' -U -d /var/lib/boinc -s /usr/sbin/nologin boinc
+[ '$name' != podman-5-delegated ] || chown -R boinc "'$group'"
 chown boinc:boinc /var/lib/boinc
 [ '$name' != podman-4-rootless ] || chown boinc "/sys/fs/cgroup/freezer$(sed -n s/.*:freezer://p /proc/self/cgroup)" 2>/dev/null || :
 echo boinc:100000:65536 >/etc/subuid
@@ -81,20 +91,26 @@ exec sleep infinity'
 
 # as_boinc COMMAND...: as a service of that user has it.
 as_boinc() {
-	docker exec -i -u boinc -w "$here" "$container" env -u HOME PODMAN_IGNORE_CGROUPSV1_WARNING=1 "$@"
+	set -- env -u HOME PODMAN_IGNORE_CGROUPSV1_WARNING=1 "$@"
+	if [ "$name" = podman-5-delegated ]; then
+		set -- sh -c "echo \$\$ >\"$group/service/cgroup.procs\"; exec setpriv --reuid=boinc --regid=boinc --clear-groups \"\$@\"" sh "$@"
+		docker exec -i -w "$here" "$container" "$@"
+		return
+	fi
+	docker exec -i -u boinc -w "$here" "$container" "$@"
 }
 
 # answers: the engine is there.
 answers() {
 	case $name in
-	*-rootless) timeout 20 docker exec -u boinc "$container" podman info >/dev/null 2>&1 ;;
+	*-rootless | *-delegated) timeout 20 docker exec -u boinc "$container" podman info >/dev/null 2>&1 ;;
 	*) timeout 10 docker -H "unix://$socket" version >/dev/null 2>&1 ;;
 	esac
 }
 
 listens() {
 	case $name in
-	*-rootless) echo "podman system service" ;; # as the wrapper calls it
+	*-rootless | *-delegated) echo "podman system service" ;; # as the wrapper calls it
 	*) echo "unix://$socket" ;;
 	esac
 }
@@ -126,7 +142,7 @@ start() {
 		podman_image boinc_test_podman_5 boinc_test_newer_world
 		image=boinc_test_podman_5 command="$podman unix://$socket" ;;
 	esac
-	case $name in *-rootless) command=$rootless own="--device /dev/net/tun -v /var/lib/boinc -v $(pwd):$(pwd):ro" ;; esac
+	case $name in *-rootless | *-delegated) command=$rootless own="--device /dev/net/tun -v /var/lib/boinc -v $(pwd):$(pwd):ro" ;; esac
 	mkdir -p "$dir"
 	# SYS_RESOURCE: a machine that is itself a container may lack it, and no engine needs it here.
 	# shellcheck disable=SC2086 # a list
@@ -159,7 +175,7 @@ stop() {
 	fi
 	if [ "$(docker inspect -f '{{.State.Running}}' "$container" 2>/dev/null)" = true ]; then
 		# What ends by itself leaves no control groups behind.
-		case $name in *-rootless) timeout 60 docker exec -u boinc "$container" podman rm -faqt0 >/dev/null 2>&1 || : ;; esac
+		case $name in *-rootless | *-delegated) timeout 60 docker exec -u boinc "$container" podman rm -faqt0 >/dev/null 2>&1 || : ;; esac
 		timeout 60 docker -H "unix://$socket" ps -aq 2>/dev/null | xargs -r timeout 60 docker -H "unix://$socket" rm -fv >/dev/null 2>&1 || :
 		docker exec "$container" sh -c "rmdir /sys/fs/cgroup/*/libpod_parent/* /sys/fs/cgroup/*/libpod_parent /sys/fs/cgroup/*/$container" 2>/dev/null || :
 	fi
@@ -169,7 +185,7 @@ stop() {
 
 run() {
 	host=$(start)
-	case $name in *-rootless)
+	case $name in *-rootless | *-delegated)
 		CGO_ENABLED=0 go build -trimpath -o "$dir/bin/" ./docker_wrapper ./docker_wrapper/testdata/worker ./docker_wrapper/internal/engine/testdata/contract/payload
 		CGO_ENABLED=0 go build -trimpath -o "$dir/bin/samples/" ./samples/hello/worker ./samples/universal/primes ./samples/checkpoint/sum
 		as_boinc TEST_BINARIES="$dir/bin" "$@"

@@ -36,7 +36,7 @@ for engine in $engines; do
 	chosen=$tests
 	case $engine in
 	docker-host) ;;
-	*-rootless) # its user's own: no socket, no compiler, and no samples that get packages
+	*-rootless | *-delegated) # its user's own: no socket, no compiler, and no samples that get packages
 		docker save debian:bookworm-slim | scripts/engines.sh run "$engine" podman load >/dev/null 2>&1
 		[ -n "${TESTS-}" ] || chosen='^(TestSamples|TestRootless|TestAccountKeyStaysHidden|TestQuitAndComeBack|TestMail)$/^(hello|universal|checkpoint.*|auto|image|[0-9:]+)?$'
 		;;

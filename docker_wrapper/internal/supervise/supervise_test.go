@@ -116,7 +116,11 @@ func (w *world) Unpause(ctx context.Context) error {
 }
 
 func (w *world) Stop(ctx context.Context, grace time.Duration) error {
-	return w.call(ctx, "stop "+grace.String())
+	err := w.call(ctx, "stop "+grace.String())
+	if err == nil {
+		w.runs(false)
+	}
+	return err
 }
 
 func (w *world) Kill(ctx context.Context) error { return w.call(ctx, "kill") }
