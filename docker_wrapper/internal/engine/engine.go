@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
 	"github.com/rs/zerolog"
@@ -230,13 +231,20 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 	if err != nil {
 		return wrap(err)
 	}
-	info, err := e.api.Info(ctx)
+	kind, rootless := kindOf(version), false
+	var info system.Info
+	if kind == Podman {
+		info, rootless, err = e.podmanInfo(ctx)
+	} else {
+		info, err = e.api.Info(ctx)
+	}
 	if err != nil {
 		return wrap(err)
 	}
 	e.Info = Info{
 		Host:         host,
-		Kind:         kindOf(version),
+		Kind:         kind,
+		Rootless:     rootless,
 		Version:      version.Version,
 		APIVersion:   e.api.ClientVersion(),
 		Architecture: architecture(info.Architecture),
@@ -247,14 +255,12 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 		e.Info.SELinux = e.Info.SELinux || strings.HasPrefix(s, "name=selinux")
 	}
 	facts := infoFacts{version: e.Info.Version, cpuQuota: info.CPUCfsQuota, memoryLimit: info.MemoryLimit, pidsLimit: info.PidsLimit}
-	if e.Info.Kind == Podman {
-		host, err := e.libpodHost(ctx)
+	if kind == Podman && e.Info.Rootless {
+		may, err := e.controllers(ctx)
 		if err != nil {
-			return err
+			return wrap(err)
 		}
-		if e.Info.Rootless = host.Security.Rootless; e.Info.Rootless {
-			facts.cpuQuota, facts.memoryLimit, facts.pidsLimit = host.controls("cpu"), host.controls("memory"), host.controls("pids")
-		}
+		facts.cpuQuota, facts.memoryLimit, facts.pidsLimit = slices.Contains(may, "cpu"), slices.Contains(may, "memory"), slices.Contains(may, "pids")
 	}
 	facts.rootless = e.Info.Rootless
 	facts.hostGateway = hostGateway(e.Info.APIVersion, e.Info.Rootless)

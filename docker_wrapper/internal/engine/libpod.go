@@ -8,22 +8,27 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/client"
 )
 
 // libpod asks Podman, in its own API, what Docker's has no words for. Later versions keep Podman 4's
 // paths (docs.podman.io/en/latest/_static/api.html). Close the answer.
 func (e *Engine) libpod(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
+	return e.get(ctx, "/v4.0.0/libpod"+path, query)
+}
+
+// get asks the engine for what the SDK doesn't know. Close the answer.
+func (e *Engine) get(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
 	host, err := client.ParseHostURL(e.address)
 	if err != nil {
 		return nil, err
 	}
-	u := url.URL{Scheme: "http", Host: host.Host, Path: "/v4.0.0/libpod" + path, RawQuery: query.Encode()}
+	u := url.URL{Scheme: "http", Host: host.Host, Path: path, RawQuery: query.Encode()}
 	if host.Scheme != "tcp" {
 		u.Host = client.DummyHost // the connection knows where the socket is
 	}
@@ -42,26 +47,38 @@ func (e *Engine) libpod(ctx context.Context, path string, query url.Values) (io.
 	return resp.Body, nil
 }
 
-// libpodHost is what only Podman's own API tells of itself: without root Docker's says of limits what the computer could, and
-// before version 5 doesn't say that it has no root.
-type libpodHost struct {
-	Security          struct{ Rootless bool }
-	CgroupControllers []string // those that its user may set
-}
-
-func (h libpodHost) controls(what string) bool { return slices.Contains(h.CgroupControllers, what) }
-
-func (e *Engine) libpodHost(ctx context.Context) (libpodHost, error) {
-	body, err := e.libpod(ctx, "/info", nil)
+// podmanInfo is Podman's answer as Docker would give it, and whether it has no root. Before version 5 that isn't said in
+// Docker's words.
+func (e *Engine) podmanInfo(ctx context.Context) (info system.Info, rootless bool, err error) {
+	body, err := e.get(ctx, "/v"+e.api.ClientVersion()+"/info", nil)
 	if err != nil {
-		return libpodHost{}, err
+		return system.Info{}, false, err
 	}
 	defer body.Close()
-	var in struct{ Host libpodHost }
-	if err := json.NewDecoder(body).Decode(&in); err != nil {
-		return libpodHost{}, fmt.Errorf("read podman's answer: %w", err)
+	var in struct {
+		system.Info
+		Rootless bool
 	}
-	return in.Host, nil
+	if err := json.NewDecoder(body).Decode(&in); err != nil {
+		return system.Info{}, false, fmt.Errorf("read podman's answer: %w", err)
+	}
+	return in.Info, in.Rootless, nil
+}
+
+// controllers are those that Podman's user may set, where he isn't root. Docker's API says of limits what the computer could.
+func (e *Engine) controllers(ctx context.Context) ([]string, error) {
+	body, err := e.libpod(ctx, "/info", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	var in struct {
+		Host struct{ CgroupControllers []string }
+	}
+	if err := json.NewDecoder(body).Decode(&in); err != nil {
+		return nil, fmt.Errorf("read podman's answer: %w", err)
+	}
+	return in.Host.CgroupControllers, nil
 }
 
 // libpodState is what only Podman's own API tells of a container.

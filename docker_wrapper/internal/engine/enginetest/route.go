@@ -211,7 +211,7 @@ func (e *Engine) version() any {
 }
 
 func (e *Engine) libpodInfo() any {
-	return map[string]any{"host": map[string]any{"security": map[string]any{"rootless": e.o.Rootless}, "cgroupControllers": []string{}}}
+	return map[string]any{"host": map[string]any{"cgroupControllers": []string{}}}
 }
 
 func (e *Engine) info() any {
@@ -224,5 +224,5 @@ func (e *Engine) info() any {
 	}
 	return map[string]any{"ID": "FAKE", "Architecture": e.o.Machine, "OSType": "linux", "NCPU": e.o.CPUs, "MemTotal": 16 << 30,
 		"CPUCfsQuota": true, "MemoryLimit": true, "PidsLimit": true, "SecurityOptions": security, "LiveRestoreEnabled": e.o.LiveRestore,
-		"SystemTime": e.now().Format(time.RFC3339Nano)}
+		"SystemTime": e.now().Format(time.RFC3339Nano), "Rootless": e.o.Rootless && e.o.Podman}
 }
