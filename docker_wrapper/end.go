@@ -220,7 +220,7 @@ func (w *wrapper) stepFails(err error) bool {
 func (w *wrapper) failed(ctx context.Context, err error) error {
 	if _, ok := mending(err); !projectsFault(err) || ok && !w.stepFails(err) {
 		if w.container != nil { // it is not to run while nobody watches
-			if pauseErr := w.container.Pause(ctx); pauseErr == nil {
+			if standErr := w.stand(ctx, w.container); standErr == nil {
 				w.park(time.Now())
 			}
 		}
@@ -326,7 +326,11 @@ func (w *wrapper) own(ctx context.Context) {
 	if os.Getuid() == 0 {
 		err = slot.Own(dir, 0, os.Getgid())
 	} else if self, exeErr := os.Executable(); exeErr == nil && w.container != nil {
-		err = w.container.RunHelper(ctx, self, dir, fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid()))
+		owner := fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid())
+		if w.engine.Info.Rootless {
+			owner = "0:0" // as its containers call the engine's user
+		}
+		err = w.container.RunHelper(ctx, self, dir, owner)
 	}
 	if err != nil {
 		w.log.Warn().Err(err).Msg("some of the job's files stay another user's")

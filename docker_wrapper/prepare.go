@@ -19,7 +19,10 @@ import (
 // prepare finds this job's container or makes it. A container that runs is taken over, never
 // killed; one that has ended while nobody watched is harvested, not run again.
 func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervise.Prepared, error) {
-	if before.Outside && w.logs != nil {
+	if w.logs != nil && !before.Stopped.IsZero() {
+		w.park(before.Stopped)
+		w.logs = nil
+	} else if w.logs != nil && before.Outside {
 		w.park(longAgo) // before it ended
 		w.logs = nil
 	}
@@ -130,7 +133,17 @@ func (w *wrapper) still(ctx context.Context) error {
 	if errors.Is(err, engine.ErrNotFound) || err == nil && found.State != engine.StateRunning {
 		return nil
 	} else if err == nil {
-		err = found.Pause(ctx)
+		err = w.stand(ctx, found)
+	}
+	return err
+}
+
+// stand pauses a container that nobody is going to watch, or stops it where it can't be paused.
+func (w *wrapper) stand(ctx context.Context, c *engine.Container) error {
+	err := c.Pause(ctx)
+	if errors.Is(err, job.ErrNoPause) {
+		w.noteStopping()
+		return c.Stop(ctx, time.Duration(w.job.Stop.Timeout))
 	}
 	return err
 }

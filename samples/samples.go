@@ -24,6 +24,8 @@ type Sample struct {
 	Name string `toml:"-"`
 	Dir  string `toml:"-"`
 
+	Built string `toml:"-"` // a directory where its programs have been built; "" builds them
+
 	CommandLine string   `toml:"command_line"`
 	PlanClass   string   `toml:"plan_class"`
 	AppFiles    []File   `toml:"app_file"`   // signed
@@ -102,6 +104,9 @@ func (s *Sample) install(c *boinctest.Client) error {
 func (s *Sample) read(f File) ([]byte, error) {
 	if f.Go == "" {
 		return os.ReadFile(filepath.Join(s.Dir, f.Source))
+	}
+	if s.Built != "" {
+		return os.ReadFile(filepath.Join(s.Built, filepath.Base(f.Go)))
 	}
 	dir, err := os.MkdirTemp("", "sample")
 	if err != nil {

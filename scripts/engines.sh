@@ -1,5 +1,5 @@
 #!/bin/sh
-# engines.sh names             the engines that there are to test with
+# engines.sh names             the engines that there are to test with; with `rootless`, those without root
 # engines.sh start NAME        start one, and say where it listens (unix://...)
 # engines.sh run NAME COMMAND  run a command beside it: DOCKER_HOST and TEST_ENGINE_HOST name it, and
 #                              127.0.0.1 is where it publishes ports
@@ -10,6 +10,10 @@
 # docker-host is this machine's own engine, by engine.sh. Each of the others is a container of that one,
 # privileged as far as this machine allows, with a network, storage and processes of its own: what it runs
 # ends with it, and this machine's bridges and storage are left alone. It sees the same /tmp.
+# In the -rootless ones no engine listens: there a user boinc, without session, home in the environment and
+# control groups of its own (the older may freeze, where groups are v1), has the program podman. In the -delegated one he has
+# control groups v2 of his own, though no controllers. What is run beside it is run as that user, with this directory
+# to be read, and finds what tests build in TEST_BINARIES.
 # Their images are made when they are not there; `docker rmi` them to have newer ones next time.
 set -eu
 here=$PWD
@@ -27,6 +31,7 @@ usage() {
 }
 
 names="docker-host docker-28 podman-4 podman-5"
+rootless_names="podman-4-rootless podman-5-rootless podman-5-delegated"
 name=${2-}
 dir=/tmp/boinc_test_engine_$(pwd | cksum | cut -d' ' -f1)_$name # short: a socket's path has at most 107 bytes
 socket=$dir/engine.sock
@@ -61,46 +66,101 @@ events_logger = "file"
 END
 exec podman system service --time=0'
 
+# The same for a user of its own number, because Podman's state is in /tmp where there is no session.
+uid=$((20000 + $(echo "$dir" | cksum | cut -d' ' -f1) % 40000))
+# His control groups, seen from within.
+# shellcheck disable=SC2016 # for the shell in the container
+group='/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/user'
+rootless='set -e
+if [ '$name' = podman-5-delegated ]; then
+	umount -R /sys/fs/cgroup
+	mount -t cgroup2 none /sys/fs/cgroup
+	mkdir -p "'$group'/service"
+fi
+mount --make-rshared /
+chmod 666 /dev/net/tun
+userdel boinc 2>/dev/null || :
+useradd -u '$uid' -U -d /var/lib/boinc -s /usr/sbin/nologin boinc
+[ '$name' != podman-5-delegated ] || chown -R boinc "'$group'"
+chown boinc:boinc /var/lib/boinc
+[ '$name' != podman-4-rootless ] || chown boinc "/sys/fs/cgroup/freezer$(sed -n s/.*:freezer://p /proc/self/cgroup)" 2>/dev/null || :
+echo boinc:100000:65536 >/etc/subuid
+cp /etc/subuid /etc/subgid
+mkdir -p /etc/containers
+printf "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n" >/etc/containers/containers.conf
+printf "[storage]\ndriver = \"overlay\"\n" >/etc/containers/storage.conf
+ln -sf "$(command -v podman)" /usr/local/bin/docker # as the package podman-docker has it
+exec sleep infinity'
+
+# as_boinc COMMAND...: as a service of that user has it.
+as_boinc() {
+	set -- env -u HOME PODMAN_IGNORE_CGROUPSV1_WARNING=1 "$@"
+	if [ "$name" = podman-5-delegated ]; then
+		set -- sh -c "echo \$\$ >\"$group/service/cgroup.procs\"; exec setpriv --reuid=boinc --regid=boinc --clear-groups \"\$@\"" sh "$@"
+		docker exec -i -w "$here" "$container" "$@"
+		return
+	fi
+	docker exec -i -u boinc -w "$here" "$container" "$@"
+}
+
+# answers: the engine is there.
+answers() {
+	case $name in
+	*-rootless | *-delegated) timeout 20 docker exec -u boinc "$container" podman info >/dev/null 2>&1 ;;
+	*) timeout 10 docker -H "unix://$socket" version >/dev/null 2>&1 ;;
+	esac
+}
+
+listens() {
+	case $name in
+	*-rootless | *-delegated) echo "podman system service" ;; # as the wrapper calls it
+	*) echo "unix://$socket" ;;
+	esac
+}
+
 start() {
 	if [ "$name" = docker-host ]; then
 		scripts/engine.sh ensure
 		echo "${DOCKER_HOST:-unix:///var/run/docker.sock}"
 		return
 	fi
-	if docker inspect "$container" >/dev/null 2>&1 && timeout 10 docker -H "unix://$socket" version >/dev/null 2>&1; then
-		echo "unix://$socket"
+	if docker inspect "$container" >/dev/null 2>&1 && answers; then
+		listens
 		return
 	fi
 	[ "$(id -u)" = 0 ] || give_up "an engine in a container needs root"
 	scripts/engine.sh ensure
 	stop
+	own= # what a -rootless one has beyond the others
 	case $name in
 	docker-28)
 		scripts/newer-world.sh
 		image=boinc_test_newer_world command="exec dockerd --experimental --host unix://$socket --cgroup-parent /$container" ;;
-	podman-4)
+	podman-4*)
 		scripts/base-image.sh
 		podman_image boinc_test_podman_4 debian:bookworm-slim catatonit # the init process; the newer one is without
 		image=boinc_test_podman_4 command="$podman unix://$socket" ;;
-	podman-5)
+	podman-5*)
 		scripts/newer-world.sh
 		podman_image boinc_test_podman_5 boinc_test_newer_world
 		image=boinc_test_podman_5 command="$podman unix://$socket" ;;
 	esac
+	case $name in *-rootless | *-delegated) command=$rootless own="--device /dev/net/tun -v /var/lib/boinc -v $(pwd):$(pwd):ro" ;; esac
 	mkdir -p "$dir"
 	# SYS_RESOURCE: a machine that is itself a container may lack it, and no engine needs it here.
-	docker run -d --init --name "$container" --cgroupns host --cap-add ALL --cap-drop SYS_RESOURCE \
+	# shellcheck disable=SC2086 # a list
+	docker run -d --init --name "$container" $own --cgroupns host --cap-add ALL --cap-drop SYS_RESOURCE \
 		--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined \
 		--device-cgroup-rule 'a *:* rwm' --tmpfs /run:exec -v /tmp:/tmp -v /sys/fs/cgroup:/sys/fs/cgroup \
 		-v /var/lib/docker -v /var/lib/containers \
 		"$image" sh -c "mount -o remount,rw /sys; mount -o remount,rw /proc/sys; $command" >/dev/null
 	wait_for_answer
-	echo "unix://$socket"
+	listens
 }
 
 wait_for_answer() {
 	tries=150 # 30 s, and what answers takes
-	until timeout 10 docker -H "unix://$socket" version >/dev/null 2>&1; do
+	until answers; do
 		tries=$((tries - 1))
 		[ $tries -gt 0 ] && [ "$(docker inspect -f '{{.State.Running}}' "$container")" = true ] || {
 			docker logs "$container" >"$dir/log" 2>&1
@@ -108,7 +168,7 @@ wait_for_answer() {
 		}
 		sleep 0.2
 	done
-	if getent group docker >/dev/null; then # as Docker's package has it
+	if [ -S "$socket" ] && getent group docker >/dev/null; then # as Docker's package has it
 		chgrp docker "$socket"
 		chmod 660 "$socket"
 		chmod 755 "$dir"
@@ -156,15 +216,23 @@ stop() {
 		# shellcheck disable=SC2046 # a list
 		thaw $(frozen)
 		# What ends by itself leaves no control groups behind.
+		case $name in *-rootless | *-delegated) timeout 60 docker exec -u boinc "$container" podman rm -faqt0 >/dev/null 2>&1 || : ;; esac
 		timeout 60 docker -H "unix://$socket" ps -aq 2>/dev/null | xargs -r timeout 60 docker -H "unix://$socket" rm -fv >/dev/null 2>&1 || :
 		docker exec "$container" sh -c "rmdir /sys/fs/cgroup/*/libpod_parent/* /sys/fs/cgroup/*/libpod_parent /sys/fs/cgroup/*/$container" 2>/dev/null || :
 	fi
 	docker rm -fv "$container" >/dev/null 2>&1 || :
-	rm -rf "$dir"
+	rm -rf "$dir" "/tmp/podman-run-$uid" "/tmp/storage-run-$uid" "/tmp/containers-user-$uid"
 }
 
 run() {
 	host=$(start)
+	case $name in *-rootless | *-delegated)
+		CGO_ENABLED=0 go build -trimpath -o "$dir/bin/" ./docker_wrapper ./docker_wrapper/testdata/worker ./docker_wrapper/internal/engine/testdata/contract/payload
+		CGO_ENABLED=0 go build -trimpath -o "$dir/bin/samples/" ./samples/hello/worker ./samples/universal/primes ./samples/checkpoint/sum
+		as_boinc TEST_BINARIES="$dir/bin" "$@"
+		return
+		;;
+	esac
 	if [ "$name" != docker-host ]; then
 		pid=$(docker inspect -f '{{.State.Pid}}' "$container")
 		set -- nsenter --net="/proc/$pid/ns/net" -- "$@"
@@ -176,9 +244,9 @@ run() {
 	DOCKER_HOST=$host TEST_ENGINE_HOST=$host TEST_ENGINE_NAME=$name "$@"
 }
 
-case " $names " in *" ${name:-?} "*) ;; *) [ "${1-}" = names ] || usage ;; esac
+case " $names $rootless_names " in *" ${name:-?} "*) ;; *) [ "${1-}" = names ] || usage ;; esac
 case ${1-} in
-names) echo "$names" ;;
+names) if [ "$name" = rootless ]; then echo "$rootless_names"; else echo "$names"; fi ;;
 start) start ;;
 stop) stop ;;
 reboot) reboot ;;

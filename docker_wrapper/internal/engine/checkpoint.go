@@ -93,7 +93,11 @@ func (c *Container) Hold(ctx context.Context) error {
 	if err := c.Unpause(ctx); err != nil {
 		return err
 	}
-	if err := c.freezeGroup(ctx, true); err != nil {
+	f, err := c.group(ctx)
+	if err == nil {
+		err = f.freeze(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("hold container %s: %w", c.Name, err)
 	}
 	return nil
@@ -106,9 +110,14 @@ func (c *Container) Release(ctx context.Context) error {
 	}
 	state, err := c.libpodState(ctx)
 	if err == nil && state.Status == "running" { // what Podman has paused itself it could not let go on any more
-		err = c.freezeGroup(ctx, false)
+		var f freezer
+		if f, err = c.group(ctx); errors.Is(err, errNoCgroup) {
+			return nil
+		} else if err == nil {
+			err = f.thaw()
+		}
 	}
-	if err != nil && !errors.Is(err, errNoCgroup) {
+	if err != nil {
 		return fmt.Errorf("release container %s: %w", c.Name, err)
 	}
 	return nil
@@ -157,7 +166,7 @@ func (c *Container) checkpointInside(ctx context.Context, dir string) error {
 }
 
 func (c *Container) checkpointArchive(ctx context.Context, dir string, room int64) (err error) {
-	body, err := c.e.libpodCall(ctx, http.MethodPost, "/containers/"+c.ID+"/checkpoint", url.Values{"export": {"true"}, "leaveRunning": {"true"}}, nil)
+	body, err := c.e.raw(ctx, http.MethodPost, libpodRoot+"/containers/"+c.ID+"/checkpoint", url.Values{"export": {"true"}, "leaveRunning": {"true"}}, nil)
 	if err != nil {
 		return err
 	}
@@ -332,7 +341,7 @@ func (e *Engine) restoreArchive(ctx context.Context, jc job.Container, dir strin
 	}
 	defer dec.Close()
 	archive := &witnessed{r: dec}
-	body, err := e.libpodCall(ctx, http.MethodPost, "/containers/"+url.PathEscape(jc.Name)+"/restore", url.Values{"import": {"true"}, "name": {jc.Name}}, archive)
+	body, err := e.raw(ctx, http.MethodPost, libpodRoot+"/containers/"+url.PathEscape(jc.Name)+"/restore", url.Values{"import": {"true"}, "name": {jc.Name}}, archive)
 	if err == nil {
 		err = body.Close()
 	}

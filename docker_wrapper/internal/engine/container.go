@@ -46,6 +46,9 @@ type Container struct {
 	ask    string                 // the signal that asks its program for a checkpoint; "" for none
 	asked  atomic.Int64           // how often it was sent that by us
 	cgroup atomic.Pointer[string] // once it is known
+
+	rung      atomic.Int32            // how it is paused
+	processes atomic.Pointer[payload] // once they are known
 }
 
 // List lists the containers, ended ones too, that carry all these labels.
@@ -101,7 +104,11 @@ func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) 
 	case in.State.Status == StateCreated || in.State.Status == "configured" || in.State.Status == "initialized":
 		state = StateCreated
 	}
-	return &Container{ID: in.ID, Name: c.Name, State: state, Image: bareID(in.Image), e: e, ask: c.AskSignal}, nil
+	found := &Container{ID: in.ID, Name: c.Name, State: state, Image: bareID(in.Image), e: e, ask: c.AskSignal}
+	if state == StateRunning && found.held(ctx, false) {
+		found.State = StatePaused
+	}
+	return found, nil
 }
 
 // outlast waits until a container is gone that somebody is just removing, or has failed to: its files are gone
@@ -170,15 +177,15 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 	}
 	e.log.Debug().Str("name", r.Name).Str("id", resp.ID[:12]).Msg("created container")
 	c := &Container{ID: resp.ID, Name: r.Name, State: StateCreated, Image: bareID(imageID), e: e, ask: j.Container.AskSignal}
-	if e.Info.quirks.libpod {
-		c.sayUnlimited(ctx, r.Host.Resources)
+	if e.Info.quirks.passesOver {
+		c.sayUnlimited(ctx, j.Container.Limits)
 	}
 	return c, nil
 }
 
-// sayUnlimited tells of limits that were asked for and that the engine passed over, as Podman does where its user
-// has no control group.
-func (c *Container) sayUnlimited(ctx context.Context, asked container.Resources) {
+// sayUnlimited tells of limits that the job should have and that the engine passed over, or can't give, as where its
+// user has no control group.
+func (c *Container) sayUnlimited(ctx context.Context, asked job.Limits) {
 	in, err := c.inspect(ctx)
 	if err != nil || in.HostConfig == nil {
 		c.e.log.Debug().Err(err).Msg("its limits can't be told")
@@ -189,10 +196,10 @@ func (c *Container) sayUnlimited(ctx context.Context, asked container.Resources)
 	if asked.Memory > 0 && got.Memory == 0 {
 		lost = append(lost, "memory")
 	}
-	if asked.NanoCPUs > 0 && got.NanoCPUs == 0 && got.CPUQuota == 0 {
+	if asked.CPUs > 0 && asked.CPUs < float64(c.e.Info.CPUs) && got.NanoCPUs == 0 && got.CPUQuota == 0 {
 		lost = append(lost, "CPUs")
 	}
-	if asked.PidsLimit != nil && (got.PidsLimit == nil || *got.PidsLimit <= 0) {
+	if asked.Pids > 0 && (got.PidsLimit == nil || *got.PidsLimit <= 0) {
 		lost = append(lost, "processes")
 	}
 	if len(lost) > 0 {
@@ -367,33 +374,6 @@ func plain(text string) string {
 	return strings.TrimSuffix(text, ": unknown")
 }
 
-// Pause freezes it. When it has ended, that is no error: its exit is on the way.
-func (c *Container) Pause(ctx context.Context) error {
-	return c.do(ctx, "pause", "already paused", c.e.api.ContainerPause)
-}
-
-// Unpause lets it go on.
-func (c *Container) Unpause(ctx context.Context) error {
-	return c.do(ctx, "unpause", "not paused", c.e.api.ContainerUnpause)
-}
-
-// Keep makes sure that it is paused, or not, and reports whether somebody else had made it otherwise.
-func (c *Container) Keep(ctx context.Context, paused bool) (changed bool, err error) {
-	callCtx, cancel := c.e.call(ctx)
-	defer cancel()
-	in, err := c.e.api.ContainerInspect(callCtx, c.ID)
-	switch {
-	case err != nil:
-		return false, fmt.Errorf("inspect container %s: %w", c.Name, wrap(err))
-	case !in.State.Running || in.State.Paused == paused:
-		return false, nil
-	case paused:
-		return true, c.Pause(ctx)
-	default:
-		return true, c.Unpause(ctx)
-	}
-}
-
 // Connect joins it to the network of this name, or parts it from it. What it is already is no error.
 func (c *Container) Connect(ctx context.Context, network string, on bool) (err error) {
 	if network == "bridge" {
@@ -436,7 +416,7 @@ func (c *Container) Connect(ctx context.Context, network string, on bool) (err e
 
 // Kill ends it at once, paused or not.
 func (c *Container) Kill(ctx context.Context) error {
-	if c.e.Info.quirks.unpauseToStop {
+	if c.e.Info.quirks.unpauseToStop || c.e.Info.quirks.ungrouped {
 		if err := c.Unpause(ctx); err != nil {
 			return err
 		}
@@ -487,6 +467,11 @@ func (c *Container) Remove(ctx context.Context) error {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
 	c.letDie(ctx)
+	if c.e.Info.quirks.ungrouped { // what is frozen can't be killed, and what is stopped makes the engine wait
+		if err := c.Unpause(ctx); err != nil {
+			c.e.log.Debug().Err(err).Msg("what is removed doesn't go on")
+		}
+	}
 	err := c.e.api.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
 	if err != nil && !errdefs.IsNotFound(err) && !strings.Contains(err.Error(), "already in progress") {
 		return fmt.Errorf("remove container %s: %w", c.Name, wrap(err))

@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/volume"
+	"github.com/rs/zerolog"
 
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/job"
@@ -79,6 +80,10 @@ var containerRows = []contractRow{
 	{fact: "limits: memory, pids, CPU and no swap", check: func(t *testing.T, k *contract) {
 		j := k.job("cgroup")
 		j.Container.Limits = job.Limits{Memory: 64 << 20, Pids: 77, CPUs: 0.5}
+		if !k.e.Info.LimitsMemory() {
+			k.unlimited(t, j)
+			return
+		}
 		c := k.start(t, j)
 		if got, want := k.finish(t, c).out, "67108864 77 50\n"; got != want {
 			t.Errorf("in the container: got %q, want %q", got, want)
@@ -437,6 +442,25 @@ var containerRows = []contractRow{
 			t.Errorf("got volumes %s, want %q gone and %s there", all, anonymous, name)
 		}
 	}},
+}
+
+// unlimited wants it said that an engine without control groups limits nothing, and wants the job to run all the same.
+func (k *contract) unlimited(t *testing.T, j *job.Job) {
+	t.Helper()
+	var log syncBuffer
+	e, err := engine.Open(t.Context(), engine.Options{Host: k.e.Address(), Log: zerolog.New(&log).Level(zerolog.WarnLevel)})
+	k.must(t, err)
+	defer e.Close()
+	c, err := e.Create(t.Context(), j, k.image)
+	k.must(t, err)
+	defer k.mustRemove(t, c)
+	if want := "this engine doesn't limit the container's memory, CPUs, processes"; strings.Count(log.String(), want) != 1 {
+		t.Errorf("got %q, want %q in it", log.String(), want)
+	}
+	k.must(t, c.Start(t.Context()))
+	if got := k.wait(t, c); got.Code != 0 {
+		t.Errorf("got %+v, want 0", got)
+	}
 }
 
 // callsInStates goes through what a wrapper may ask at any time.

@@ -278,7 +278,7 @@ var copyRows = []contractRow{
 		if got, err := os.ReadFile(dir + "/saved/parts/a"); string(got) != "one" || err != nil {
 			t.Errorf("got %q, %v, want one", got, err)
 		}
-		if !k.inspect(t, c).State.Paused {
+		if !k.paused(t, c) {
 			t.Error("it is not paused any more")
 		}
 		for _, name := range []string{"/none", "/state"} {

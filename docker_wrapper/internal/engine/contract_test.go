@@ -62,7 +62,7 @@ func TestContract(t *testing.T) {
 	}
 	k := openContract(t)
 	t.Run("engine", func(t *testing.T) {
-		for _, rows := range [][]contractRow{openRows, imageRows, containerRows, exitRows, logRows, copyRows, proxyRows, checkpointRows} {
+		for _, rows := range [][]contractRow{openRows, imageRows, containerRows, freezeRows, exitRows, logRows, copyRows, proxyRows, checkpointRows} {
 			for _, r := range rows {
 				t.Run(r.fact, func(t *testing.T) {
 					if !r.alone {
@@ -83,7 +83,7 @@ func openContract(t *testing.T) *contract {
 		t.Fatalf("this test needs a container engine, and none answers: %v", err)
 	}
 	t.Cleanup(func() { e.Close() })
-	api, err := client.NewClientWithOpts(client.WithHost(e.Info.Host), client.WithAPIVersionNegotiation())
+	api, err := client.NewClientWithOpts(client.WithHost(e.Address()), client.WithAPIVersionNegotiation())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,12 +96,16 @@ func openContract(t *testing.T) *contract {
 	k := &contract{e: e, api: api, dir: dir, run: fmt.Sprintf("contract%d", time.Now().UnixNano())}
 	t.Logf("%s %s at %s", e.Info.Kind, e.Info.Version, e.Info.Host)
 
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir+"/payload", "./testdata/contract/payload")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the payload: %v\n%s", err, out)
+	binaries := os.Getenv("TEST_BINARIES") // where there is no compiler
+	if binaries == "" {
+		binaries = dir
+		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir+"/payload", "./testdata/contract/payload")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build the payload: %v\n%s", err, out)
+		}
 	}
-	k.payload, err = os.ReadFile(dir + "/payload")
+	k.payload, err = os.ReadFile(binaries + "/payload")
 	if err = errors.Join(err, os.Chmod(dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
@@ -279,6 +283,31 @@ func (k *contract) inspect(t *testing.T, c *engine.Container) container.InspectR
 	return in
 }
 
+// paused reports whether a container stands: by its engine's word, or, where that can't pause, by its processes.
+func (k *contract) paused(t *testing.T, c *engine.Container) bool {
+	t.Helper()
+	in := k.inspect(t, c)
+	if in.State.Paused || in.State.Pid == 0 {
+		return in.State.Paused
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", in.State.Pid))
+	return err == nil && strings.HasPrefix(field(string(status), "State:"), "T") || strings.TrimSpace(k.freezer(in.State.Pid, c)) == "FROZEN"
+}
+
+// freezer is the state of a container's own control group (v1); "" when it has none.
+func (k *contract) freezer(pid int, c *engine.Container) string {
+	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	for line := range strings.Lines(string(groups)) {
+		if _, path, ok := strings.Cut(strings.TrimSpace(line), ":freezer:"); ok && err == nil && strings.Contains(path, c.ID) {
+			text, err := os.ReadFile("/sys/fs/cgroup/freezer" + path + "/freezer.state")
+			if err == nil {
+				return string(text)
+			}
+		}
+	}
+	return ""
+}
+
 // says runs a container and wants its output.
 func (k *contract) says(t *testing.T, j *job.Job, want string) {
 	t.Helper()
@@ -343,9 +372,9 @@ var openRows = []contractRow{
 		}
 	}},
 	{fact: "open: a dead context doesn't hide a living engine", check: func(t *testing.T, k *contract) {
-		socket, ok := strings.CutPrefix(k.e.Info.Host, "unix://")
+		socket, ok := strings.CutPrefix(k.e.Address(), "unix://")
 		if !ok {
-			t.Fatalf("this test needs an engine on a unix socket, not %s", k.e.Info.Host)
+			t.Fatalf("this test needs an engine on a unix socket, not %s", k.e.Address())
 		}
 		dir := t.TempDir()
 		meta := fmt.Sprintf("%s/contexts/meta/%x", dir, sha256.Sum256([]byte("dead")))

@@ -161,7 +161,10 @@ func logSize(j *job.Job) int64 {
 }
 
 func resourcesOf(l job.Limits, x job.CreateArgs, info Info) container.Resources {
-	r := container.Resources{CPUShares: l.CPUShares, CpusetCpus: x.CPUSet}
+	r := container.Resources{CpusetCpus: x.CPUSet}
+	if info.quirks.cpuShares {
+		r.CPUShares = l.CPUShares
+	}
 	if info.quirks.memoryLimit {
 		r.Memory, r.MemorySwap = l.Memory, l.Memory // no swap: the volunteer's disk isn't memory
 	}

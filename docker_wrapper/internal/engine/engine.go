@@ -10,9 +10,11 @@ import (
 	"os/user"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
 	"github.com/rs/zerolog"
@@ -46,6 +48,8 @@ type Engine struct {
 	online  func(context.Context) (context.Context, context.CancelFunc, error)
 	timeout time.Duration
 	log     zerolog.Logger
+
+	saidRung atomic.Bool // the log tells how containers are paused
 }
 
 // Info is what is to be known of an engine. Architecture is as images name it ("amd64").
@@ -68,8 +72,11 @@ type quirks struct {
 	logDriver     string
 	init          bool // has an init process for containers
 	cpuQuota      bool // can limit CPU time
+	cpuShares     bool // can weigh it
 	memoryLimit   bool
 	pidsLimit     bool
+	passesOver    bool // gives no word of limits that it doesn't set
+	ungrouped     bool // containers may have no control group of their own: they can't be paused, and their usage is not theirs
 	unpauseToStop bool // a paused container can't be stopped or killed
 	buildKit      bool // has two builders
 	daemon        bool // containers end with it, and what happened before is forgotten
@@ -105,7 +112,8 @@ const (
 )
 
 func quirksOf(kind string, i infoFacts) quirks {
-	q := quirks{logDriver: "json-file", init: true, bridge: "bridge", buildKit: true, daemon: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+	q := quirks{logDriver: "json-file", init: true, bridge: "bridge", buildKit: true, daemon: true, cpuQuota: i.cpuQuota, cpuShares: true, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+		passesOver: i.rootless, ungrouped: i.rootless,
 		proxyHint: `HTTPS_PROXY in a drop-in of docker.service, or "proxies" in daemon.json`}
 	if q.checkpointHint = "dockerd was started without --experimental"; i.experimental {
 		q.checkpoints = keptInside
@@ -117,7 +125,8 @@ func quirksOf(kind string, i infoFacts) quirks {
 	if kind == Podman {
 		old := versions.LessThan(i.version, "5")
 		q = quirks{logDriver: "k8s-file", init: true, libpod: true, bridge: "podman", unpauseToStop: true, unpauseToPart: true, makesSources: true, mountsAsText: true,
-			cacheInMemory: true, followSkips: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, gpus: gpuByCDI, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+			cacheInMemory: true, followSkips: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, gpus: gpuByCDI, cpuQuota: i.cpuQuota, cpuShares: !i.rootless || i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+			passesOver: true, ungrouped: i.rootless,
 			hostName: "host.containers.internal", proxyHint: `env = ["HTTPS_PROXY=..."] under [engine] in containers.conf`}
 		if versions.LessThan(i.version, "5.5") {
 			q.gpus = gpuIgnored
@@ -231,13 +240,20 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 	if err != nil {
 		return wrap(err)
 	}
-	info, err := e.api.Info(ctx)
+	kind, rootless := kindOf(version), false
+	var info system.Info
+	if kind == Podman {
+		info, rootless, err = e.podmanInfo(ctx)
+	} else {
+		info, err = e.api.Info(ctx)
+	}
 	if err != nil {
 		return wrap(err)
 	}
 	e.Info = Info{
 		Host:         host,
-		Kind:         kindOf(version),
+		Kind:         kind,
+		Rootless:     rootless,
 		Version:      version.Version,
 		APIVersion:   e.api.ClientVersion(),
 		Architecture: architecture(info.Architecture),
@@ -247,8 +263,17 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 		e.Info.Rootless = e.Info.Rootless || strings.HasPrefix(s, "name=rootless")
 		e.Info.SELinux = e.Info.SELinux || strings.HasPrefix(s, "name=selinux")
 	}
-	e.Info.quirks = quirksOf(e.Info.Kind, infoFacts{e.Info.Version, info.CPUCfsQuota, info.MemoryLimit, info.PidsLimit,
-		hostGateway(e.Info.APIVersion, e.Info.Rootless), e.Info.Rootless, ping.Experimental})
+	facts := infoFacts{version: e.Info.Version, cpuQuota: info.CPUCfsQuota, memoryLimit: info.MemoryLimit, pidsLimit: info.PidsLimit}
+	if kind == Podman && e.Info.Rootless {
+		may, err := e.controllers(ctx)
+		if err != nil {
+			return wrap(err)
+		}
+		facts.cpuQuota, facts.memoryLimit, facts.pidsLimit = slices.Contains(may, "cpu"), slices.Contains(may, "memory"), slices.Contains(may, "pids")
+	}
+	facts.rootless, facts.experimental = e.Info.Rootless, ping.Experimental
+	facts.hostGateway = hostGateway(e.Info.APIVersion, e.Info.Rootless)
+	e.Info.quirks = quirksOf(e.Info.Kind, facts)
 	e.Info.hasProxy = info.HTTPProxy != "" || info.HTTPSProxy != ""
 	return nil
 }

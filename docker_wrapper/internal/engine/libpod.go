@@ -12,24 +12,27 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/client"
 )
 
 // libpod asks Podman, in its own API, what Docker's has no words for. Close the answer.
 func (e *Engine) libpod(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
-	return e.libpodCall(ctx, http.MethodGet, path, query, nil)
+	return e.raw(ctx, http.MethodGet, libpodRoot+path, query, nil)
 }
+
+// libpodRoot: later versions keep Podman 4's paths (docs.podman.io/en/latest/_static/api.html).
+const libpodRoot = "/v4.0.0/libpod"
 
 const saidMost = 16 << 10 // bytes of an error
 
-// libpodCall is one call of Podman's own API. Later versions keep Podman 4's paths
-// (docs.podman.io/en/latest/_static/api.html).
-func (e *Engine) libpodCall(ctx context.Context, method, path string, query url.Values, body io.Reader) (io.ReadCloser, error) {
+// raw asks the engine for what the SDK doesn't know. Close the answer.
+func (e *Engine) raw(ctx context.Context, method, path string, query url.Values, body io.Reader) (io.ReadCloser, error) {
 	host, err := client.ParseHostURL(e.address)
 	if err != nil {
 		return nil, err
 	}
-	u := url.URL{Scheme: "http", Host: host.Host, Path: "/v4.0.0/libpod" + path, RawQuery: query.Encode()}
+	u := url.URL{Scheme: "http", Host: host.Host, Path: path, RawQuery: query.Encode()}
 	if host.Scheme != "tcp" {
 		u.Host = client.DummyHost // the connection knows where the socket is
 	}
@@ -57,6 +60,40 @@ func (e *Engine) libpodCall(ctx context.Context, method, path string, query url.
 		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
 	return nil, wrap(err)
+}
+
+// podmanInfo is Podman's answer as Docker would give it, and whether it has no root. Before version 5 that isn't said in
+// Docker's words.
+func (e *Engine) podmanInfo(ctx context.Context) (info system.Info, rootless bool, err error) {
+	body, err := e.raw(ctx, http.MethodGet, "/v"+e.api.ClientVersion()+"/info", nil, nil)
+	if err != nil {
+		return system.Info{}, false, err
+	}
+	defer body.Close()
+	var in struct {
+		system.Info
+		Rootless bool
+	}
+	if err := json.NewDecoder(body).Decode(&in); err != nil {
+		return system.Info{}, false, fmt.Errorf("read podman's answer: %w", err)
+	}
+	return in.Info, in.Rootless, nil
+}
+
+// controllers are those that Podman's user may set, where he isn't root. Docker's API says of limits what the computer could.
+func (e *Engine) controllers(ctx context.Context) ([]string, error) {
+	body, err := e.libpod(ctx, "/info", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	var in struct {
+		Host struct{ CgroupControllers []string }
+	}
+	if err := json.NewDecoder(body).Decode(&in); err != nil {
+		return nil, fmt.Errorf("read podman's answer: %w", err)
+	}
+	return in.Host.CgroupControllers, nil
 }
 
 // libpodState is what only Podman's own API tells of a container.

@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -51,7 +55,7 @@ func openService(ctx context.Context, o Options) (*Engine, error) {
 		if ctx.Err() != nil {
 			said := lastLine(filepath.Join(dir, "log"))
 			s.stop()
-			return nil, fmt.Errorf("%w: podman system service: %s", ErrUnreachable, said)
+			return nil, fmt.Errorf("%w: podman system service: %s%s", ErrUnreachable, said, homeHint())
 		}
 		e, err := open(ctx, host, o)
 		if err == nil {
@@ -101,7 +105,7 @@ func startService(program, host, dir string) (*service, error) {
 			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 			cmd.WaitDelay = serviceEnds
 			cmd.Dir = "/" // not the slot, whose files are the job's
-			cmd.Env = serviceEnv(os.Environ())
+			cmd.Env = serviceEnv(os.Environ(), mayWrite)
 			cmd.Stderr = log // no pipe: monitors of containers may keep it open
 			// It ends with us, however we end, and an interrupt at the keyboard is ours to answer.
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
@@ -146,14 +150,19 @@ func socketDir(runtimeDir string) (string, error) {
 	return os.MkdirTemp("/tmp", "docker_wrapper")
 }
 
-// serviceEnv is the environment without what would lead podman elsewhere: to another service, or by the
-// client's LD_LIBRARY_PATH (client/app_start.cpp) to libraries in the slot.
-func serviceEnv(env []string) (kept []string) {
+// serviceEnv is the environment without what would lead podman elsewhere: to another service, by the
+// client's LD_LIBRARY_PATH (client/app_start.cpp) to libraries in the slot, or to directories that a service's user doesn't
+// have. Podman fails with a HOME that it can't use, and without one takes the user's own, as he is known to the computer.
+func serviceEnv(env []string, mayWrite func(dir string) bool) (kept []string) {
 	for _, e := range env {
 		name, value, _ := strings.Cut(e, "=")
 		switch name {
 		case "CONTAINER_HOST", "CONTAINER_CONNECTION", "DOCKER_HOST", "LD_PRELOAD":
 			continue
+		case "HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME":
+			if !mayWrite(value) {
+				continue
+			}
 		case "LD_LIBRARY_PATH":
 			var dirs []string
 			for dir := range strings.SplitSeq(value, ":") {
@@ -169,6 +178,21 @@ func serviceEnv(env []string) (kept []string) {
 		kept = append(kept, e)
 	}
 	return kept
+}
+
+// mayWrite reports whether a directory is there that this user may write to.
+func mayWrite(dir string) bool {
+	fi, err := os.Stat(dir)
+	return err == nil && fi.IsDir() && unix.Access(dir, unix.W_OK|unix.X_OK) == nil
+}
+
+// homeHint says what keeps podman from serving where its user has no home: it keeps images and containers there.
+func homeHint() string {
+	u, err := user.LookupId(strconv.Itoa(os.Getuid())) // not by HOME
+	if err != nil || mayWrite(u.HomeDir) {
+		return ""
+	}
+	return fmt.Sprintf(" (podman needs a home directory that user %s may write to, and %s is none; try: sudo usermod -d DIRECTORY %s)", u.Username, u.HomeDir, u.Username)
 }
 
 // lastLine of what the service said; podman's errors are one line each.

@@ -25,11 +25,12 @@ func TestServiceEnv(t *testing.T) {
 		{"nothing to leave out", []string{"A=b", "LD_LIBRARY_PATH=/opt/lib"}, []string{"A=b", "LD_LIBRARY_PATH=/opt/lib"}},
 		{"the client's libraries", []string{"LD_LIBRARY_PATH=../../projects/p:.:../..:/opt/lib"}, []string{"LD_LIBRARY_PATH=/opt/lib"}},
 		{"the client's alone", []string{"LD_LIBRARY_PATH=../../projects/p:.:../..:"}, nil},
+		{"no home", []string{"HOME=/", "XDG_RUNTIME_DIR=/run/user/1", "XDG_DATA_HOME=", "XDG_CONFIG_HOME=/etc", "PATH=/bin"}, []string{"PATH=/bin"}},
 		{"other services", []string{"CONTAINER_HOST=tcp://x:1", "DOCKER_HOST=tcp://y:1", "HOME=/h"}, []string{"HOME=/h"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := serviceEnv(tt.env); !slices.Equal(got, tt.want) {
+			if got := serviceEnv(tt.env, func(dir string) bool { return dir == "/h" }); !slices.Equal(got, tt.want) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})

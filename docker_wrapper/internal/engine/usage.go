@@ -22,6 +22,18 @@ import (
 func (c *Container) Usage(ctx context.Context) (job.Usage, error) {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
+	if c.e.Info.quirks.ungrouped {
+		if p, err := c.payload(ctx); !errors.Is(err, errUnproven) {
+			var u job.Usage
+			if err == nil {
+				u, err = p.usage()
+			}
+			if err != nil {
+				return job.Usage{}, fmt.Errorf("read usage of container %s: %w", c.Name, err)
+			}
+			return u, nil
+		}
+	}
 	resp, err := c.e.api.ContainerStatsOneShot(ctx, c.ID)
 	if err != nil {
 		return job.Usage{}, fmt.Errorf("read usage of container %s: %w", c.Name, wrap(err))
@@ -37,6 +49,11 @@ func (c *Container) Usage(ctx context.Context) (job.Usage, error) {
 		return job.Usage{}, fmt.Errorf("read usage of container %s: %w", c.Name, ErrNotRunning)
 	}
 	u := usageOf(s)
+	if c.e.Info.quirks.ungrouped && c.e.Info.quirks.libpod {
+		if _, own := c.ownCgroup(ctx); !own { // it is what all have used that share one with it
+			return job.Usage{}, nil
+		}
+	}
 	if c.e.Info.quirks.cacheInMemory {
 		u.Memory = c.resident(ctx)
 	}

@@ -2,6 +2,7 @@ package job
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
 )
 
@@ -203,6 +204,9 @@ type Exit struct {
 	Outside    bool      // no verdict on the job: an engine that was stopped ended it, or somebody by the engine
 	Lost       bool      // the engine has not answered for so long that the job is left as it is
 }
+
+// ErrNoPause is wrapped when a container can't be paused in any way: it can only be stopped.
+var ErrNoPause = errors.New("it can't be paused here")
 
 // Usage is what a container has used up to now.
 type Usage struct {

@@ -193,6 +193,11 @@ func TestCheckpoints(t *testing.T) {
 			did: []string{"0s made", "10s ask", "11s pause", "11s save", "12s broken off", "12s pause"}, want: Left, end: 12 * s},
 		{name: "stopped as it is asked for", app: app{answer: s}, stop: job.Stop{OnQuit: "stop", Timeout: job.Seconds(s)}, script: []at{{6 * s, quit}},
 			did: []string{"0s made", "6s stopping", "6s stop 1s"}, want: Left, end: 6 * s},
+		{name: "can't be paused: asked once more, and stopped", app: app{answer: 2900 * ms}, stop: auto, set: failing("pause", job.ErrNoPause),
+			script: []at{{6 * s, suspended}, {h, goOn}, {h + 5*s, ended}}, did: []string{"0s made", "10s ask", "16s ask", "19s stopping", "19s stop 10s", "1h0m0s made"},
+			marks: []Mark{{CPU: 26 * s, Ran: 13 * s}, {CPU: 38 * s, Ran: 19 * s}}, end: h + 5*s},
+		{name: "can't be paused: ends when it is asked once more", app: app{answer: h}, stop: auto, set: failing("pause", job.ErrNoPause),
+			script: []at{{time.Second / 2, suspended}, {12 * s, ended}}, did: []string{"0s made", "10s ask"}, end: 12 * s},
 		{name: "a stop that fails may succeed yet", silent: true, last: old, set: func(w *world) { takenOver(w); failing("stop 10s", errEngine)(w) }, stop: auto, app: app{file: old.At},
 			script: []at{{15 * s, quit}}, did: []string{"0s made", "15s stopping"}, want: Left, end: 15 * s},
 

@@ -50,7 +50,7 @@ func (r *runner) callOff() bool {
 
 func (r *runner) prepare() {
 	ctx, cancel := context.WithCancel(r.ctx)
-	done, before := make(chan preparation, 1), Before{CPU: r.cp.cpu, Outside: r.outside}
+	done, before := make(chan preparation, 1), Before{CPU: r.cp.cpu, Outside: r.outside, Stopped: r.parked}
 	r.prepared, r.cancel, r.offBy, r.stilled = done, cancel, time.Time{}, true
 	go func() {
 		p := preparation{err: errPanicked}
@@ -67,7 +67,7 @@ func (r *runner) onPrepared(p preparation) {
 	r.prepared = nil
 	r.cancel()
 	if p.err == nil {
-		r.failing, r.pause, r.mend, r.outside = time.Time{}, 0, Mend{}, false
+		r.failing, r.pause, r.mend, r.outside, r.parked = time.Time{}, 0, Mend{}, false, time.Time{}
 		r.container, r.cpuBase, r.used, r.apart = p.Container, p.CPUBase, [2]use{}, p.Apart
 		r.watch, r.unwatch = context.WithCancel(r.ctx)
 		r.exited = p.Container.Wait(r.watch)

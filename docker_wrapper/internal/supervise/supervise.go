@@ -50,6 +50,7 @@ type Prepared struct {
 type Before struct {
 	CPU     time.Duration // that the job has used up to its last checkpoint
 	Outside bool          // the container was ended from outside: its exit is none of the job's
+	Stopped time.Time     // when it was told to stop, because it can't be paused; zero when it wasn't
 }
 
 // Mend says what becomes of a failed preparation.
@@ -249,6 +250,7 @@ type runner struct {
 	unwatch context.CancelFunc
 
 	parked    time.Time
+	vain      time.Time // since when it is suspended and runs on; zero when it doesn't
 	adrift    bool
 	stilled   bool      // nothing of an earlier episode runs
 	offBy     time.Time // when a preparation that is called off is given up; zero when none is
@@ -304,6 +306,9 @@ func (r *runner) wish(w wish) {
 		r.log.Debug().Stringer("wish", w).Stringer("state", r.snap.State).Msg("client")
 	}
 	r.want = w
+	if w != suspend {
+		r.vain = time.Time{}
+	}
 }
 
 // step carries out what the table says, until it says nothing new.
@@ -404,6 +409,9 @@ func (r *runner) do(a action) bool {
 		if !r.cp.held { // else it is paused already
 			err = r.quick(r.container.Pause)
 		}
+		if errors.Is(err, job.ErrNoPause) {
+			return r.stand()
+		}
 	case unpause:
 		if r.cp.saved == nil { // else it goes on when it is saved
 			err = r.quick(r.container.Unpause)
@@ -453,7 +461,10 @@ func (r *runner) park() {
 	case stop:
 		err = r.stop(by, whole)
 	case r.snap.State != Paused || r.o.Stop.OnQuit == "auto":
-		if err = r.quick(r.container.Pause); err == nil {
+		err = r.quick(r.container.Pause)
+		if errors.Is(err, job.ErrNoPause) {
+			err = r.stopInstead(by)
+		} else if err == nil {
 			r.parked = time.Now() // one that had ended already is no error: its end tells
 		}
 	default:
@@ -488,6 +499,11 @@ func (r *runner) stop(by time.Time, whole bool) error {
 // it is prepared again, which starts it again or makes another.
 func (r *runner) onExit(exit job.Exit) {
 	r.dropSave()
+	if !r.parked.IsZero() { // it was told to stop, because it can't be paused; whose end it is shows when it is prepared
+		r.drop()
+		r.moveTo(Waiting)
+		return
+	}
 	if !exit.Outside && !exit.Gone {
 		if !exit.Lost {
 			r.addRest(exit.FinishedAt)
@@ -504,8 +520,8 @@ func (r *runner) onExit(exit job.Exit) {
 		return
 	}
 	r.log.Warn().Int("code", exit.Code).Bool("removed", exit.Gone).Msg("the container was ended from outside; the job goes on")
-	r.unwatch()
-	r.container, r.exited, r.outside = nil, nil, true
+	r.drop()
+	r.outside = true
 	r.moveTo(Waiting)
 }
 

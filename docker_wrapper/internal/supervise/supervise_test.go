@@ -116,7 +116,11 @@ func (w *world) Unpause(ctx context.Context) error {
 }
 
 func (w *world) Stop(ctx context.Context, grace time.Duration) error {
-	return w.call(ctx, "stop "+grace.String())
+	err := w.call(ctx, "stop "+grace.String())
+	if err == nil {
+		w.runs(false)
+	}
+	return err
 }
 
 func (w *world) Kill(ctx context.Context) error { return w.call(ctx, "kill") }
@@ -485,6 +489,21 @@ func TestRun(t *testing.T) {
 		{name: "fails for good", o: Options{Mends: func(error) Mend { return Mend{} }}, set: failingFor(h), did: []string{"0s try"}, want: Failed},
 		{name: "fails, and nobody knows better", set: failingFor(h), did: []string{"0s try"}, want: Failed},
 
+		{name: "can't be paused", o: stopping, set: failing("pause", job.ErrNoPause), script: []at{{15 * s, suspended}, {h, goOn}, {2 * h, ended}},
+			did: []string{"0s made", "25s stop 10s", "1h0m0s made"}, want: Finished, end: 2 * h},
+		{name: "can't be paused, and is throttled", o: stopping, set: failing("pause", job.ErrNoPause),
+			script: []at{{s, suspended}, {5 * s, goOn}, {6 * s, suspended}, {14 * s, goOn}, {h, ended}}, did: []string{"0s made"}, want: Finished, end: h},
+		{name: "can't be paused, and ends while it runs on", o: stopping, set: failing("pause", job.ErrNoPause), script: []at{{s, suspended}, {5 * s, ended}},
+			did: []string{"0s made"}, want: Finished, end: 5 * s},
+		{name: "can't be paused, and is to leave", set: failing("pause", job.ErrNoPause), script: []at{{15 * s, quit}}, did: []string{"0s made", "15s stop 1s"}, want: Left, end: 15 * s},
+		{name: "can't be paused, and is to leave later", o: stopping, set: failing("pause", job.ErrNoPause), script: []at{{s, suspended}, {h, quit}},
+			did: []string{"0s made", "11s stop 10s"}, want: Left, end: h},
+		{name: "can't be paused, and is cancelled later", o: stopping, set: failing("pause", job.ErrNoPause), script: []at{{s, suspended}, {h, aborted}},
+			did: []string{"0s made", "11s stop 10s"}, want: Aborted, end: h},
+		{name: "can't be paused, and its stop has no answer", o: stopping, set: func(w *world) {
+			w.fail = map[string]error{"pause": job.ErrNoPause, "stop 10s": errEngine}
+		}, script: []at{{s, suspended}, {15*s + s/2, job.Exit{}}, {h, goOn}, {2 * h, ended}}, did: []string{"0s made", "1h0m0s made"}, want: Finished, end: 2 * h},
+
 		{name: "time limit", o: Options{TimeLimit: 10 * s}, did: []string{"0s made", "11s kill"}, want: TimedOut, end: 11 * s},
 		{name: "time limit over two episodes", o: Options{TimeLimit: 10 * s, Ran: 8 * s}, did: []string{"0s made", "3s kill"}, want: TimedOut, end: 3 * s},
 		{name: "time limit counts only running time", o: Options{TimeLimit: 10 * s}, script: []at{{5 * s, suspended}, {h, goOn}},
@@ -519,6 +538,25 @@ func TestRun(t *testing.T) {
 				t.Errorf("state: got %v, want ended", out.Last.State)
 			}
 		})
+	}
+}
+
+// The next preparation of a container that was stopped because it can't be paused knows when: what ended before did so by
+// itself. Time that it lost is said.
+func TestCannotPause(t *testing.T) {
+	var befores []Before
+	w, out := play(t, Options{Stop: job.Stop{OnQuit: "auto", Timeout: job.Seconds(10 * time.Second)}}, func(w *world) {
+		failing("pause", job.ErrNoPause)(w)
+		w.before = func(b Before) { befores = append(befores, b) }
+	}, at{15 * time.Second, suspended}, at{time.Hour, goOn}, at{2 * time.Hour, quit})
+	if out.Reason != Left || out.Parked.Sub(w.began) != 2*time.Hour {
+		t.Errorf("got %+v, want it to be parked after two hours", out)
+	}
+	if len(befores) != 2 || !befores[0].Stopped.IsZero() || befores[1].Stopped.Sub(w.began) != 25*time.Second || befores[1].Outside {
+		t.Errorf("got %+v, want the second to know of a stop after 25 s", befores)
+	}
+	if log := w.log.String(); strings.Count(log, "can't be paused and was stopped") != 2 || !strings.Contains(log, `"lost":"25s"`) {
+		t.Errorf("got %s", log)
 	}
 }
 

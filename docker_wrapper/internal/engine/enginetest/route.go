@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-var versionPrefix = regexp.MustCompile(`^/v1\.[0-9]+`)
+var versionPrefix = regexp.MustCompile(`^/v[14](\.[0-9]+)+`)
 
 // routes names the calls: method, first path element, last path element.
 var routes = map[[3]string]string{
@@ -27,6 +27,7 @@ var routes = map[[3]string]string{
 	{"POST", "containers", "unpause"}: "unpause", {"POST", "containers", "stop"}: "stop",
 	{"POST", "containers", "kill"}: "kill", {"POST", "containers", "wait"}: "wait",
 	{"GET", "containers", "stats"}: "stats", {"GET", "containers", "logs"}: "logs",
+	{"GET", "libpod", "info"}:         "libpod-info",
 	{"HEAD", "containers", "archive"}: "stat", {"GET", "containers", "archive"}: "copy-out",
 	{"PUT", "containers", "archive"}: "copy-in",
 }
@@ -152,6 +153,8 @@ func (e *Engine) carryOut(w http.ResponseWriter, r *http.Request, name, target s
 		writeJSON(w, http.StatusOK, e.version())
 	case "info":
 		writeJSON(w, http.StatusOK, e.info())
+	case "libpod-info":
+		writeJSON(w, http.StatusOK, e.libpodInfo())
 	case "events":
 		err = e.events(w, r)
 	case "connect", "disconnect":
@@ -207,9 +210,13 @@ func (e *Engine) version() any {
 		"Components": []any{map[string]any{"Name": component, "Version": version}}}
 }
 
+func (e *Engine) libpodInfo() any {
+	return map[string]any{"host": map[string]any{"cgroupControllers": []string{}}}
+}
+
 func (e *Engine) info() any {
 	security := []string{"name=seccomp,profile=default"}
-	if e.o.Rootless {
+	if e.o.Rootless && !e.o.Podman {
 		security = append(security, "name=rootless")
 	}
 	if e.o.SELinux {
@@ -217,5 +224,5 @@ func (e *Engine) info() any {
 	}
 	return map[string]any{"ID": "FAKE", "Architecture": e.o.Machine, "OSType": "linux", "NCPU": e.o.CPUs, "MemTotal": 16 << 30,
 		"CPUCfsQuota": true, "MemoryLimit": true, "PidsLimit": true, "SecurityOptions": security, "LiveRestoreEnabled": e.o.LiveRestore,
-		"SystemTime": e.now().Format(time.RFC3339Nano)}
+		"SystemTime": e.now().Format(time.RFC3339Nano), "Rootless": e.o.Rootless && e.o.Podman}
 }

@@ -68,6 +68,26 @@ var verbs = map[string]func(string) error{
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 		return cmd.Run()
 	},
+	"breed": func(v string) error { // children that have children without end, each of which adds a byte to a file
+		for range 3 {
+			go exec.Command("/proc/self/exe", "beats="+v).Run()
+		}
+		return nil
+	},
+	"beats": func(v string) error {
+		for {
+			if err := exec.Command("/proc/self/exe", "beat="+v).Run(); err != nil {
+				return err
+			}
+		}
+	},
+	"beat": func(v string) error {
+		f, err := os.OpenFile(v, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+		if err == nil {
+			_, err = f.Write([]byte{'.'})
+		}
+		return err
+	},
 	"burn": func(v string) error {
 		for end := cpu() + duration(v); cpu() < end; {
 			for i, n := 0, 1; i < 1e6; i++ {
