@@ -249,6 +249,12 @@ func (w *wrapper) exited(ctx context.Context, exit job.Exit) error {
 		w.park(longAgo) // before it ended
 		return fmt.Errorf("%w: by the engine, or docker stop; its code is %d", errOutside, exit.Code)
 	}
+	if exit.Code != 0 {
+		if err := w.gpuLost(); err != nil {
+			w.park(longAgo) // before it ended: it is started again
+			return err
+		}
+	}
 	w.drain(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()

@@ -13,6 +13,7 @@ import (
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/gpu"
 	"boincdocker/docker_wrapper/internal/slot"
 )
 
@@ -104,8 +105,8 @@ func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "docker_wrapper", version)
 		return 0
 	}
-	if user := os.Getenv(engine.HelperEnv); user != "" && os.Args[0] == engine.HelperPath {
-		return own(user, engine.HelperDir, stderr)
+	if say := os.Getenv(engine.HelperEnv); say != "" && os.Args[0] == engine.HelperPath {
+		return help(say, argv, stdout, stderr)
 	}
 	w := &wrapper{o: o, dir: dir, stdout: stdout, stderr: stderr, argErr: err}
 	if o.plan || o.check {
@@ -114,13 +115,17 @@ func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 	return w.guarded(ctx, w.run)
 }
 
-// own is the wrapper as a helper of itself: it runs as root in a container and gives the files of a
+// help is the wrapper as a helper of itself in a container: it looks for GPUs, or runs as root and gives the files of a
 // directory to a user, UID:GID. No command line leads here, because a workunit's is the job's.
-func own(user, dir string, stderr io.Writer) int {
-	var uid, gid int
-	_, err := fmt.Sscanf(user, "%d:%d", &uid, &gid)
-	if err == nil {
-		err = slot.Own(dir, uid, gid)
+func help(say string, args []string, stdout, stderr io.Writer) int {
+	var err error
+	if say == engine.ProveCommand {
+		err = gpu.Try(args, stdout)
+	} else {
+		var uid, gid int
+		if _, err = fmt.Sscanf(say, "%d:%d", &uid, &gid); err == nil {
+			err = slot.Own(engine.HelperDir, uid, gid)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "docker_wrapper:", err)

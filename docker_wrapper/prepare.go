@@ -39,6 +39,13 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 		}
 		return w.fresh(ctx, before.CPU)
 	}
+	if w.anotherGPU(found) {
+		w.log.Info().Str("container", found.Name).Str("had", found.Labels[job.LabelGPU]).Str("now", w.job.Container.GPU.Identity()).Msg("BOINC has assigned another GPU: the container is made anew")
+		if err := found.Remove(ctx); err != nil {
+			return supervise.Prepared{}, err
+		}
+		return w.fresh(ctx, before.CPU)
+	}
 	w.container = found
 	base := w.episode.CPUBase
 	if w.episode.Container != found.ID {
@@ -57,6 +64,10 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 		return supervise.Prepared{}, err
 	} else if again {
 		if err := w.start(ctx, before.CPU, w.episode.LastLog); err != nil {
+			if w.job.Container.GPU != nil && errors.Is(err, engine.ErrHost) { // it may run without: not a moment longer
+				w.container = nil
+				err = errors.Join(err, found.Remove(ctx))
+			}
 			return supervise.Prepared{}, err
 		}
 		return supervise.Prepared{Container: found, Apart: true, Began: true, CPUBase: before.CPU, Made: made, Unsaved: unsaved}, nil
@@ -208,6 +219,9 @@ func (w *wrapper) start(ctx context.Context, base time.Duration, since time.Time
 		return err
 	}
 	w.log.Info().Str("container", w.container.Name).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("started")
+	if err := w.prove(ctx); err != nil {
+		return err
+	}
 	if err := w.follow(ctx, since, true); err != nil {
 		return err
 	}
@@ -255,7 +269,11 @@ func (w *wrapper) redactedInitData() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", boincapi.InitDataFile, err)
 	}
-	return boincapi.Redact(raw), nil
+	raw = boincapi.Redact(raw)
+	if w.job.Container.GPU != nil {
+		raw = boincapi.FirstGPU(raw)
+	}
+	return raw, nil
 }
 
 // follow streams the container's output: to the files that job.toml names, else to stderr.txt, head

@@ -19,7 +19,6 @@ import (
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
-	"boincdocker/docker_wrapper/internal/gpu"
 	"boincdocker/docker_wrapper/internal/job"
 	"boincdocker/docker_wrapper/internal/slot"
 	"boincdocker/docker_wrapper/internal/supervise"
@@ -229,9 +228,7 @@ func (w *wrapper) plan() (*job.Job, error) {
 	}
 	in.Host = host()
 	if c.UseGPU {
-		if in.Host.GPUs, err = gpu.List(); err != nil && !errors.Is(err, gpu.ErrNoDriver) {
-			w.log.Warn().Err(err).Msg("GPUs can't be listed")
-		}
+		w.lookForGPUs(&in)
 	}
 	return job.Plan(in)
 }

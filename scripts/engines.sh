@@ -85,11 +85,11 @@ start() {
 		podman_image boinc_test_podman_5 boinc_test_newer_world
 		image=boinc_test_podman_5 command="$podman unix://$socket" ;;
 	esac
-	mkdir -p "$dir"
+	mkdir -p "$dir/cdi" # tests describe devices there
 	# SYS_RESOURCE: a machine that is itself a container may lack it, and no engine needs it here.
 	docker run -d --init --name "$container" --cgroupns host --cap-add ALL --cap-drop SYS_RESOURCE \
 		--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined \
-		--device-cgroup-rule 'a *:* rwm' --tmpfs /run:exec -v /tmp:/tmp -v /sys/fs/cgroup:/sys/fs/cgroup \
+		--device-cgroup-rule 'a *:* rwm' --tmpfs /run:exec -v /tmp:/tmp -v "$dir/cdi:/etc/cdi" -v /sys/fs/cgroup:/sys/fs/cgroup \
 		-v /var/lib/docker -v /var/lib/containers \
 		"$image" sh -c "mount -o remount,rw /sys; mount -o remount,rw /proc/sys; $command" >/dev/null
 	tries=150 # 30 s, and what answers takes

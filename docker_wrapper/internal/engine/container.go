@@ -37,10 +37,11 @@ type Container struct {
 	ID     string
 	Name   string
 	State  string            // when it was found
-	Labels map[string]string // when it was listed
+	Labels map[string]string // when it was listed or found
 	Made   time.Time         // likewise, by the engine's clock
 
 	e      *Engine
+	gpu    *job.GPUGrant
 	ask    string                 // the signal that asks its program for a checkpoint; "" for none
 	asked  atomic.Int64           // how often it was sent that by us
 	cgroup atomic.Pointer[string] // once it is known
@@ -98,7 +99,7 @@ func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) 
 	case in.State.Status == StateCreated || in.State.Status == "configured" || in.State.Status == "initialized":
 		state = StateCreated
 	}
-	return &Container{ID: in.ID, Name: c.Name, State: state, e: e, ask: c.AskSignal}, nil
+	return &Container{ID: in.ID, Name: c.Name, State: state, Labels: in.Config.Labels, e: e, gpu: c.GPU, ask: c.AskSignal}, nil
 }
 
 // outlast waits until a container is gone that somebody is just removing, or has failed to: its files are gone
@@ -138,7 +139,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 	}
 	e.sayProxy(j.Container.Proxy, j.Container.Network)
 	r := toRequest(j, imageID, command, e.Info)
-	if err := e.possible(r); err != nil {
+	if err := errors.Join(e.givesGPUs(j.Container.GPU), e.possible(r)); err != nil {
 		return nil, fmt.Errorf("create container %s: %w", r.Name, err)
 	}
 	ctx, cancel := e.call(ctx)
@@ -160,13 +161,13 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		} else if errors.Is(found, ErrNameTaken) {
 			return nil, fmt.Errorf("create container %s: %w", r.Name, ErrNameTaken)
 		}
-		return nil, fmt.Errorf("create container %s: %w", r.Name, createError(err))
+		return nil, fmt.Errorf("create container %s: %w", r.Name, hinted(j.Container.GPU, createError(err)))
 	}
 	for _, w := range resp.Warnings {
 		e.log.Debug().Str("warning", w).Msg("create")
 	}
 	e.log.Debug().Str("name", r.Name).Str("id", resp.ID[:12]).Msg("created container")
-	c := &Container{ID: resp.ID, Name: r.Name, State: StateCreated, e: e, ask: j.Container.AskSignal}
+	c := &Container{ID: resp.ID, Name: r.Name, State: StateCreated, e: e, gpu: j.Container.GPU, ask: j.Container.AskSignal}
 	if e.Info.quirks.libpod {
 		c.sayUnlimited(ctx, r.Host.Resources)
 	}
@@ -199,9 +200,6 @@ func (c *Container) sayUnlimited(ctx context.Context, asked container.Resources)
 
 // possible reports what the engine would pass over in silence.
 func (e *Engine) possible(r request) error {
-	if e.Info.quirks.gpus == gpuIgnored && len(r.Host.DeviceRequests) > 0 {
-		return fmt.Errorf("%w: Podman %s doesn't give containers GPUs through its API (5.5 and newer do)", ErrHost, e.Info.Version)
-	}
 	if e.Info.quirks.libpod && r.Host.Runtime != "" {
 		return fmt.Errorf("%w: Podman doesn't choose a container's runtime (%s) through its API", ErrHost, r.Host.Runtime)
 	}
@@ -242,9 +240,12 @@ func (c *Container) Start(ctx context.Context) error {
 	callCtx, cancel := c.e.call(ctx)
 	defer cancel()
 	err = c.e.api.ContainerStart(callCtx, c.ID, container.StartOptions{})
+	mended := hinted(c.gpu, err)
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(mended, ErrHost):
+		return fmt.Errorf("start container %s: %w", c.Name, mended)
 	case classOf(err.Error()) == nil && (errdefs.IsInvalidArgument(err) || isRunFailure(err.Error())):
 		return &RunError{Reason: plain(err.Error())}
 	}
@@ -276,6 +277,9 @@ func (c *Container) lookForProgram(ctx context.Context) (started time.Time, err 
 		return time.Time{}, fmt.Errorf("start container %s: %w", c.Name, wrap(err))
 	}
 	started = parseTime(in.State.StartedAt)
+	if err := c.took(in); err != nil {
+		return started, err
+	}
 	if in.HostConfig.Init == nil || !*in.HostConfig.Init || in.State.Running {
 		return started, nil
 	}

@@ -78,6 +78,8 @@ type quirks struct {
 	makesSources  bool // makes what is to be mounted where it isn't there
 	mountsAsText  bool // a mount's source with a comma in it is misunderstood
 	gpus          gpuWay
+	nvidiaRuntime bool   // gives GPUs by the environment, too, which images and jobs write
+	cdi           string // the names of devices that it lists, each on a line
 	bridge        string // what it calls the network "bridge"
 	unpauseToPart bool   // a paused container stays on its network
 	wholeSeconds  bool   // the times in its logs have no fractions
@@ -91,15 +93,6 @@ type quirks struct {
 	proxyHint           string // how the engine's owner tells it of a proxy
 }
 
-// gpuWay is how an engine gives GPUs to a container.
-type gpuWay int
-
-const (
-	gpuByDriver gpuWay = iota
-	gpuByCDI           // github.com/cncf-tags/container-device-interface
-	gpuIgnored         // it says nothing, and the container has none
-)
-
 func quirksOf(kind string, i infoFacts) quirks {
 	q := quirks{logDriver: "json-file", init: true, bridge: "bridge", buildKit: true, daemon: true, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 		proxyHint: `HTTPS_PROXY in a drop-in of docker.service, or "proxies" in daemon.json`}
@@ -110,11 +103,8 @@ func quirksOf(kind string, i infoFacts) quirks {
 	if kind == Podman {
 		old := versions.LessThan(i.version, "5")
 		q = quirks{logDriver: "k8s-file", init: true, libpod: true, bridge: "podman", unpauseToStop: true, unpauseToPart: true, makesSources: true, mountsAsText: true,
-			cacheInMemory: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, gpus: gpuByCDI, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+			cacheInMemory: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, cpuQuota: i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 			hostName: "host.containers.internal", proxyHint: `env = ["HTTPS_PROXY=..."] under [engine] in containers.conf`}
-		if versions.LessThan(i.version, "5.5") {
-			q.gpus = gpuIgnored
-		}
 	}
 	return q
 }
@@ -239,6 +229,7 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 	}
 	e.Info.quirks = quirksOf(e.Info.Kind, infoFacts{e.Info.Version, info.CPUCfsQuota, info.MemoryLimit, info.PidsLimit,
 		hostGateway(e.Info.APIVersion, e.Info.Rootless)})
+	e.Info.quirks.offer(e.Info.Kind, e.Info.Version, info)
 	e.Info.hasProxy = info.HTTPProxy != "" || info.HTTPSProxy != ""
 	return nil
 }

@@ -1,17 +1,85 @@
-// Package gpu is THE EYES: it lists this computer's GPUs. It is the only importer of NVML, which
-// needs Linux and cgo; built without, it sees none.
+// Package gpu is THE EYES: it lists this computer's GPUs, from the kernel's files and, built with cgo on Linux, from
+// NVIDIA's library NVML, of which it is the only importer.
 package gpu
 
 import (
 	"errors"
+	"io/fs"
+	"slices"
 
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// ErrNoDriver: no driver that can be asked for GPUs is there, or this binary was built without the
-// library to ask it.
-var ErrNoDriver = errors.New("no GPU driver to ask")
+// ErrBlind: GPUs can't be listed on this system.
+var ErrBlind = errors.New("GPUs can only be listed on Linux")
 
-// List lists the GPUs in the order of their driver's indexes. ErrNoDriver is wrapped when there is
-// nobody to ask, which says nothing about GPUs being there.
-func List() ([]job.GPU, error) { return list() }
+// errNoLibrary: NVML is not there, or this binary was built without it. The kernel's files say most of what it does.
+var errNoLibrary = errors.New("no NVML")
+
+// List lists the GPUs, each maker's in the order of its driver's indexes. One that can't be used says why (Trouble).
+func List() ([]job.GPU, error) {
+	root := system()
+	if root == nil {
+		return nil, ErrBlind
+	}
+	known, err := library()
+	if errors.Is(err, errNoLibrary) {
+		err = nil
+	}
+	return list(root, known), err
+}
+
+// list joins what the kernel's files and NVML say. What NVML says of a GPU is newer and more; that one which it doesn't
+// list any more is lost is to be seen from both.
+func list(root fs.FS, known []job.GPU) []job.GPU {
+	gpus := slices.Concat(nvidia(root), cards(root))
+	for _, k := range known {
+		i := slices.IndexFunc(gpus, func(g job.GPU) bool {
+			return g.Vendor == k.Vendor && (k.PCI != "" && g.PCI == k.PCI || k.UUID != "" && g.UUID == k.UUID)
+		})
+		if i < 0 {
+			gpus = append(gpus, k)
+			continue
+		}
+		// The library counts as the engine's toolkit does.
+		g := &gpus[i]
+		k.PCI, k.Trouble = g.PCI, firstOf(g.Trouble, k.Trouble)
+		k.Nodes, k.Driver, k.Name = g.Nodes, firstOf(k.Driver, g.Driver), firstOf(k.Name, g.Name)
+		k.MIG = k.MIG || g.MIG
+		if len(k.Parts) == 0 {
+			k.Parts = g.Parts
+		}
+		*g = k
+	}
+	if len(known) > 0 {
+		for i := range gpus {
+			g := &gpus[i]
+			listed := slices.ContainsFunc(known, func(k job.GPU) bool { return k.PCI == g.PCI && k.PCI != "" || k.UUID == g.UUID && k.UUID != "" })
+			if g.Vendor == job.NVIDIA && !listed && g.Trouble == "" {
+				g.Trouble = lost
+			}
+		}
+	}
+	name(root, gpus)
+	slices.SortStableFunc(gpus, func(a, b job.GPU) int {
+		if a.Vendor != b.Vendor {
+			return slices.Index(order, a.Vendor) - slices.Index(order, b.Vendor)
+		}
+		return a.Index - b.Index
+	})
+	return gpus
+}
+
+var order = []string{job.NVIDIA, job.AMD, job.Intel}
+
+// lost is what the driver calls a GPU that doesn't answer any more.
+const lost = "it is lost: its driver doesn't list it any more (sudo dmesg | grep Xid says why; restart the computer)"
+
+func firstOf(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}

@@ -4,4 +4,4 @@ package gpu
 
 import "boincdocker/docker_wrapper/internal/job"
 
-func list() ([]job.GPU, error) { return nil, ErrNoDriver }
+func library() ([]job.GPU, error) { return nil, errNoLibrary }
