@@ -47,8 +47,7 @@ func (w *wrapper) lookForGPUs(in *job.Input) {
 // anotherGPU reports that a container was made for other GPUs than those which the client has assigned now: it may do so at
 // each start, and what it was made for may be another job's by now.
 func (w *wrapper) anotherGPU(found *engine.Container) bool {
-	return w.job.Container.GPU != nil && found.State != engine.StateExited &&
-		found.Labels[job.LabelGPU] != w.job.Container.GPU.Identity()
+	return w.job.Container.GPU != nil && found.Labels[job.LabelGPU] != w.job.Container.GPU.Identity()
 }
 
 // prove makes sure that a container which was just started has its GPUs.

@@ -39,12 +39,8 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 		}
 		return w.fresh(ctx, before.CPU)
 	}
-	if w.anotherGPU(found) {
-		w.log.Info().Str("container", found.Name).Str("had", found.Labels[job.LabelGPU]).Str("now", w.job.Container.GPU.Identity()).Msg("BOINC has assigned another GPU: the container is made anew")
-		if err := found.Remove(ctx); err != nil {
-			return supervise.Prepared{}, err
-		}
-		return w.fresh(ctx, before.CPU)
+	if found.State != engine.StateExited && w.anotherGPU(found) {
+		return w.anew(ctx, found, before.CPU)
 	}
 	w.container = found
 	base := w.episode.CPUBase
@@ -62,6 +58,8 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 	unsaved := !last.IsZero() && !made.IsZero() && !made.Equal(last)
 	if again, err := w.cutOff(ctx, found); err != nil {
 		return supervise.Prepared{}, err
+	} else if again && w.anotherGPU(found) {
+		return w.anew(ctx, found, before.CPU)
 	} else if again {
 		if err := w.start(ctx, before.CPU, w.episode.LastLog); err != nil {
 			if w.job.Container.GPU != nil && errors.Is(err, engine.ErrHost) { // it may run without: not a moment longer
@@ -81,6 +79,17 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 	}
 	w.tellGraphics(ctx)
 	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, Apart: true, CPUBase: base, Made: made, Unsaved: unsaved}, nil
+}
+
+// anew makes the container anew, for the GPU that the client has assigned now.
+func (w *wrapper) anew(ctx context.Context, found *engine.Container, cpu time.Duration) (supervise.Prepared, error) {
+	w.log.Info().Str("container", found.Name).Str("had", found.Labels[job.LabelGPU]).Str("now", w.job.Container.GPU.Identity()).
+		Msg("BOINC has assigned another GPU: the container is made anew")
+	w.container = nil
+	if err := found.Remove(ctx); err != nil {
+		return supervise.Prepared{}, err
+	}
+	return w.fresh(ctx, cpu)
 }
 
 // open opens the engine that has the job's container, else any. One that stays away doesn't keep the job for ever.
