@@ -125,7 +125,7 @@ func sameInstance(all []named, n named, name string) bool {
 
 // means reports that a device of a specification is this GPU, and the whole of it.
 func means(n named, g job.GPU, gpus []job.GPU) bool {
-	if strings.HasPrefix(n.name, "MIG-") || strings.Contains(n.name, ":") {
+	if strings.HasPrefix(n.name, "MIG-") || strings.Contains(n.name, ":") || n.name == "all" {
 		return false
 	}
 	var own []string // of one GPU alone

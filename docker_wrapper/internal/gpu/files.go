@@ -52,6 +52,7 @@ func bus(root fs.FS) (list []card) {
 // Format: nv-procfs.c in github.com/NVIDIA/open-gpu-kernel-modules.
 func nvidia(root fs.FS) (gpus []job.GPU) {
 	version := driverVersion(text(root, procNVIDIA, "version"))
+	var excluded []job.GPU
 	for _, address := range names(root, procNVIDIA+"/gpus") {
 		facts := pairs(text(root, procNVIDIA+"/gpus", address, "information"), ":")
 		minor := facts["Device Minor"]
@@ -69,8 +70,14 @@ func nvidia(root fs.FS) (gpus []job.GPU) {
 		}
 		if facts["GPU Excluded"] == "Yes" || facts["GPU Blacklisted"] == "Yes" {
 			g.Trouble = "its driver was told to leave it alone (NVreg_ExcludedGpus, see: modprobe -c | grep nvidia)"
+			excluded = append(excluded, g) // it has no index
+			continue
 		}
 		g.Parts, g.MIG = parts(root, minor, g.Index)
+		gpus = append(gpus, g)
+	}
+	for _, g := range excluded {
+		g.Index = len(gpus)
 		gpus = append(gpus, g)
 	}
 	for _, c := range bus(root) {

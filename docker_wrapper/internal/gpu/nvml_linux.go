@@ -47,7 +47,7 @@ func from(lib nvml.Interface) (gpus []job.GPU, err error) {
 		if g.Name, ret = d.GetName(); ret != nvml.SUCCESS {
 			g.Name = ""
 		}
-		if pci, ret := d.GetPciInfo(); ret == nvml.SUCCESS {
+		if pci, ret := d.GetPciInfo(); ret == nvml.SUCCESS && pci.Bus+pci.Device > 0 { // 0 and 0 is no GPU's place
 			g.PCI = strings.ToLower(fmt.Sprintf("%04x:%02x:%02x.0", pci.Domain, pci.Bus, pci.Device))
 		}
 		if m, ret := d.GetMemoryInfo(); ret == nvml.SUCCESS {

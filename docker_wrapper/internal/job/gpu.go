@@ -70,7 +70,7 @@ type GPUGrant struct {
 
 // Device is one GPU of a grant, or a part of one.
 type Device struct {
-	ID    string   `json:"id"` // UUID, else PCI address, else index
+	ID    string   `json:"id"` // NVIDIA's: UUID, else index, as its tools take them; else PCI address
 	CDI   []string `json:"cdi,omitempty"`
 	Nodes []Node   `json:"nodes,omitempty"`
 }
@@ -255,7 +255,7 @@ func (in Input) physical(vendor string, number int) (GPU, error) {
 	if len(gpus) == 0 {
 		return GPU{}, fmt.Errorf("%w: this computer shows no GPU of %s's (is its driver installed and loaded? try: %s)", ErrNoGPU, m.title, m.look)
 	}
-	address, err := in.address(vendor, number, len(gpus))
+	address, err := in.address(vendor, number, gpus)
 	if err != nil {
 		return GPU{}, err
 	}
@@ -291,7 +291,7 @@ func (in Input) position(vendor string, number int) int {
 //
 // What the client has found is in coproc_info.xml, in the order of its numbers (COPROCS::write_coproc_info_file).
 // init_data.xml has only those that it uses, so a number is a place there only if it uses all.
-func (in Input) address(vendor string, number, have int) (string, error) {
+func (in Input) address(vendor string, number int, gpus []GPU) (string, error) {
 	if vendor != NVIDIA || in.Init == nil {
 		return "", nil
 	}
@@ -303,6 +303,12 @@ func (in Input) address(vendor string, number, have int) (string, error) {
 			return "", fmt.Errorf("%w: BOINC assigned device %d, and it has found %d itself (restart the BOINC client: sudo systemctl restart boinc-client)", ErrNoGPU, number, len(all))
 		}
 		return all[number], nil
+	}
+	have := 0 // that the client may have found
+	for _, g := range gpus {
+		if g.Trouble == "" || slices.Contains(used, g.PCI) {
+			have++
+		}
 	}
 	switch {
 	case len(used) == 0:
@@ -352,7 +358,11 @@ func deviceOf(g GPU) (Device, error) {
 		p := g.Parts[0]
 		return Device{ID: first(p.UUID, p.Name), CDI: p.CDI, Nodes: g.Nodes}, nil
 	}
-	return Device{ID: first(g.UUID, g.PCI, strconv.Itoa(g.Index)), CDI: g.CDI, Nodes: g.Nodes}, nil
+	id := first(g.PCI, strconv.Itoa(g.Index))
+	if g.Vendor == NVIDIA {
+		id = first(g.UUID, strconv.Itoa(g.Index))
+	}
+	return Device{ID: id, CDI: g.CDI, Nodes: g.Nodes}, nil
 }
 
 // others are the device files that other GPUs alone use.

@@ -67,6 +67,7 @@ func TestAssignedGPU(t *testing.T) {
 		{name: "two of three, the fastest first", number: 1, used: "2 3", found: "2 3 1", gpus: nvidiaGPUs(3), want: "GPU-2"},
 		{name: "two of three, and nothing says which", number: 1, used: "2 3", gpus: nvidiaGPUs(3),
 			want: "BOINC uses 2 of 3 GPUs, and which of them is its device 1 is in coproc_info.xml alone, which can't be read (ls -l coproc_info.xml in BOINC's data directory)"},
+		{name: "two of three, of which one can't compute", number: 1, used: "1 3", gpus: []GPU{nvidiaGPU(0), {Vendor: NVIDIA, Index: 3, PCI: "0000:02:00.0", Trouble: "the driver nouveau drives it"}, nvidiaGPU(2)}, want: "GPU-2"},
 		{name: "a list of another time", number: 1, used: "1 2", found: "1 9", gpus: nvidiaGPUs(2), want: "GPU-1"},
 		{name: "found by OpenCL, which knows no addresses", number: 1, used: "0 0", gpus: nvidiaGPUs(2), want: "GPU-1"},
 		{name: "a number that is none", number: 5, gpus: nvidiaGPUs(2),

@@ -113,7 +113,7 @@ func planOf(t *testing.T, sections map[string][]byte) string {
 // testInit is a job of the client that knows Docker.
 func testInit() *boincapi.InitData {
 	return &boincapi.InitData{ProjectDir: testProject, BoincDir: "/boinc", AppName: "worker", PlanClass: "docker", AppVersion: 101,
-		WUName: "wu", ResultName: "wu_0", NCPUs: 1, GPUDeviceNum: -1, HostInfo: boincapi.HostInfo{DockerVersion: "28.5.2"}}
+		WUName: "wu", ResultName: "wu_0", NCPUs: 1, GPUDeviceNum: -1, GPUOpenCLDevIndex: -1, HostInfo: boincapi.HostInfo{DockerVersion: "28.5.2"}}
 }
 
 func testInput(t testing.TB, toml string) Input {
