@@ -65,6 +65,7 @@ var mends = []mend{
 	{engine.ErrNameTaken, 0, ownerDelay, false},
 	{engine.ErrNetwork, 5 * time.Minute, networkDelay, true},
 	{job.ErrNoGPU, 0, ownerDelay, false},
+	{engine.ErrGPU, 0, ownerDelay, false},
 }
 
 // mending finds what an error waits for, if it is anything that may mend.

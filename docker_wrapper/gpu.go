@@ -64,7 +64,7 @@ func (w *wrapper) prove(ctx context.Context) error {
 		w.log.Warn().Err(err).Msg("whether the container has its GPU is only the engine's word (this docker_wrapper needs libraries that the image lacks; the one that is linked statically needs none)")
 		return nil
 	case errors.Is(err, engine.ErrUnproven):
-		return fmt.Errorf("%w: %w", engine.ErrHost, err)
+		return fmt.Errorf("%w: %w", engine.ErrGPU, err)
 	case err != nil:
 		return err
 	}

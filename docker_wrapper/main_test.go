@@ -35,8 +35,14 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"docker_wrapper": func() {
 		patience, lockRetry = time.Millisecond, -1
-		if text := os.Getenv("TEST_GPUS"); text != "" {
-			listGPUs = func() (gpus []job.GPU, err error) { return gpus, json.Unmarshal([]byte(text), &gpus) }
+		if name := os.Getenv("TEST_GPUS"); name != "" {
+			listGPUs = func() (gpus []job.GPU, err error) {
+				data, err := os.ReadFile(name)
+				if err == nil {
+					err = json.Unmarshal(data, &gpus)
+				}
+				return gpus, err
+			}
 		}
 		if id, err := strconv.Atoi(os.Getenv("TEST_UID")); err == nil {
 			if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(id), syscall.Setuid(id)); err != nil {
@@ -133,7 +139,7 @@ func (b *bench) open() error {
 		launcher += fmt.Sprintf("TEST_UID=%d; export TEST_UID\n", b.uid)
 	}
 	if b.gpus != "" {
-		launcher += fmt.Sprintf("TEST_GPUS=$(cat %s); export TEST_GPUS\n", b.gpus)
+		launcher += fmt.Sprintf("TEST_GPUS=%s; export TEST_GPUS\n", b.gpus)
 	}
 	launcher += b.lastly + "\n"
 	launcher += fmt.Sprintf("exec %s \"$@\"\n", program)
@@ -215,7 +221,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			b, err := newBench(env.WorkDir, enginetest.Options{BuildKit: true})
+			b, err := newBench(env.WorkDir, engineOf(filepath.Base(env.WorkDir)))
 			if err != nil {
 				return err
 			}
@@ -237,6 +243,18 @@ func TestScripts(t *testing.T) {
 			"big":    func(ts *testscript.TestScript, neg bool, args []string) { check(ts, neg, isBig(ts, args)) },
 		},
 	})
+}
+
+// engineOf is the engine of a script: its name may say which.
+func engineOf(script string) enginetest.Options {
+	switch {
+	case strings.HasSuffix(script, "_podman_4"):
+		return enginetest.Options{Podman: true, Version: "4.3.1"}
+	case strings.HasSuffix(script, "_podman_5"):
+		return enginetest.Options{Podman: true, Version: "5.8.6"}
+	default:
+		return enginetest.Options{BuildKit: true}
+	}
 }
 
 func check(ts *testscript.TestScript, neg bool, err error) {
@@ -680,9 +698,11 @@ func TestBadInput(t *testing.T) {
 		{name: "what only a newer version can do", files: program("checkpoint.method = 'engine'"), kind: failed, number: 206, says: "^job.toml:1:\\d+: checkpoint.method: .*newer docker_wrapper"},
 		{name: "a GPU job without a GPU", files: program("use_gpu = true"), kind: failed, number: 206, says: "^job.toml:1:11: use_gpu: BOINC assigned no GPU to this job"},
 		{name: "a GPU of a kind that can't be given", files: program("use_gpu = true"), before: func(b *bench) error {
-			b.change = func(d *boincapi.InitData) { d.GPUType, d.GPUDeviceNum = "ATI", 0 }
+			b.change = func(d *boincapi.InitData) { d.GPUType, d.GPUDeviceNum = "apple_gpu", 0 }
 			return nil
-		}, kind: failed, number: 206, says: "^job.toml:1:11: use_gpu: GPUs of type \"ATI\" can't"},
+		}, kind: failed, number: 206, says: "^job.toml:1:11: use_gpu: GPUs of type \"apple_gpu\" can't"},
+		{name: "all GPUs", files: program("create_args = '--gpus all'"), kind: failed, number: 206,
+			says: "^job.toml:1:15: create_args: --gpus all may be another job's, too \\(use_gpu = true gives the GPU that BOINC assigned\\)"},
 
 		// The image.
 		{name: "an unknown instruction", files: dockerfile("FROM scratch\nFROBNICATE\n"), kind: failed, number: 206,

@@ -62,7 +62,7 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 		return w.anew(ctx, found, before.CPU)
 	} else if again {
 		if err := w.start(ctx, before.CPU, w.episode.LastLog); err != nil {
-			if w.job.Container.GPU != nil && errors.Is(err, engine.ErrHost) { // it may run without: not a moment longer
+			if w.job.Container.GPU != nil && errors.Is(err, engine.ErrGPU) { // it may run without: not a moment longer
 				w.container = nil
 				err = errors.Join(err, found.Remove(ctx))
 			}

@@ -139,7 +139,10 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 	}
 	e.sayProxy(j.Container.Proxy, j.Container.Network)
 	r := toRequest(j, imageID, command, e.Info)
-	if err := errors.Join(e.givesGPUs(j.Container.GPU), e.possible(r)); err != nil {
+	if err := e.givesGPUs(j.Container.GPU); err != nil {
+		return nil, err
+	}
+	if err := e.possible(r); err != nil {
 		return nil, fmt.Errorf("create container %s: %w", r.Name, err)
 	}
 	ctx, cancel := e.call(ctx)
@@ -161,7 +164,10 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		} else if errors.Is(found, ErrNameTaken) {
 			return nil, fmt.Errorf("create container %s: %w", r.Name, ErrNameTaken)
 		}
-		return nil, fmt.Errorf("create container %s: %w", r.Name, hinted(j.Container.GPU, createError(err)))
+		if hint := hinted(j.Container.GPU, err); errors.Is(hint, ErrGPU) {
+			return nil, hint
+		}
+		return nil, fmt.Errorf("create container %s: %w", r.Name, createError(err))
 	}
 	for _, w := range resp.Warnings {
 		e.log.Debug().Str("warning", w).Msg("create")
@@ -240,12 +246,11 @@ func (c *Container) Start(ctx context.Context) error {
 	callCtx, cancel := c.e.call(ctx)
 	defer cancel()
 	err = c.e.api.ContainerStart(callCtx, c.ID, container.StartOptions{})
-	mended := hinted(c.gpu, err)
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(mended, ErrHost):
-		return fmt.Errorf("start container %s: %w", c.Name, mended)
+	case errors.Is(hinted(c.gpu, err), ErrGPU):
+		return hinted(c.gpu, err)
 	case classOf(err.Error()) == nil && (errdefs.IsInvalidArgument(err) || isRunFailure(err.Error())):
 		return &RunError{Reason: plain(err.Error())}
 	}
@@ -277,9 +282,6 @@ func (c *Container) lookForProgram(ctx context.Context) (started time.Time, err 
 		return time.Time{}, fmt.Errorf("start container %s: %w", c.Name, wrap(err))
 	}
 	started = parseTime(in.State.StartedAt)
-	if err := c.took(in); err != nil {
-		return started, err
-	}
 	if in.HostConfig.Init == nil || !*in.HostConfig.Init || in.State.Running {
 		return started, nil
 	}

@@ -129,8 +129,8 @@ func (e *Engine) givesGPUs(g *job.GPUGrant) error {
 		return nil
 	}
 	if g.Vendor == job.NVIDIA && e.Info.quirks.gpus == gpuIgnored {
-		return fmt.Errorf("%w: Podman %s doesn't give containers NVIDIA's GPUs through its API (5.5 and newer do; so does Docker with NVIDIA's toolkit: sudo apt-get install nvidia-container-toolkit)",
-			ErrHost, e.Info.Version)
+		return fmt.Errorf("%w: Podman %s gives none of NVIDIA's through its API (5.5 and newer do; so does Docker: sudo apt-get install docker.io nvidia-container-toolkit)",
+			ErrGPU, e.Info.Version)
 	}
 	if g.Vendor == job.NVIDIA || !e.Info.Rootless || e.Info.quirks.libpod {
 		return nil
@@ -138,41 +138,43 @@ func (e *Engine) givesGPUs(g *job.GPUGrant) error {
 	for _, d := range g.Devices {
 		for _, n := range d.Nodes {
 			if !n.Everybody {
-				return fmt.Errorf("%w: rootless Docker's containers have none of its user's groups, and %s is not for everybody (sudo chmod o+rw %[2]s opens it until the computer is restarted)",
-					ErrHost, n.Path)
+				return fmt.Errorf("%w: rootless Docker's containers have none of its user's groups, and %s is for one (sudo chmod o+rw %[2]s, until the next boot)",
+					ErrGPU, n.Path)
 			}
 		}
 	}
 	return nil
 }
 
-// gpuHints is what mends what engines say of GPUs. First match wins.
+// ErrGPU: the container can't have the GPU that it was granted. It may mend on this computer.
+var ErrGPU = errors.New("the container can't have its GPU")
+
+// gpuHints is what mends what engines say of GPUs. First match wins. A client shows 255 bytes of it
+// (boinc_temporary_exit in api/boinc_api.cpp), so what is to be done comes before the engine's own words.
 var gpuHints = []struct{ text, hint string }{
-	{`could not select device driver "cdi"`, `CDI is turned off: "features": {"cdi": true} in /etc/docker/daemon.json, then sudo systemctl restart docker`},
-	{"could not select device driver", "Docker doesn't know NVIDIA's toolkit: sudo apt-get install nvidia-container-toolkit && sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker"},
-	{"cdi device", "no CDI specification has it: sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"},
-	{"driver/library version mismatch", "the driver was updated and the older one is still loaded: restart the computer"},
-	{"driver not loaded", "sudo modprobe nvidia && nvidia-smi"},
-	{"driver rpc error", "sudo modprobe nvidia && nvidia-smi"},
-	{"unknown device", "the driver has no such GPU any more: nvidia-smi -L; then restart the BOINC client: sudo systemctl restart boinc-client"},
-	{"nvidia-container-cli", "nvidia-smi says whether the driver works"},
+	{`could not select device driver "cdi"`, `Docker has CDI turned off ("features": {"cdi": true} in /etc/docker/daemon.json, then sudo systemctl restart docker)`},
+	{"could not select device driver", "Docker lacks NVIDIA's toolkit (sudo apt-get install nvidia-container-toolkit && sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker)"},
+	{"cdi device", "no CDI specification has it (sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml)"},
+	{"driver/library version mismatch", "the driver was updated, and the older one is still loaded (sudo reboot)"},
+	{"driver not loaded", "its driver isn't loaded (sudo modprobe nvidia && nvidia-smi)"},
+	{"driver rpc error", "its driver doesn't answer (sudo modprobe nvidia && nvidia-smi)"},
+	{"unknown device", "its driver doesn't list it any more (nvidia-smi -L; then sudo systemctl restart boinc-client)"},
+	{"nvidia-container-cli", "NVIDIA's toolkit fails (nvidia-smi says whether the driver works)"},
 	{"gathering device information", goneHint},
 }
 
-const goneHint = "the device file is gone: sudo dmesg says why"
+const goneHint = "its device file is gone (sudo dmesg says why)"
 
-// hinted adds to an engine's complaint about a GPU the command that mends it. A GPU that can't be given is the computer's
-// matter, whatever the engine takes it for.
+// hinted gives an engine's complaint about a GPU its class, and the command that mends it. That a GPU can't be given is
+// the computer's matter, whatever the engine takes it for.
 func hinted(g *job.GPUGrant, err error) error {
 	if g == nil || err == nil {
 		return err
 	}
 	text, hint := strings.ToLower(err.Error()), ""
-	for _, d := range g.Devices {
-		for _, n := range d.Nodes {
-			if strings.Contains(text, n.Path) && strings.Contains(text, "no such file or directory") {
-				hint = goneHint
-			}
+	for _, n := range wanted(g) {
+		if strings.Contains(text, n) && strings.Contains(text, "no such file or directory") {
+			hint = goneHint
 		}
 	}
 	for _, h := range gpuHints {
@@ -181,41 +183,46 @@ func hinted(g *job.GPUGrant, err error) error {
 			break
 		}
 	}
-	switch {
-	case hint == "":
+	if hint == "" {
 		return err
-	case errors.Is(err, ErrHost):
-		return fmt.Errorf("%w (%s)", err, hint)
-	default:
-		return fmt.Errorf("%w: %v (%s)", ErrHost, err, hint)
 	}
+	return fmt.Errorf("%w: %s: %s", ErrGPU, hint, plain(err.Error()))
 }
 
-// took reports what the engine made of the grant before anything is started: Podman says which device files the container
-// will have, Docker only what it was asked for.
-func (c *Container) took(in container.InspectResponse) error {
-	if c.gpu == nil || in.HostConfig == nil {
-		return nil
+// wanted are the device files of a grant.
+func wanted(g *job.GPUGrant) (paths []string) {
+	for _, d := range g.Devices {
+		for _, n := range d.Nodes {
+			if !slices.Contains(paths, n.Path) {
+				paths = append(paths, n.Path)
+			}
+		}
 	}
-	has := func(path string) bool {
-		return slices.ContainsFunc(in.HostConfig.Devices, func(d container.DeviceMapping) bool { return d.PathInContainer == path })
+	return paths
+}
+
+// took reports whether the engine passed over the grant. A running container of Podman's says which device files it has,
+// whoever gave them; Docker says what it was asked for.
+func (c *Container) took(in container.InspectResponse) error {
+	if in.HostConfig == nil {
+		return nil
 	}
 	if c.gpu.Vendor == job.NVIDIA && !c.e.Info.quirks.libpod {
 		if len(in.HostConfig.DeviceRequests) == 0 {
-			return fmt.Errorf("start container %s: %w: %s has passed over the request for its GPU", c.Name, ErrHost, c.e.Info.Kind)
+			return fmt.Errorf("%w: %s has passed over it", ErrGPU, c.e.Info.Kind)
 		}
 		return nil
 	}
-	for _, d := range c.gpu.Devices {
-		for _, n := range d.Nodes {
-			if !has(n.Path) {
-				return fmt.Errorf("start container %s: %w: %s has passed over %s (is it in the CDI specification? sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml)",
-					c.Name, ErrHost, c.e.Info.Kind, n.Path)
-			}
+	for _, path := range wanted(c.gpu) {
+		if !slices.ContainsFunc(in.HostConfig.Devices, func(d container.DeviceMapping) bool { return d.PathInContainer == path }) {
+			return fmt.Errorf("%w: %s has passed over %s (%s)", ErrGPU, c.e.Info.Kind, path, remake)
 		}
 	}
 	return nil
 }
+
+// remake makes NVIDIA's CDI specification anew, which may be older than the driver.
+const remake = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 
 // ProveCommand is what the prover is told to do, as the value of HelperEnv: to try the device files that are its arguments, and
 // print a line for each.
@@ -226,30 +233,30 @@ var ErrUnproven = errors.New("nothing could look")
 
 // ProveGPUs looks from within the running container for the GPUs that it was granted: they are there, its user may use
 // them, and others' GPUs are not. It runs the grant's prover there, and nothing of the image. A container that has ended
-// already says nothing any more: ErrNotRunning. ErrHost when a device isn't as it should be, ErrUnproven when that can't be told.
+// already says nothing any more: ErrNotRunning. ErrGPU when a device isn't as it should be, ErrUnproven when that can't be told.
 func (c *Container) ProveGPUs(ctx context.Context) error {
-	if c.gpu == nil || c.gpu.Prover == "" {
+	if c.gpu == nil {
 		return nil
 	}
-	var want []string
-	for _, d := range c.gpu.Devices {
-		for _, n := range d.Nodes {
-			if !slices.Contains(want, n.Path) {
-				want = append(want, n.Path)
-			}
-		}
+	in, err := c.inspect(ctx)
+	if err != nil {
+		return fmt.Errorf("inspect container %s: %w", c.Name, err)
 	}
-	if len(want)+len(c.gpu.Others) == 0 {
+	if in.State != nil && !in.State.Running {
+		return fmt.Errorf("look for the GPU in container %s: %w", c.Name, ErrNotRunning)
+	}
+	if err := c.took(in); err != nil {
+		return err
+	}
+	want := wanted(c.gpu)
+	if c.gpu.Prover == "" || len(want)+len(c.gpu.Others) == 0 {
 		return nil
 	}
 	said, err := c.exec(ctx, slices.Concat([]string{HelperPath}, want, c.gpu.Others), HelperEnv+"="+ProveCommand)
 	if err != nil {
 		return fmt.Errorf("look for the GPU in container %s: %w", c.Name, err)
 	}
-	if err := judgeProof(said, want, c.gpu.Others); err != nil {
-		return fmt.Errorf("look for the GPU in container %s: %w", c.Name, err)
-	}
-	return nil
+	return judgeProof(said, want, c.gpu.Others)
 }
 
 // judgeProof compares the prover's lines, "PATH: ok" or "PATH: REASON", with what they should be.
@@ -266,16 +273,16 @@ func judgeProof(said string, want, others []string) error {
 		case "":
 			return fmt.Errorf("%w for %s: it says %.200q", ErrUnproven, path, said)
 		case "no such file or directory":
-			return fmt.Errorf("%w: it has no %s, although the engine was asked for it (is NVIDIA's CDI specification up to date? sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml)", ErrHost, path)
+			return fmt.Errorf("%w: it has no %s (%s)", ErrGPU, path, remake)
 		case "permission denied", "operation not permitted":
-			return fmt.Errorf("%w: its user may not use %s: %s (ls -l %[2]s shows whose it is; rootless engines need no-cgroups = true in /etc/nvidia-container-runtime/config.toml, or CDI)", ErrHost, path, answer)
+			return fmt.Errorf("%w: its user may not use %s: %s (ls -l %[2]s says who may; with a rootless engine, no-cgroups = true in /etc/nvidia-container-runtime/config.toml)", ErrGPU, path, answer)
 		default:
-			return fmt.Errorf("%w: %s can't be used: %s (sudo dmesg says what is the matter with the GPU)", ErrHost, path, answer)
+			return fmt.Errorf("%w: %s can't be used: %s (sudo dmesg says why)", ErrGPU, path, answer)
 		}
 	}
 	for _, path := range others {
 		if answer := answers[path]; answer == "ok" || answer == "device or resource busy" {
-			return fmt.Errorf("%w: it can use %s, a GPU that BOINC didn't assign (is the engine's default runtime one that gives all GPUs? see: docker info -f '{{.DefaultRuntime}}')", ErrHost, path)
+			return fmt.Errorf("%w: it has %s, too, which BOINC didn't assign (docker info -f '{{.DefaultRuntime}}' must not say nvidia)", ErrGPU, path)
 		}
 	}
 	return nil

@@ -164,7 +164,9 @@ func planGPU(in Input) (*GPUGrant, []string, error) {
 		taken = append(taken, device.ID)
 		g.Devices = append(g.Devices, device)
 	}
-	g.Others = others(g, in.Host.GPUs)
+	if !in.Config.Create.Privileged { // which this computer's owner allows to have all of them
+		g.Others = others(g, in.Host.GPUs)
+	}
 	return g, args, nil
 }
 

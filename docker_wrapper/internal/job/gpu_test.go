@@ -123,8 +123,8 @@ func TestAssignedGPU(t *testing.T) {
 			}
 			j, err := Plan(in)
 			if err != nil {
-				if got := strings.TrimPrefix(err.Error(), "no GPU for this job: "); got != tt.want || !errors.Is(err, ErrNoGPU) {
-					t.Errorf("got  %s\nwant %s", got, tt.want)
+				if got := strings.TrimPrefix(err.Error(), "no GPU for this job: "); got != tt.want || !errors.Is(err, ErrNoGPU) || len(err.Error()) > 255 {
+					t.Errorf("got  %s\nwant %s, in the 255 bytes that a client shows", got, tt.want)
 				}
 				return
 			}

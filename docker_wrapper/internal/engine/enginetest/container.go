@@ -358,7 +358,7 @@ func (e *Engine) inspect(c *container) any {
 		ports[port] = []any{map[string]string{"HostIp": "127.0.0.1", "HostPort": "49153"}}
 	}
 	host := map[string]any{"Init": c.request.HostConfig.Init, "Devices": c.request.HostConfig.Devices, "DeviceRequests": c.request.HostConfig.DeviceRequests}
-	if e.o.Podman { // which says what came of it
+	if e.o.Podman && c.up() { // which says what came of it
 		files, _ := e.files(c) // what it doesn't know it says at the start
 		devices := []any{}
 		for _, f := range files {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -104,7 +105,8 @@ func (e *Engine) prepareExec(w http.ResponseWriter, r *http.Request, c *containe
 }
 
 // startExec runs it: the connection becomes its output.
-func (e *Engine) startExec(w http.ResponseWriter, id string) error {
+func (e *Engine) startExec(w http.ResponseWriter, r *http.Request, id string) error {
+	io.Copy(io.Discard, r.Body) // else the caller can't send it
 	e.mu.Lock()
 	text := e.said[id]
 	e.mu.Unlock()

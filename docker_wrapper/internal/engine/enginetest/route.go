@@ -157,7 +157,7 @@ func (e *Engine) carryOut(w http.ResponseWriter, r *http.Request, name, target s
 	case "events":
 		err = e.events(w, r)
 	case "exec-start":
-		err = e.startExec(w, target)
+		err = e.startExec(w, r, target)
 	case "connect", "disconnect":
 		w.WriteHeader(http.StatusOK)
 	case "build":
