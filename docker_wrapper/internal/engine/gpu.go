@@ -172,8 +172,8 @@ func hinted(g *job.GPUGrant, err error) error {
 		return err
 	}
 	text, hint := strings.ToLower(err.Error()), ""
-	for _, n := range wanted(g) {
-		if strings.Contains(text, n) && strings.Contains(text, "no such file or directory") {
+	for _, path := range wanted(g) {
+		if strings.Contains(err.Error(), path) && strings.Contains(text, "no such file or directory") {
 			hint = goneHint
 		}
 	}

@@ -59,7 +59,7 @@ func TestCDINames(t *testing.T) {
 
 // Whatever an engine says of a GPU is this computer's matter, with the command that mends it; what it says of something else isn't.
 func TestGPUHints(t *testing.T) {
-	g := &job.GPUGrant{Vendor: job.NVIDIA, Devices: []job.Device{{ID: "GPU-a", Nodes: []job.Node{{Path: "/dev/nvidia0"}}}}}
+	g := &job.GPUGrant{Vendor: job.NVIDIA, Devices: []job.Device{{ID: "GPU-a", Nodes: []job.Node{{Path: "/dev/nvidia0"}, {Path: "/dev/dri/renderD128"}}}}}
 	for _, tt := range []struct{ said, hint string }{
 		{`Error response from daemon: could not select device driver "nvidia" with capabilities: [[gpu]]`, "Docker lacks NVIDIA's toolkit (sudo apt-get install nvidia-container-toolkit && sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker)"},
 		{`could not select device driver "cdi" with capabilities: []`, `Docker has CDI turned off ("features": {"cdi": true} in /etc/docker/daemon.json, then sudo systemctl restart docker)`},
@@ -71,6 +71,7 @@ func TestGPUHints(t *testing.T) {
 		{"nvidia-container-cli: something new", "NVIDIA's toolkit fails (nvidia-smi says whether the driver works)"},
 		{`error gathering device information while adding custom device "/dev/kfd": no such file or directory`, "its device file is gone (sudo dmesg says why)"},
 		{"container create: stat /dev/nvidia0: no such file or directory", "its device file is gone (sudo dmesg says why)"},
+		{"container create: stat /dev/dri/renderD128: no such file or directory", "its device file is gone (sudo dmesg says why)"},
 		{`exec: "/opt/nvidia/run": stat /opt/nvidia/run: no such file or directory: unknown`, ""},
 		{"no space left on device", ""},
 	} {
