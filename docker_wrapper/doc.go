@@ -17,6 +17,8 @@
 //
 //	--plan           print what would be done, as JSON, and touch nothing
 //	--check          check job.toml, unknown keys included, and the files it names; touch nothing
+//	--doctor         print what is seen of this computer: engines, GPUs and how they would be given to a container, free
+//	                 space; with --json after it as JSON. The exit code is 0 if a job could run, else 206
 //	--version, --help
 //
 // Everything else is the job's: it reaches the container in the variable ARGS. --device N and

@@ -32,9 +32,9 @@ func main() {
 
 // options are the command line.
 type options struct {
-	config, dockerfile                                string
-	verbose, sporadic, plan, check, showVersion, help bool
-	args                                              []string // the job's
+	config, dockerfile                                              string
+	verbose, sporadic, plan, check, doctor, json, showVersion, help bool
+	args                                                            []string // the job's
 }
 
 // parseArgs reads BOINC's own wrapper's command line (samples/docker_wrapper in BOINC) and what was
@@ -50,7 +50,10 @@ func parseArgs(argv []string) (options, error) {
 		str := map[string]*string{"--config": &o.config, "--dockerfile": &o.dockerfile}[name]
 		flag := map[string]*bool{"--verbose": &o.verbose, "--sporadic": &o.sporadic}[argv[i]]
 		if i == 0 && flag == nil { // a job may have such arguments of its own
-			flag = map[string]*bool{"--plan": &o.plan, "--check": &o.check, "--version": &o.showVersion, "--help": &o.help, "-h": &o.help}[argv[i]]
+			flag = map[string]*bool{"--plan": &o.plan, "--check": &o.check, "--doctor": &o.doctor, "--version": &o.showVersion, "--help": &o.help, "-h": &o.help}[argv[i]]
+		}
+		if i == 1 && o.doctor && argv[i] == "--json" {
+			flag = &o.json
 		}
 		switch {
 		case str != nil && hasValue:
@@ -84,6 +87,8 @@ As the first argument:
 
   --plan           print what would be done, as JSON, and touch nothing
   --check          check job.toml, unknown keys included, and the files it names; touch nothing
+  --doctor         print what is seen of this computer, engines and GPUs; --doctor --json as JSON; the exit code
+                   is 0 if a job could run
   --version        print the version
   --help           print this
 
@@ -107,6 +112,9 @@ func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 	}
 	if say := os.Getenv(engine.HelperEnv); say != "" && os.Args[0] == engine.HelperPath {
 		return help(say, argv, stdout, stderr)
+	}
+	if o.doctor {
+		return doctor(ctx, dir, o.json, stdout, stderr)
 	}
 	w := &wrapper{o: o, dir: dir, stdout: stdout, stderr: stderr, argErr: err}
 	if o.plan || o.check {

@@ -139,7 +139,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 	}
 	e.sayProxy(j.Container.Proxy, j.Container.Network)
 	r := toRequest(j, imageID, command, e.Info)
-	if err := e.givesGPUs(j.Container.GPU); err != nil {
+	if err := e.Info.gives(j.Container.GPU); err != nil {
 		return nil, err
 	}
 	if err := e.possible(r); err != nil {

@@ -140,16 +140,10 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if o.Host == serviceHost {
 		return openService(ctx, o)
 	}
-	hosts := []string{cmp.Or(o.Host, o.Getenv("DOCKER_HOST"))}
-	if hosts[0] == "" {
-		hosts = append([]string{contextHost(o.Getenv)}, endpoints(o.Getenv)...)
-	}
+	hosts := hosts(o)
 	var tried []string
 	var denied string
 	for _, host := range hosts {
-		if host == "" || slices.Contains(tried, host) {
-			continue
-		}
 		tried = append(tried, host)
 		e, err := open(ctx, host, o)
 		if err == nil {
@@ -180,6 +174,19 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("%w: %s (%s)", ErrPermission, denied, permissionHint(denied))
 	}
 	return nil, fmt.Errorf("%w; tried %s (is Docker or Podman installed and started? try: sudo systemctl start docker)", ErrUnreachable, strings.Join(tried, ", "))
+}
+
+// hosts are where an engine may listen, in the order in which it is looked for.
+func hosts(o Options) (list []string) {
+	if host := cmp.Or(o.Host, o.Getenv("DOCKER_HOST")); host != "" {
+		return []string{host}
+	}
+	for _, host := range append([]string{contextHost(o.Getenv)}, endpoints(o.Getenv)...) {
+		if host != "" && !slices.Contains(list, host) {
+			list = append(list, host)
+		}
+	}
+	return list
 }
 
 func open(ctx context.Context, host string, o Options) (*Engine, error) {

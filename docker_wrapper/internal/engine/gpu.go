@@ -123,16 +123,16 @@ func cdiNames(g *job.GPUGrant, q quirks) (names []string) {
 	return names
 }
 
-// givesGPUs reports what stands in the way of a grant.
-func (e *Engine) givesGPUs(g *job.GPUGrant) error {
+// gives reports what stands in the way of a grant.
+func (i Info) gives(g *job.GPUGrant) error {
 	if g == nil {
 		return nil
 	}
-	if g.Vendor == job.NVIDIA && e.Info.quirks.gpus == gpuIgnored {
+	if g.Vendor == job.NVIDIA && i.quirks.gpus == gpuIgnored {
 		return fmt.Errorf("%w: Podman %s gives none of NVIDIA's through its API (5.5 and newer do; so does Docker: sudo apt-get install docker.io nvidia-container-toolkit)",
-			ErrGPU, e.Info.Version)
+			ErrGPU, i.Version)
 	}
-	if g.Vendor == job.NVIDIA || !e.Info.Rootless || e.Info.quirks.libpod {
+	if g.Vendor == job.NVIDIA || !i.Rootless || i.quirks.libpod {
 		return nil
 	}
 	for _, d := range g.Devices {

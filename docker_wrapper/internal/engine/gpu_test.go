@@ -138,9 +138,9 @@ func TestGivesGPUs(t *testing.T) {
 		{"AMD's for everybody on rootless Docker", Docker, "28.5.2", true, amd(true), ""},
 		{"AMD's on rootless Podman", Podman, "5.8.6", true, amd(false), ""},
 	} {
-		e := &Engine{Info: Info{Kind: tt.kind, Version: tt.version, Rootless: tt.rootless, quirks: quirksOf(tt.kind, infoFacts{version: tt.version})}}
-		e.Info.quirks.offer(tt.kind, tt.version, system.Info{})
-		err := e.givesGPUs(tt.g)
+		i := Info{Kind: tt.kind, Version: tt.version, Rootless: tt.rootless, quirks: quirksOf(tt.kind, infoFacts{version: tt.version})}
+		i.quirks.offer(tt.kind, tt.version, system.Info{})
+		err := i.gives(tt.g)
 		if tt.want == "" && err != nil || tt.want != "" && (!errors.Is(err, ErrGPU) || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
 		}

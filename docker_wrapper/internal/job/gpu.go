@@ -87,6 +87,15 @@ func (g *GPUGrant) Identity() string {
 	return strings.Join(ids, ",")
 }
 
+// Alone is the grant of this GPU and no other; ErrNoGPU says why it can't be used.
+func (g GPU) Alone() (*GPUGrant, error) {
+	d, err := deviceOf(g)
+	if err != nil {
+		return nil, err
+	}
+	return &GPUGrant{Vendor: g.Vendor, Numbers: []int{g.Index}, Devices: []Device{d}}, nil
+}
+
 // ErrNoGPU is wrapped when BOINC assigned no GPU, or one that isn't there. A driver may come back.
 var ErrNoGPU = errors.New("no GPU for this job")
 

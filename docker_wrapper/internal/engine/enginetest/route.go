@@ -221,7 +221,7 @@ func (e *Engine) info() any {
 		security = append(security, "name=selinux")
 	}
 	info := map[string]any{"ID": "FAKE", "Architecture": e.o.Machine, "OSType": "linux", "NCPU": e.o.CPUs, "MemTotal": 16 << 30,
-		"CPUCfsQuota": true, "MemoryLimit": true, "PidsLimit": true, "SecurityOptions": security, "LiveRestoreEnabled": e.o.LiveRestore,
+		"CgroupVersion": "2", "CgroupDriver": "cgroupfs", "Driver": "overlay2", "DockerRootDir": "/var/lib/docker", "CPUCfsQuota": true, "MemoryLimit": true, "PidsLimit": true, "SecurityOptions": security, "LiveRestoreEnabled": e.o.LiveRestore,
 		"SystemTime": e.now().Format(time.RFC3339Nano)}
 	e.mu.Lock()
 	defer e.mu.Unlock()

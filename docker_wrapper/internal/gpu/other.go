@@ -4,12 +4,12 @@ package gpu
 
 import (
 	"io"
-	"io/fs"
+
+	"boincdocker/docker_wrapper/internal/job"
 )
 
-func system() fs.FS { return nil }
-
-func groupOf(fs.FileInfo) int { return -1 }
+// List lists the GPUs, where that can be done.
+func List() ([]job.GPU, error) { return nil, ErrBlind }
 
 // Try runs in containers, which are Linux's.
 func Try([]string, io.Writer) error { return ErrBlind }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"boincdocker/docker_wrapper/internal/job"
 )
@@ -196,6 +197,14 @@ func nodeOf(root fs.FS, name string) (job.Node, bool) {
 		return job.Node{}, false
 	}
 	return job.Node{Path: "/dev/" + name, GID: groupOf(fi), Everybody: fi.Mode().Perm()&0o006 == 0o006}, true
+}
+
+// groupOf is a file's group.
+func groupOf(fi fs.FileInfo) int {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return int(st.Gid)
+	}
+	return -1
 }
 
 // names are those in a directory; none where it can't be read.
