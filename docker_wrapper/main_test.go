@@ -27,13 +27,14 @@ import (
 
 	"boincdocker/boincapi"
 	"boincdocker/boincapi/boinctest"
+	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/engine/enginetest"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
 // Between a fake client and a fake engine the real program runs, as a process of its own.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"docker_wrapper": func() {
+	program := func() {
 		patience, lockRetry = time.Millisecond, -1
 		if name := os.Getenv("TEST_GPUS"); name != "" {
 			listGPUs = func() (gpus []job.GPU, err error) {
@@ -50,7 +51,13 @@ func TestMain(m *testing.M) {
 			}
 		}
 		main()
-	}})
+	}
+	// In a container the program has another name, where it helps the one outside.
+	helper := func() {
+		os.Args[0] = engine.HelperPath // which testscript cuts
+		program()
+	}
+	testscript.Main(m, map[string]func(){"docker_wrapper": program, filepath.Base(engine.HelperPath): helper})
 }
 
 // limit is how long a condition is waited for.

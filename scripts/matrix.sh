@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 engines=${*:-$(scripts/engines.sh names)}
-tests=${TESTS:-^(TestSamples|TestOneBuild|TestAccountKeyStaysHidden|TestServiceUser|TestQuitAndComeBack|TestMail|TestWebGraphics)\$}
+tests=${TESTS:-^(TestSamples|TestOneBuild|TestAccountKeyStaysHidden|TestServiceUser|TestQuitAndComeBack|TestMail|TestWebGraphics|TestGPU|TestGPUSample)\$}
 
 work=$(mktemp -d)
 chmod 755 "$work"
