@@ -50,7 +50,13 @@ func (w *wrapper) anotherGPU(found *engine.Container) bool {
 	return w.job.Container.GPU != nil && found.Labels[job.LabelGPU] != w.job.Container.GPU.Identity()
 }
 
-// prove makes sure that a container which was just started has its GPUs.
+// proven reports whether a container that runs or is paused was looked into since its start. A wrapper may have been killed
+// before it could.
+func (w *wrapper) proven(found *engine.Container) bool {
+	return w.job.Container.GPU == nil || w.episode.Container == found.ID && w.episode.Proven
+}
+
+// prove makes sure that a running container has its GPUs. engine.ErrGPU when it hasn't: it must not run on then.
 func (w *wrapper) prove(ctx context.Context) error {
 	g := w.job.Container.GPU
 	if g == nil {
@@ -59,17 +65,17 @@ func (w *wrapper) prove(ctx context.Context) error {
 	switch err := w.container.ProveGPUs(ctx); {
 	case errors.Is(err, engine.ErrNotRunning), errors.Is(err, engine.ErrNotFound):
 		w.log.Warn().Msg("the container ended before anybody could look for its GPU")
-		return nil
-	case errors.Is(err, engine.ErrUnproven) && !static:
-		w.log.Warn().Err(err).Msg("whether the container has its GPU is only the engine's word (this docker_wrapper needs libraries that the image lacks; the one that is linked statically needs none)")
-		return nil
+	case errors.Is(err, engine.ErrUnproven) && (!static || g.Prover == ""): // the program needs libraries, or isn't Linux's
+		w.log.Warn().Err(err).Msg("that the container has its GPU is the engine's word alone")
 	case errors.Is(err, engine.ErrUnproven):
 		return fmt.Errorf("%w: %w", engine.ErrGPU, err)
 	case err != nil:
 		return err
+	default:
+		w.log.Info().Str("maker", g.Vendor).Ints("boinc", g.Numbers).Str("gpu", g.Identity()).Str("by", w.engine.Info.GPUWay(g.Vendor)).Msg("the container has its GPU")
 	}
-	w.log.Info().Str("maker", g.Vendor).Ints("boinc", g.Numbers).Str("gpu", g.Identity()).Str("by", w.engine.Info.GPUWay(g.Vendor)).Msg("the container has its GPU")
-	return nil
+	w.episode.Proven = true
+	return w.saveEpisode()
 }
 
 // gpuLost says whether a GPU of the job's has gone since it was planned: then the end of its container is no verdict.

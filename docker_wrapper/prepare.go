@@ -39,10 +39,18 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 		}
 		return w.fresh(ctx, before.CPU)
 	}
-	if found.State != engine.StateExited && w.anotherGPU(found) {
-		return w.anew(ctx, found, before.CPU)
+	switch alive := found.State != engine.StateExited; {
+	case alive && w.anotherGPU(found):
+		return w.anew(ctx, found, before.CPU, "BOINC has assigned another GPU")
+	case found.State == engine.StatePaused && !w.proven(found):
+		return w.anew(ctx, found, before.CPU, "nobody has looked for its GPU")
 	}
 	w.container = found
+	if found.State == engine.StateRunning && !w.proven(found) {
+		if err := w.prove(ctx); err != nil {
+			return supervise.Prepared{}, w.without(ctx, err)
+		}
+	}
 	base := w.episode.CPUBase
 	if w.episode.Container != found.ID {
 		base = 0 // never more than it was; what was reported before doesn't go back
@@ -59,14 +67,10 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 	if again, err := w.cutOff(ctx, found); err != nil {
 		return supervise.Prepared{}, err
 	} else if again && w.anotherGPU(found) {
-		return w.anew(ctx, found, before.CPU)
+		return w.anew(ctx, found, before.CPU, "BOINC has assigned another GPU")
 	} else if again {
 		if err := w.start(ctx, before.CPU, w.episode.LastLog); err != nil {
-			if w.job.Container.GPU != nil && errors.Is(err, engine.ErrGPU) { // it may run without: not a moment longer
-				w.container = nil
-				err = errors.Join(err, found.Remove(ctx))
-			}
-			return supervise.Prepared{}, err
+			return supervise.Prepared{}, w.without(ctx, err)
 		}
 		return supervise.Prepared{Container: found, Apart: true, Began: true, CPUBase: before.CPU, Made: made, Unsaved: unsaved}, nil
 	}
@@ -81,10 +85,20 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, Apart: true, CPUBase: base, Made: made, Unsaved: unsaved}, nil
 }
 
+// without removes a container that runs without its GPU: not a moment longer. Any other error leaves it.
+func (w *wrapper) without(ctx context.Context, err error) error {
+	if !errors.Is(err, engine.ErrGPU) {
+		return err
+	}
+	c := w.container
+	w.container = nil
+	return errors.Join(err, c.Remove(ctx))
+}
+
 // anew makes the container anew, for the GPU that the client has assigned now.
-func (w *wrapper) anew(ctx context.Context, found *engine.Container, cpu time.Duration) (supervise.Prepared, error) {
+func (w *wrapper) anew(ctx context.Context, found *engine.Container, cpu time.Duration, why string) (supervise.Prepared, error) {
 	w.log.Info().Str("container", found.Name).Str("had", found.Labels[job.LabelGPU]).Str("now", w.job.Container.GPU.Identity()).
-		Msg("BOINC has assigned another GPU: the container is made anew")
+		Msg(why + ": the container is made anew")
 	w.container = nil
 	if err := found.Remove(ctx); err != nil {
 		return supervise.Prepared{}, err

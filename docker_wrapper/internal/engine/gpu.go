@@ -229,7 +229,7 @@ const remake = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 const ProveCommand = "gpus"
 
 // ErrUnproven: what is to look for a GPU in the container doesn't run there.
-var ErrUnproven = errors.New("nothing could look")
+var ErrUnproven = errors.New("nothing could look for the GPU")
 
 // ProveGPUs looks from within the running container for the GPUs that it was granted: they are there, its user may use
 // them, and others' GPUs are not. It runs the grant's prover there, and nothing of the image. A container that has ended
@@ -249,8 +249,8 @@ func (c *Container) ProveGPUs(ctx context.Context) error {
 		return err
 	}
 	want := wanted(c.gpu)
-	if c.gpu.Prover == "" || len(want)+len(c.gpu.Others) == 0 {
-		return nil
+	if c.gpu.Prover == "" || len(want) == 0 {
+		return fmt.Errorf("%w: no device files are known on this system", ErrUnproven)
 	}
 	said, err := c.exec(ctx, slices.Concat([]string{HelperPath}, want, c.gpu.Others), HelperEnv+"="+ProveCommand)
 	if err != nil {
@@ -271,7 +271,7 @@ func judgeProof(said string, want, others []string) error {
 		switch answer := answers[path]; answer {
 		case "ok", "device or resource busy": // a GPU in exclusive mode is there, and another program is on it
 		case "":
-			return fmt.Errorf("%w for %s: it says %.200q", ErrUnproven, path, said)
+			return fmt.Errorf("%w at %s: it says %.200q", ErrUnproven, path, said)
 		case "no such file or directory":
 			return fmt.Errorf("%w: it has no %s (%s)", ErrGPU, path, remake)
 		case "permission denied", "operation not permitted":

@@ -108,8 +108,8 @@ func TestJudgeProof(t *testing.T) {
 		{"/dev/nvidia0: input/output error\n" + rest, "/dev/nvidia0 can't be used: input/output error (sudo dmesg says why)", ErrGPU},
 		{"/dev/nvidia0: ok\n/dev/nvidiactl: ok\n/dev/nvidia1: ok\n", "it has /dev/nvidia1, too, which BOINC didn't assign", ErrGPU},
 		{"/dev/nvidia0: ok\n/dev/nvidiactl: ok\n/dev/nvidia1: operation not permitted\n", "", nil},
-		{"", `nothing could look for /dev/nvidia0: it says ""`, ErrUnproven},
-		{"exec failed", `nothing could look for /dev/nvidia0: it says "exec failed"`, ErrUnproven},
+		{"", `nothing could look for the GPU at /dev/nvidia0: it says ""`, ErrUnproven},
+		{"exec failed", `nothing could look for the GPU at /dev/nvidia0: it says "exec failed"`, ErrUnproven},
 	} {
 		err := judgeProof(tt.said, want, others)
 		if tt.want == "" && err != nil || tt.want != "" && (!errors.Is(err, tt.class) || !strings.Contains(err.Error(), tt.want)) {

@@ -104,7 +104,9 @@ func (g *GPUGrant) Lost(now []GPU) error {
 	for i, d := range g.Devices {
 		if !slices.ContainsFunc(now, func(have GPU) bool {
 			device, err := deviceOf(have)
-			return err == nil && have.Vendor == g.Vendor && device.ID == d.ID
+			// The UUID may have become known since.
+			same := device.ID == d.ID || len(d.Nodes) > 0 && len(device.Nodes) > 0 && device.Nodes[0].Path == d.Nodes[0].Path
+			return err == nil && have.Vendor == g.Vendor && same
 		}) {
 			return fmt.Errorf("%w: BOINC's device %d (%s) was lost while the job ran (sudo dmesg says why)", ErrNoGPU, g.Numbers[i], d.ID)
 		}

@@ -210,7 +210,7 @@ func TestGPUByHand(t *testing.T) {
 }
 
 func TestGPULost(t *testing.T) {
-	g := &GPUGrant{Vendor: NVIDIA, Numbers: []int{3}, Devices: []Device{{ID: "GPU-1"}}}
+	g := &GPUGrant{Vendor: NVIDIA, Numbers: []int{3}, Devices: []Device{{ID: "GPU-1", Nodes: []Node{{Path: "/dev/nvidia1"}}}}}
 	troubled := nvidiaGPUs(2)
 	troubled[1].Trouble = "it is lost"
 	for _, tt := range []struct {
@@ -218,6 +218,7 @@ func TestGPULost(t *testing.T) {
 		want string
 	}{
 		{nvidiaGPUs(2), "<nil>"},
+		{[]GPU{{Vendor: NVIDIA, UUID: "GPU-known-now", Nodes: []Node{{Path: "/dev/nvidia1"}}}}, "<nil>"},
 		{nvidiaGPUs(1), "no GPU for this job: BOINC's device 3 (GPU-1) was lost while the job ran (sudo dmesg says why)"},
 		{troubled, "no GPU for this job: BOINC's device 3 (GPU-1) was lost while the job ran (sudo dmesg says why)"},
 		{nil, "no GPU for this job: BOINC's device 3 (GPU-1) was lost while the job ran (sudo dmesg says why)"},
