@@ -230,7 +230,12 @@ func (w *wrapper) plan() (*job.Job, error) {
 	if c.UseGPU {
 		w.lookForGPUs(&in)
 	}
-	return job.Plan(in)
+	j, err := job.Plan(in)
+	if w.o.check && errors.Is(err, job.ErrNoGPU) { // the matter of a computer that isn't the job's
+		c.UseGPU = false
+		return job.Plan(in)
+	}
+	return j, err
 }
 
 func (w *wrapper) setVerbosity(verbose int) {
