@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"boincdocker/boincapi"
@@ -66,11 +67,21 @@ func TestGPU(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("TEST_GPUS", list)
-	program, err := exec.LookPath("docker_wrapper")
-	if err != nil {
+	command := []string{asProjects(t, c), "open=/dev/boinc_gpu1", "open=/dev/boinc_gpu0", "sleep=3s"}
+	if os.Getuid() == 0 { // as BOINC's user, who is only in the engine's group
+		const uid = 64321
+		giveTo(t, c.DataDir(), uid)
+		giveTo(t, filepath.Dir(list), uid)
+		fi, err := os.Stat(strings.TrimPrefix(e.Info.Host, "unix://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		command = append([]string{"setpriv", fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", uid), fmt.Sprintf("--groups=%d", fi.Sys().(*syscall.Stat_t).Gid)}, command...)
+	}
+	if command[0], err = exec.LookPath(command[0]); err != nil {
 		t.Fatal(err)
 	}
-	r, err := c.Run(t.Context(), program, "open=/dev/boinc_gpu1", "open=/dev/boinc_gpu0", "sleep=2s")
+	r, err := c.Run(t.Context(), command[0], command[1:]...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,6 +104,24 @@ func TestGPU(t *testing.T) {
 			t.Errorf("want %q in:\n%s", w, said)
 		}
 	}
+}
+
+// asProjects puts the test's own wrapper where a client has it.
+func asProjects(t *testing.T, c *boinctest.Client) string {
+	t.Helper()
+	program, err := exec.LookPath("docker_wrapper")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(c.ProjectDir(), "docker_wrapper")
+	if err := os.WriteFile(name, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 // Without a GPU the sample isn't run, and says what is missing; with one it makes what is expected.

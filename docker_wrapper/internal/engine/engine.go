@@ -140,7 +140,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if o.Host == serviceHost {
 		return openService(ctx, o)
 	}
-	hosts := hosts(o)
+	hosts := candidates(o)
 	var tried []string
 	var denied string
 	for _, host := range hosts {
@@ -176,8 +176,8 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	return nil, fmt.Errorf("%w; tried %s (is Docker or Podman installed and started? try: sudo systemctl start docker)", ErrUnreachable, strings.Join(tried, ", "))
 }
 
-// hosts are where an engine may listen, in the order in which it is looked for.
-func hosts(o Options) (list []string) {
+// candidates are where an engine may listen, in the order in which it is looked for.
+func candidates(o Options) (list []string) {
 	if host := cmp.Or(o.Host, o.Getenv("DOCKER_HOST")); host != "" {
 		return []string{host}
 	}

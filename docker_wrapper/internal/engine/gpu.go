@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,7 +78,7 @@ func (r *request) grant(g *job.GPUGrant, info Info) {
 	}
 	if q.nvidiaRuntime {
 		r.Config.Env = slices.DeleteFunc(r.Config.Env, func(nv string) bool { return strings.HasPrefix(nv, "NVIDIA_VISIBLE_DEVICES=") })
-		r.Config.Env = append(r.Config.Env, "NVIDIA_VISIBLE_DEVICES="+first(visible, "void"))
+		r.Config.Env = append(r.Config.Env, "NVIDIA_VISIBLE_DEVICES="+cmp.Or(visible, "void"))
 	}
 	if g == nil {
 		return
@@ -310,13 +311,4 @@ func (c *Container) exec(ctx context.Context, command []string, env ...string) (
 		return "", wrap(err)
 	}
 	return out.String(), nil
-}
-
-func first(texts ...string) string {
-	for _, t := range texts {
-		if t != "" {
-			return t
-		}
-	}
-	return ""
 }

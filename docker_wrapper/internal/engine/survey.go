@@ -40,7 +40,7 @@ func Survey(ctx context.Context, o Options) ([]Found, error) {
 	}
 	var all []Found
 	var sockets []os.FileInfo
-	for _, host := range hosts(o) {
+	for _, host := range candidates(o) {
 		path, isFile := strings.CutPrefix(host, "unix://")
 		socket, err := os.Stat(path)
 		if isFile && err == nil {

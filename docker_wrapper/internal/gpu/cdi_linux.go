@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"io/fs"
@@ -57,7 +58,7 @@ func specs(root fs.FS) (list []named) {
 			for _, d := range s.Devices {
 				n := named{kind: s.Kind, name: d.Name}
 				for _, node := range d.ContainerEdits.DeviceNodes {
-					n.nodes = append(n.nodes, firstOf(node.HostPath, node.Path))
+					n.nodes = append(n.nodes, cmp.Or(node.HostPath, node.Path))
 				}
 				list = slices.DeleteFunc(list, func(have named) bool { return have.kind == n.kind && have.name == n.name })
 				list = append(list, n)

@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -35,8 +36,8 @@ func list(root fs.FS, known []job.GPU) []job.GPU {
 		}
 		// The library counts as the engine's toolkit does.
 		g := &gpus[i]
-		k.PCI, k.Trouble = g.PCI, firstOf(g.Trouble, k.Trouble)
-		k.Nodes, k.Driver, k.Name = g.Nodes, firstOf(k.Driver, g.Driver), firstOf(k.Name, g.Name)
+		k.PCI, k.Trouble = g.PCI, cmp.Or(g.Trouble, k.Trouble)
+		k.Nodes, k.Driver, k.Name = g.Nodes, cmp.Or(k.Driver, g.Driver), cmp.Or(k.Name, g.Name)
 		k.MIG = k.MIG || g.MIG
 		if len(k.Parts) == 0 {
 			k.Parts = g.Parts
@@ -66,12 +67,3 @@ var order = []string{job.NVIDIA, job.AMD, job.Intel}
 
 // lost is what the driver calls a GPU that doesn't answer any more.
 const lost = "it is lost: its driver doesn't list it any more (sudo dmesg | grep Xid says why; restart the computer)"
-
-func firstOf(texts ...string) string {
-	for _, t := range texts {
-		if t != "" {
-			return t
-		}
-	}
-	return ""
-}
