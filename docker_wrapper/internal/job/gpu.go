@@ -114,8 +114,11 @@ func (g *GPUGrant) Lost(now []GPU) error {
 	return nil
 }
 
-// makers is what BOINC calls GPUs (lib/coproc.cpp), what their owner looks at, and how OpenCL's names of other makers' begin.
-var makers = []struct{ vendor, boinc, title, openCL, look string }{
+// maker is what BOINC calls a maker's GPUs (lib/coproc.cpp), how OpenCL's name of the maker begins, and the command that shows
+// them.
+type maker struct{ vendor, boinc, title, openCL, look string }
+
+var makers = []maker{
 	{NVIDIA, "NVIDIA", "NVIDIA", "NVIDIA", "nvidia-smi -L"},
 	{AMD, "ATI", "AMD", "Advanced Micro Devices", "ls -l /dev/kfd /dev/dri"},
 	{Intel, "intel_gpu", "Intel", "Intel", "ls -l /dev/dri"},
@@ -258,7 +261,10 @@ func (in Input) physical(vendor string, number int) (GPU, error) {
 			gpus = append(gpus, g)
 		}
 	}
-	m := makers[slices.IndexFunc(makers, func(m struct{ vendor, boinc, title, openCL, look string }) bool { return m.vendor == vendor })]
+	if number < 0 {
+		return GPU{}, fmt.Errorf("%w: device %d is none (the client's --device, or one by hand, counts from 0)", ErrNoGPU, number)
+	}
+	m := makers[slices.IndexFunc(makers, func(m maker) bool { return m.vendor == vendor })]
 	if len(gpus) == 0 && in.Host.Blind {
 		if vendor == NVIDIA {
 			return GPU{Vendor: vendor, Index: number}, nil // the engine knows it or refuses

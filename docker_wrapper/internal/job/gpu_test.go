@@ -76,6 +76,8 @@ func TestAssignedGPU(t *testing.T) {
 			want: "BOINC assigned device 2, and it has found 2 itself (restart the BOINC client: " + restart},
 		{name: "a number beyond what the client uses", number: 2, used: "1 2", gpus: nvidiaGPUs(2),
 			want: "BOINC assigned device 2, and it uses 2 (restart the BOINC client: " + restart},
+		{name: "a number below all", number: -1, openCL: -1, args: "--device -1", used: "1 2", found: "1 2", gpus: nvidiaGPUs(2),
+			want: "device -1 is none (the client's --device, or one by hand, counts from 0)"},
 		{name: "unplugged", number: 1, used: "1 2", gpus: nvidiaGPUs(1),
 			want: "BOINC's device 1, at 0000:02:00.0, isn't there any more (sudo dmesg says why; then restart the computer, or the BOINC client: " + restart},
 		{name: "the one that is left after another was unplugged", number: 0, used: "1 2", gpus: nvidiaGPUs(1), want: "GPU-0"},
