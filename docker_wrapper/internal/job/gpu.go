@@ -226,10 +226,15 @@ func assigned(d *boincapi.InitData, devices []int) (numbers []int, appended int)
 
 // gpuCount is how many GPUs the client gave; a part of one is one, which others use, too.
 func gpuCount(d *boincapi.InitData) int {
-	if d == nil {
+	const most = 64 // of one kind (MAX_COPROC_INSTANCES in lib/coproc.h)
+	switch {
+	case d == nil:
 		return 0
+	case d.GPUUsage > 1: // and no NaN
+		return int(math.Ceil(min(d.GPUUsage, most)))
+	default:
+		return 1
 	}
-	return int(math.Ceil(max(d.GPUUsage, 1)))
 }
 
 func distinct(numbers []int) (list []int) {

@@ -242,3 +242,37 @@ func TestManyAssigned(t *testing.T) {
 		t.Errorf("got %q, want %q", j.Notes, want)
 	}
 }
+
+// Whatever client and command line say, a job gets GPUs of this computer, each once, or a reason.
+func FuzzAssignedGPU(f *testing.F) {
+	f.Add("NVIDIA", "--device 1 --device -3", 1, -1, 2.0, "1 2", "2 1")
+	f.Add("ATI", "--device 0 -x", 0, 1, 0.5, "", "")
+	f.Add("intel_gpu", "--device", -1, -1, 1e300, "1", "1 2 3")
+	f.Add("NVIDIA", "--device 9", 7, 0, -1.0, "0", "9")
+	f.Fuzz(func(t *testing.T, kind, args string, number, openCL int, usage float64, used, found string) {
+		in := testInput(t, "use_gpu = true")
+		in.Init.GPUType, in.Init.GPUDeviceNum, in.Init.GPUOpenCLDevIndex, in.Init.GPUUsage = kind, number, openCL, usage
+		intel := openCLGPU(Intel, 2)
+		intel.Index = 0
+		in.Host.GPUs, in.Args = append(nvidiaGPUs(3), openCLGPU(AMD, 0), openCLGPU(AMD, 1), intel), strings.Fields(args)
+		in.Init.HostInfo.Coprocs, in.Found = at(used), at(found)
+		j, err := Plan(in)
+		if err != nil {
+			var c *ConfigError
+			if !errors.Is(err, ErrNoGPU) && !errors.As(err, &c) {
+				t.Errorf("got %v, want ErrNoGPU or a *ConfigError", err)
+			}
+			return
+		}
+		seen := map[string]bool{}
+		for _, d := range j.Container.GPU.Devices {
+			if seen[d.ID] || len(d.Nodes) == 0 || slices.Contains(j.Container.GPU.Others, d.Nodes[0].Path) {
+				t.Errorf("got %+v", j.Container.GPU)
+			}
+			seen[d.ID] = true
+		}
+		if len(seen) == 0 || len(seen)+len(j.Container.GPU.Others) != len(in.Host.GPUs) {
+			t.Errorf("got %+v", j.Container.GPU)
+		}
+	})
+}
