@@ -72,7 +72,7 @@ func (w *wrapper) prove(ctx context.Context) error {
 	case err != nil:
 		return err
 	default:
-		w.log.Info().Str("maker", g.Vendor).Ints("boinc", g.Numbers).Str("gpu", g.Identity()).Str("by", w.engine.Info.GPUWay(g.Vendor)).Msg("the container has its GPU")
+		w.log.Info().Str("maker", g.Vendor).Ints("boinc", g.Numbers).Str("gpu", g.Identity()).Str("by", w.engine.Info.GPUWay(g)).Msg("the container has its GPU")
 	}
 	w.episode.Proven = true
 	return w.saveEpisode()

@@ -28,8 +28,9 @@ func TestGPU(t *testing.T) {
 	}
 	e.Close()
 	kind := fmt.Sprintf("gpu%d", os.Getpid())
+	grant := &job.GPUGrant{Vendor: job.NVIDIA, Devices: []job.Device{{ID: "GPU-0", CDI: []string{"boinc.test/" + kind + "=0"}}}}
 	dir := filepath.Join(filepath.Dir(strings.TrimPrefix(e.Info.Host, "unix://")), "cdi")
-	gives := e.Info.Kind == engine.Podman && e.Info.GPUWay(job.NVIDIA) == "CDI"
+	gives := e.Info.Kind == engine.Podman && e.Info.GPUWay(grant) == "CDI"
 	if _, err := os.Stat(dir); err == nil {
 		const spec = "cdiVersion: 0.5.0\nkind: boinc.test/%s\ndevices:\n" +
 			"- {name: '0', containerEdits: {deviceNodes: [{path: /dev/boinc_gpu0, hostPath: /dev/zero}]}}\n" +
@@ -47,7 +48,7 @@ func TestGPU(t *testing.T) {
 					return false
 				}
 				defer e.Close()
-				return e.Info.GPUWay(job.NVIDIA) == "CDI"
+				return e.Info.GPUWay(grant) == "CDI"
 			}); err != nil {
 				t.Fatal(err)
 			}

@@ -66,7 +66,7 @@ func (k *contract) gpus(t *testing.T) gpuRun {
 		if g.e, err = engine.Open(t.Context(), engine.Options{Host: k.e.Info.Host}); err != nil {
 			t.Fatal(err)
 		}
-		g.gives = g.e.Info.GPUWay(job.NVIDIA) == "CDI"
+		g.gives = g.e.Info.GPUWay(g.grant("one")) == "CDI"
 		return g.gives || !k.knowsCDI(t)
 	})
 	t.Cleanup(func() { g.e.Close() })

@@ -54,19 +54,34 @@ func (q *quirks) offer(kind, version string, info system.Info) {
 	}
 }
 
-// GPUWay says in words how the engine gives a maker's GPUs to containers.
-func (i Info) GPUWay(vendor string) string {
-	if vendor != job.NVIDIA {
+// way is how the engine gives these GPUs of NVIDIA's: a Docker that lists CDI's devices, and none of their kind, may still have the
+// toolkit.
+func (q quirks) way(g *job.GPUGrant) gpuWay {
+	if q.gpus != gpuByCDI || q.cdi == "" {
+		return q.gpus
+	}
+	for _, name := range cdiNames(g, q) {
+		kind, _, _ := strings.Cut(name, "=")
+		if strings.Contains("\n"+q.cdi, "\n"+kind+"=") {
+			return gpuByCDI
+		}
+	}
+	return gpuByDriver
+}
+
+// GPUWay says in words how the engine gives these GPUs to a container.
+func (i Info) GPUWay(g *job.GPUGrant) string {
+	if g.Vendor != job.NVIDIA {
 		return "device files"
 	}
-	return gpuWays[i.quirks.gpus]
+	return gpuWays[i.quirks.way(g)]
 }
 
 // grant adds the GPUs of the plan, and what is to prove that they are there.
 func (r *request) grant(g *job.GPUGrant, info Info) {
 	q := info.quirks
 	visible := "" // what NVIDIA's runtime takes for a request where it is there, whatever image and job say
-	if g != nil && g.Vendor == job.NVIDIA && q.gpus != gpuByCDI {
+	if g != nil && g.Vendor == job.NVIDIA && q.way(g) != gpuByCDI {
 		ids := make([]string, len(g.Devices))
 		for i, d := range g.Devices {
 			ids[i] = d.ID

@@ -43,6 +43,16 @@ func TestGPUOffer(t *testing.T) {
 	}
 }
 
+// A Docker that lists other makers' devices alone may have NVIDIA's toolkit.
+func TestGPUWayOfAGrant(t *testing.T) {
+	g := &job.GPUGrant{Vendor: job.NVIDIA, Devices: []job.Device{{ID: "GPU-a", CDI: []string{"nvidia.com/gpu=GPU-a"}}}}
+	for offered, want := range map[string]gpuWay{"": gpuByCDI, "intel.com/gpu=0\n": gpuByDriver, "intel.com/gpu=0\nnvidia.com/gpu=0\n": gpuByCDI} {
+		if got := (quirks{gpus: gpuByCDI, cdi: offered}).way(g); got != want {
+			t.Errorf("%q: got %s, want %s", offered, gpuWays[got], gpuWays[want])
+		}
+	}
+}
+
 // Of a GPU's names the engine's own is taken, and the best where it says nothing.
 func TestCDINames(t *testing.T) {
 	g := &job.GPUGrant{Vendor: job.NVIDIA, Devices: []job.Device{{ID: "GPU-a", CDI: []string{"nvidia.com/gpu=GPU-a", "nvidia.com/gpu=0"}}, {ID: "GPU-b"}}}
