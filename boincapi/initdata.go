@@ -438,14 +438,38 @@ func (h *HostInfo) fields() fields {
 		"mac_address":            &h.MACAddress,
 		"virtualbox_version":     &h.VirtualboxVersion,
 		"opencl_cpu_prop":        appendBlock(&h.OpenCLCPUs, (*OpenCLCPU).fields),
-		"coprocs": blockOf(fields{
-			"coproc_cuda":      coprocInto(&h.Coprocs, "NVIDIA"),
-			"coproc_ati":       coprocInto(&h.Coprocs, "ATI"),
-			"coproc_intel_gpu": coprocInto(&h.Coprocs, "intel_gpu"),
-			"coproc_apple_gpu": coprocInto(&h.Coprocs, "apple_gpu"),
-			"coproc":           coprocInto(&h.Coprocs, ""),
-		}),
+		"coprocs":                blockOf(coprocFields(&h.Coprocs)),
 	}
+}
+
+func coprocFields(list *[]Coproc) fields {
+	return fields{
+		"coproc_cuda":      coprocInto(list, "NVIDIA"),
+		"coproc_ati":       coprocInto(list, "ATI"),
+		"coproc_intel_gpu": coprocInto(list, "intel_gpu"),
+		"coproc_apple_gpu": coprocInto(list, "apple_gpu"),
+		"coproc":           coprocInto(list, ""),
+	}
+}
+
+// ParseCoprocInfo reads what the client has found when it started: each GPU by itself, in the order of the maker's
+// device numbers, also those that it doesn't use. GPUs that only OpenCL has found are left out.
+//
+// Format: COPROCS::write_coproc_info_file in BOINC's client/gpu_detect.cpp.
+func ParseCoprocInfo(r io.Reader) ([]Coproc, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxInitData))
+	if err != nil {
+		return nil, err
+	}
+	s := newScanner(b)
+	if first, err := s.next(); err != nil || !first.tag || first.text != "coprocs" {
+		return nil, errors.New("the first tag is not <coprocs>")
+	}
+	var list []Coproc
+	if err := s.block("coprocs", coprocFields(&list)); err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
 func lowerInto(p *string) element {

@@ -166,3 +166,64 @@ func FuzzParseInitData(f *testing.F) {
 		}
 	})
 }
+
+// What the client has found, also what it doesn't use, in the order of its numbers.
+func TestParseCoprocInfo(t *testing.T) {
+	const text = `    <coprocs>
+    <have_cuda>1</have_cuda>
+    <cuda_version>12040</cuda_version>
+   <coproc_ati>
+   <count>1</count>
+   <name>gfx90a</name>
+   </coproc_ati>
+   <coproc_cuda>
+   <count>1</count>
+   <name>slow & old</name>
+<pci_info>
+   <bus_id>65</bus_id>
+   <device_id>0</device_id>
+   <domain_id>1</domain_id>
+</pci_info>
+   </coproc_cuda>
+   <coproc_cuda>
+   <count>1</count>
+   <name>fast</name>
+<pci_info>
+   <bus_id>1</bus_id>
+   <device_id>0</device_id>
+   <domain_id>0</domain_id>
+</pci_info>
+   </coproc_cuda>
+   <nvidia_opencl>
+      <name>fast</name>
+      <device_num>1</device_num>
+   </nvidia_opencl>
+<warning>NVIDIA library reports 2 GPUs</warning>
+    </coprocs>
+`
+	got, err := ParseCoprocInfo(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 3 || got[0].Type != "ATI" || got[1].Name != "slow & old" || len(got[1].PCI) != 1 || got[1].PCI[0] != (PCIInfo{BusID: 65, DomainID: 1}) ||
+		got[2].PCI[0] != (PCIInfo{BusID: 1}) {
+		t.Errorf("got %+v", got)
+	}
+	for _, bad := range []string{"", "<app_init_data></app_init_data>", text[:200]} {
+		if got, err := ParseCoprocInfo(strings.NewReader(bad)); err == nil {
+			t.Errorf("%.40q: got %+v, want an error", bad, got)
+		}
+	}
+}
+
+func TestFirstGPU(t *testing.T) {
+	for raw, want := range map[string]string{
+		"<gpu_device_num>3</gpu_device_num>\n<gpu_opencl_dev_index>12</gpu_opencl_dev_index>": "<gpu_device_num>0</gpu_device_num>\n<gpu_opencl_dev_index>0</gpu_opencl_dev_index>",
+		"<gpu_device_num>-1</gpu_device_num><gpu_opencl_dev_index>-1</gpu_opencl_dev_index>":  "<gpu_device_num>-1</gpu_device_num><gpu_opencl_dev_index>-1</gpu_opencl_dev_index>",
+		"<gpu_type>NVIDIA</gpu_type><ncpus>3</ncpus>":                                         "<gpu_type>NVIDIA</gpu_type><ncpus>3</ncpus>",
+	} {
+		if got := string(FirstGPU([]byte(raw))); got != want {
+			t.Errorf("%s: got %s, want %s", raw, got, want)
+		}
+	}
+}

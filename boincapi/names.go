@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// CoprocInfoFile lies in the client's data directory: the GPUs that it has found.
+const CoprocInfoFile = "coproc_info.xml"
+
 // Names of the files that client and app exchange in the slot directory.
 // Sources: BOINC's lib/app_ipc.h, lib/shmem.h, lib/diagnostics.h, client/file_names.h.
 const (

@@ -134,3 +134,9 @@ func remember(secrets *[]string, name string, text []byte) {
 		}
 	}
 }
+
+// gpuNumber is how the client says which GPU a job may use.
+var gpuNumber = regexp.MustCompile(`(?i)(<(gpu_device_num|gpu_opencl_dev_index)\s*>\s*)[0-9]+(\s*</)`)
+
+// FirstGPU is an init_data.xml for an app that sees no GPU but those which it may use: they are numbered from 0 there.
+func FirstGPU(raw []byte) []byte { return gpuNumber.ReplaceAll(raw, []byte("${1}0${3}")) }

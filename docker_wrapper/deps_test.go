@@ -49,6 +49,7 @@ var guests = map[string][]string{
 	"github.com/klauspost/compress":    {rooms + "engine"},
 	"github.com/google/shlex":          {rooms + "engine", rooms + "job"},
 	"github.com/NVIDIA/go-nvml":        {rooms + "gpu"},
+	"go.yaml.in/yaml/v3":               {rooms + "gpu"},
 	"github.com/BurntSushi/toml":       {rooms + "job"},
 	"github.com/docker/go-units":       {rooms + "job"},
 	"github.com/spf13/pflag":           {rooms + "job"},

@@ -17,15 +17,18 @@
 //
 //	--plan           print what would be done, as JSON, and touch nothing
 //	--check          check job.toml, unknown keys included, and the files it names; touch nothing
+//	--doctor         print what is seen of this computer: engines, GPUs and how they would be given to a container, free
+//	                 space; with --json after it as JSON. The exit code is 0 if a job could run, else 206
 //	--version, --help
 //
 // Everything else is the job's: it reaches the container in the variable ARGS. --device N and
-// --nthreads N, which the client appends, are obeyed and handed on too.
+// --nthreads N, which the client appends, are obeyed and handed on too; the GPUs of --device are
+// numbered as the container sees them.
 //
 // # Files
 //
 // Read in the slot: init_data.xml, job.toml, the Dockerfile and what it copies, link files. Read in
-// BOINC's data directory: docker_wrapper.toml, what this computer's owner allows.
+// BOINC's data directory: docker_wrapper.toml, what this computer's owner allows, and coproc_info.xml, which GPUs the client has found.
 // Written in the slot: stderr.txt, boinc_finish_called or boinc_temporary_exit, boinc_lockfile,
 // outputs, and the directory .docker_wrapper, whose sub-directory payload is all that the container
 // sees of the slot. Carried between the two while the job runs: trickle_up.xml, trickle_down_*,

@@ -65,6 +65,7 @@ var mends = []mend{
 	{engine.ErrNameTaken, 0, ownerDelay, false},
 	{engine.ErrNetwork, 5 * time.Minute, networkDelay, true},
 	{job.ErrNoGPU, 0, ownerDelay, false},
+	{engine.ErrGPU, 0, ownerDelay, false},
 }
 
 // mending finds what an error waits for, if it is anything that may mend.
@@ -248,6 +249,12 @@ func (w *wrapper) exited(ctx context.Context, exit job.Exit) error {
 	case exit.Outside:
 		w.park(longAgo) // before it ended
 		return fmt.Errorf("%w: by the engine, or docker stop; its code is %d", errOutside, exit.Code)
+	}
+	if exit.Code != 0 {
+		if err := w.gpuLost(); err != nil {
+			w.park(longAgo) // before it ended: it is started again
+			return err
+		}
 	}
 	w.drain(ctx)
 	if ctx.Err() != nil {

@@ -13,6 +13,7 @@ import (
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/gpu"
 	"boincdocker/docker_wrapper/internal/slot"
 )
 
@@ -31,9 +32,9 @@ func main() {
 
 // options are the command line.
 type options struct {
-	config, dockerfile                                string
-	verbose, sporadic, plan, check, showVersion, help bool
-	args                                              []string // the job's
+	config, dockerfile                                              string
+	verbose, sporadic, plan, check, doctor, json, showVersion, help bool
+	args                                                            []string // the job's
 }
 
 // parseArgs reads BOINC's own wrapper's command line (samples/docker_wrapper in BOINC) and what was
@@ -49,7 +50,10 @@ func parseArgs(argv []string) (options, error) {
 		str := map[string]*string{"--config": &o.config, "--dockerfile": &o.dockerfile}[name]
 		flag := map[string]*bool{"--verbose": &o.verbose, "--sporadic": &o.sporadic}[argv[i]]
 		if i == 0 && flag == nil { // a job may have such arguments of its own
-			flag = map[string]*bool{"--plan": &o.plan, "--check": &o.check, "--version": &o.showVersion, "--help": &o.help, "-h": &o.help}[argv[i]]
+			flag = map[string]*bool{"--plan": &o.plan, "--check": &o.check, "--doctor": &o.doctor, "--version": &o.showVersion, "--help": &o.help, "-h": &o.help}[argv[i]]
+		}
+		if i == 1 && o.doctor && argv[i] == "--json" {
+			flag = &o.json
 		}
 		switch {
 		case str != nil && hasValue:
@@ -83,6 +87,8 @@ As the first argument:
 
   --plan           print what would be done, as JSON, and touch nothing
   --check          check job.toml, unknown keys included, and the files it names; touch nothing
+  --doctor         print what is seen of this computer, engines and GPUs; --doctor --json as JSON; the exit code
+                   is 0 if a job could run
   --version        print the version
   --help           print this
 
@@ -104,8 +110,11 @@ func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "docker_wrapper", version)
 		return 0
 	}
-	if what := os.Getenv(engine.HelperEnv); what != "" && os.Args[0] == engine.HelperPath {
-		return help(what, engine.HelperDir, stderr)
+	if say := os.Getenv(engine.HelperEnv); say != "" && os.Args[0] == engine.HelperPath {
+		return help(say, argv, stdout, stderr)
+	}
+	if o.doctor {
+		return doctor(ctx, dir, o.json, stdout, stderr)
 	}
 	w := &wrapper{o: o, dir: dir, stdout: stdout, stderr: stderr, argErr: err}
 	if o.plan || o.check {
@@ -114,16 +123,19 @@ func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 	return w.guarded(ctx, w.run)
 }
 
-// help is the wrapper as a helper of itself in a container. It counts, or it runs as root and gives the files of a
+// help is the wrapper as a helper of itself in a container: it looks for GPUs, counts, or runs as root and gives the files of a
 // directory to a user, UID:GID. No command line leads here, because a workunit's is the job's.
-func help(what, dir string, stderr io.Writer) int {
+func help(say string, args []string, stdout, stderr io.Writer) int {
 	var err error
-	if what == engine.HelperCounts {
-		err = countAloud(dir)
-	} else {
+	switch say {
+	case engine.ProveCommand:
+		err = gpu.Try(args, stdout)
+	case engine.HelperCounts:
+		err = countAloud(engine.HelperDir)
+	default:
 		var uid, gid int
-		if _, err = fmt.Sscanf(what, "%d:%d", &uid, &gid); err == nil {
-			err = slot.Own(dir, uid, gid)
+		if _, err = fmt.Sscanf(say, "%d:%d", &uid, &gid); err == nil {
+			err = slot.Own(engine.HelperDir, uid, gid)
 		}
 	}
 	if err != nil {

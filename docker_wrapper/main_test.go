@@ -5,6 +5,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,20 +27,37 @@ import (
 
 	"boincdocker/boincapi"
 	"boincdocker/boincapi/boinctest"
+	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/engine/enginetest"
+	"boincdocker/docker_wrapper/internal/job"
 )
 
 // Between a fake client and a fake engine the real program runs, as a process of its own.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"docker_wrapper": func() {
+	program := func() {
 		patience, lockRetry = time.Millisecond, -1
+		if name := os.Getenv("TEST_GPUS"); name != "" {
+			listGPUs = func() (gpus []job.GPU, err error) {
+				data, err := os.ReadFile(name)
+				if err == nil {
+					err = json.Unmarshal(data, &gpus)
+				}
+				return gpus, err
+			}
+		}
 		if id, err := strconv.Atoi(os.Getenv("TEST_UID")); err == nil {
 			if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(id), syscall.Setuid(id)); err != nil {
 				panic(err)
 			}
 		}
 		main()
-	}})
+	}
+	// In a container the program has another name, where it helps the one outside.
+	helper := func() {
+		os.Args[0] = engine.HelperPath // which testscript cuts
+		program()
+	}
+	testscript.Main(m, map[string]func(){"docker_wrapper": program, filepath.Base(engine.HelperPath): helper})
 }
 
 // limit is how long a condition is waited for.
@@ -54,6 +72,7 @@ type bench struct {
 	client  *boinctest.Client // nil until it is needed
 	process *boinctest.Process
 	change  func(*boincapi.InitData)
+	gpus    string // file with this computer's, JSON; "" for those which it has
 	lastly  string // shell, run in the slot just before the program
 }
 
@@ -125,6 +144,9 @@ func (b *bench) open() error {
 	launcher := fmt.Sprintf("#!/bin/sh\nDOCKER_HOST=%s HOME=/nonexistent; export DOCKER_HOST HOME\n", b.engine.Host())
 	if b.uid != 0 {
 		launcher += fmt.Sprintf("TEST_UID=%d; export TEST_UID\n", b.uid)
+	}
+	if b.gpus != "" {
+		launcher += fmt.Sprintf("TEST_GPUS=%s; export TEST_GPUS\n", b.gpus)
 	}
 	launcher += b.lastly + "\n"
 	launcher += fmt.Sprintf("exec %s \"$@\"\n", program)
@@ -206,7 +228,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			b, err := newBench(env.WorkDir, enginetest.Options{BuildKit: true})
+			b, err := newBench(env.WorkDir, engineOf(filepath.Base(env.WorkDir)))
 			if err != nil {
 				return err
 			}
@@ -228,6 +250,18 @@ func TestScripts(t *testing.T) {
 			"big":    func(ts *testscript.TestScript, neg bool, args []string) { check(ts, neg, isBig(ts, args)) },
 		},
 	})
+}
+
+// engineOf is the engine of a script: its name may say which.
+func engineOf(script string) enginetest.Options {
+	switch {
+	case strings.HasSuffix(script, "_podman_4"):
+		return enginetest.Options{Podman: true, Version: "4.3.1"}
+	case strings.HasSuffix(script, "_podman_5"):
+		return enginetest.Options{Podman: true, Version: "5.8.6"}
+	default:
+		return enginetest.Options{BuildKit: true}
+	}
 }
 
 func check(ts *testscript.TestScript, neg bool, err error) {
@@ -275,6 +309,7 @@ func isBig(ts *testscript.TestScript, args []string) error {
 //	boinc lost                the client is dead ("boinc mortal" comes before the first start)
 //	boinc kill                SIGKILL for the program
 //	boinc set KEY VALUE       of init_data.xml
+//	boinc gpus FILE           the GPUs of this computer are those of the file, JSON
 //	boinc output NAME         the slot has a link for this output
 //	boinc offline, online     network activity is suspended, or not any more
 //	boinc next                the job is done, the slot is the next one's
@@ -294,6 +329,9 @@ func (b *bench) boinc(args []string) error {
 	switch args[0] {
 	case "start":
 		return b.start(args[1:]...)
+	case "gpus":
+		b.gpus = filepath.Join(b.dir, rest[0])
+		return nil
 	case "mortal":
 		b.waiter = exec.Command("sleep", "1000")
 		return b.waiter.Start()
@@ -416,6 +454,20 @@ func (b *bench) set(key, value string) error {
 			d.ProxyInfo.HTTPServerPort, err = strconv.Atoi(u.Port())
 		case "gpu_type":
 			d.GPUType, err = value, nil
+		case "gpu_device_num":
+			d.GPUDeviceNum = int(number)
+		case "gpu_usage":
+			d.GPUUsage = number
+		case "gpu_at": // addresses of those which the client uses, in the order of its numbers
+			c := boincapi.Coproc{Tag: "coproc_cuda"}
+			for at := range strings.FieldsSeq(value) {
+				var p boincapi.PCIInfo
+				if _, err = fmt.Sscanf(at, "%x:%x:%x.0", &p.DomainID, &p.BusID, &p.DeviceID); err != nil {
+					return
+				}
+				c.PCI = append(c.PCI, p)
+			}
+			c.Count, d.HostInfo.Coprocs, err = len(c.PCI), []boincapi.Coproc{c}, nil
 		case "memory":
 			d.RscMemoryBound = number
 		case "disk":
@@ -484,6 +536,8 @@ func judge(r boinctest.Result, kind, number, text string) error {
 //	engine remove, pause, unpause, halt   somebody else does that to the newest container
 //	engine image NAME [STEPS], publish NAME [STEPS], forget NAME
 //	engine has NAME           an image of this name is there
+//	engine gpus NAME=FILE,... which GPUs it can give, by UUID or CDI's name, and their device files
+//	engine node PATH ANSWER   what comes of opening this file in a container
 func (b *bench) tellEngine(args []string) error {
 	e := b.engine
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -545,6 +599,15 @@ func (b *bench) tellEngine(args []string) error {
 		return e.Publish(rest[0], enginetest.Image{Command: args[2:]})
 	case "forget":
 		e.RemoveImage(rest[0])
+	case "gpus":
+		files := map[string][]string{}
+		for _, a := range args[1:] {
+			i := strings.LastIndex(a, "=")
+			files[a[:i]] = strings.Split(a[i+1:], ",")
+		}
+		e.GPUs(files)
+	case "node":
+		e.Answer(rest[0], rest[1])
 	case "has":
 		if !slices.Contains(e.Images(), rest[0]) {
 			return fmt.Errorf("images %q", e.Images())
@@ -641,9 +704,11 @@ func TestBadInput(t *testing.T) {
 		{name: "a build option that isn't supported", files: program("build_args = '--squash'"), kind: failed, number: 206, says: "^job.toml:1:\\d+: build_args: .*--squash"},
 		{name: "a GPU job without a GPU", files: program("use_gpu = true"), kind: failed, number: 206, says: "^job.toml:1:11: use_gpu: BOINC assigned no GPU to this job"},
 		{name: "a GPU of a kind that can't be given", files: program("use_gpu = true"), before: func(b *bench) error {
-			b.change = func(d *boincapi.InitData) { d.GPUType, d.GPUDeviceNum = "ATI", 0 }
+			b.change = func(d *boincapi.InitData) { d.GPUType, d.GPUDeviceNum = "apple_gpu", 0 }
 			return nil
-		}, kind: failed, number: 206, says: "^job.toml:1:11: use_gpu: GPUs of type \"ATI\" can't"},
+		}, kind: failed, number: 206, says: "^job.toml:1:11: use_gpu: GPUs of type \"apple_gpu\" can't"},
+		{name: "all GPUs", files: program("create_args = '--gpus all'"), kind: failed, number: 206,
+			says: "^job.toml:1:15: create_args: --gpus all may be another job's, too \\(use_gpu = true gives the GPU that BOINC assigned\\)"},
 
 		// The image.
 		{name: "an unknown instruction", files: dockerfile("FROM scratch\nFROBNICATE\n"), kind: failed, number: 206,

@@ -42,10 +42,21 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 		}
 		return w.fresh(ctx, before.CPU)
 	}
+	switch alive := found.State != engine.StateExited; {
+	case alive && w.anotherGPU(found):
+		return w.anew(ctx, found, before.CPU, "BOINC has assigned another GPU")
+	case found.State == engine.StatePaused && !w.proven(found):
+		return w.anew(ctx, found, before.CPU, "nobody has looked for its GPU")
+	}
 	w.container = found
 	if found.State == engine.StateRunning { // and perhaps held, by a wrapper that was killed
 		if err := found.Release(ctx); err != nil {
 			return supervise.Prepared{}, err
+		}
+	}
+	if found.State == engine.StateRunning && !w.proven(found) {
+		if err := w.prove(ctx); err != nil {
+			return supervise.Prepared{}, w.without(ctx, err)
 		}
 	}
 	base := w.episode.CPUBase
@@ -63,6 +74,8 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 	unsaved := !last.IsZero() && !made.IsZero() && !made.Equal(last)
 	if again, err := w.cutOff(ctx, found); err != nil {
 		return supervise.Prepared{}, err
+	} else if again && w.anotherGPU(found) {
+		return w.anew(ctx, found, before.CPU, "BOINC has assigned another GPU")
 	} else if again {
 		p, err := w.goBack(ctx, found.Image, before.CPU)
 		switch {
@@ -78,7 +91,7 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 			return supervise.Prepared{}, err
 		}
 		if err := w.start(ctx, before.CPU, w.episode.LastLog); err != nil {
-			return supervise.Prepared{}, err
+			return supervise.Prepared{}, w.without(ctx, err)
 		}
 		return supervise.Prepared{Container: found, Apart: true, Began: true, CPUBase: before.CPU, Made: made, Unsaved: unsaved, Unable: !w.able(ctx, found.Image)}, nil
 	}
@@ -92,6 +105,27 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 	w.tellGraphics(ctx)
 	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, Apart: true, CPUBase: base, Made: made, Unsaved: unsaved,
 		Unable: found.State == engine.StateExited || !w.able(ctx, found.Image)}, nil
+}
+
+// without removes a container that runs without its GPU: not a moment longer. Any other error leaves it.
+func (w *wrapper) without(ctx context.Context, err error) error {
+	if !errors.Is(err, engine.ErrGPU) {
+		return err
+	}
+	c := w.container
+	w.container = nil
+	return errors.Join(err, c.Remove(ctx))
+}
+
+// anew makes the container anew, for the GPU that the client has assigned now.
+func (w *wrapper) anew(ctx context.Context, found *engine.Container, cpu time.Duration, why string) (supervise.Prepared, error) {
+	w.log.Info().Str("container", found.Name).Str("had", found.Labels[job.LabelGPU]).Str("now", w.job.Container.GPU.Identity()).
+		Msg(why + ": the container is made anew")
+	w.container = nil
+	if err := found.Remove(ctx); err != nil {
+		return supervise.Prepared{}, err
+	}
+	return w.fresh(ctx, cpu)
 }
 
 // open opens the engine that has the job's container, else any. One that stays away doesn't keep the job for ever.
@@ -254,6 +288,9 @@ func (w *wrapper) start(ctx context.Context, base time.Duration, since time.Time
 		return err
 	}
 	w.log.Info().Str("container", w.container.Name).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("started")
+	if err := w.prove(ctx); err != nil {
+		return err
+	}
 	if err := w.follow(ctx, since, true); err != nil {
 		return err
 	}
@@ -301,7 +338,11 @@ func (w *wrapper) redactedInitData() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", boincapi.InitDataFile, err)
 	}
-	return boincapi.Redact(raw), nil
+	raw = boincapi.Redact(raw)
+	if w.job.Container.GPU != nil {
+		raw = boincapi.FirstGPU(raw)
+	}
+	return raw, nil
 }
 
 // follow streams the container's output: to the files that job.toml names, else to stderr.txt, head

@@ -19,7 +19,6 @@ import (
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
-	"boincdocker/docker_wrapper/internal/gpu"
 	"boincdocker/docker_wrapper/internal/job"
 	"boincdocker/docker_wrapper/internal/slot"
 	"boincdocker/docker_wrapper/internal/supervise"
@@ -53,16 +52,16 @@ type wrapper struct {
 	job        *job.Job
 	episode    supervise.Episode
 
-	network   *supervise.Network
-	engine    *engine.Engine
-	swept     bool // forgotten containers are removed
-	container *engine.Container
-	tried     bool // whether this engine can checkpoint
-	proven    bool // it can
-	logs      *engine.Logs
-	mail      *mail // nil where the job has no payload of its own
-	sinks     []io.Closer
-	screen    *screen // nil unless a person is watching
+	network       *supervise.Network
+	engine        *engine.Engine
+	swept         bool // forgotten containers are removed
+	container     *engine.Container
+	tried         bool // whether this engine can checkpoint
+	canCheckpoint bool // it can
+	logs          *engine.Logs
+	mail          *mail // nil where the job has no payload of its own
+	sinks         []io.Closer
+	screen        *screen // nil unless a person is watching
 }
 
 // run is the story: read, plan, open the engine, supervise, end.
@@ -228,11 +227,14 @@ func (w *wrapper) plan() (*job.Job, error) {
 	}
 	in.Host = host()
 	if c.UseGPU {
-		if in.Host.GPUs, err = gpu.List(); err != nil && !errors.Is(err, gpu.ErrNoDriver) {
-			w.log.Warn().Err(err).Msg("GPUs can't be listed")
-		}
+		w.lookForGPUs(&in)
 	}
-	return job.Plan(in)
+	j, err := job.Plan(in)
+	if w.o.check && errors.Is(err, job.ErrNoGPU) { // the matter of a computer that isn't the job's
+		c.UseGPU = false
+		return job.Plan(in)
+	}
+	return j, err
 }
 
 func (w *wrapper) setVerbosity(verbose int) {

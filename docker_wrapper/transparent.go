@@ -245,13 +245,13 @@ func (w *wrapper) able(ctx context.Context, image string) bool {
 		return true // it is not the engine that does it
 	}
 	if w.tried {
-		return w.proven
+		return w.canCheckpoint
 	}
 	err := w.engine.CanCheckpoint(w.job)
 	if err == nil {
 		err = w.trial(ctx, image)
 	}
-	w.tried, w.proven = true, err == nil
+	w.tried, w.canCheckpoint = true, err == nil
 	if err != nil {
 		level := zerolog.DebugLevel
 		if m == job.ByEngine { // it was asked for
@@ -259,7 +259,7 @@ func (w *wrapper) able(ctx context.Context, image string) bool {
 		}
 		w.log.WithLevel(level).Err(err).Msg("no checkpoints through this engine")
 	}
-	return w.proven
+	return w.canCheckpoint
 }
 
 // trial tries it out with a container of its own, or remembers how that went since the computer was started.

@@ -28,6 +28,7 @@ type Sample struct {
 
 	CommandLine string   `toml:"command_line"`
 	PlanClass   string   `toml:"plan_class"`
+	GPUType     string   `toml:"gpu_type"`   // "NVIDIA", "ATI" or "intel_gpu": the job gets the first of them; "" for none
 	AppFiles    []File   `toml:"app_file"`   // signed
 	Inputs      []File   `toml:"input_file"` // with the workunit, not signed
 	Outputs     []Output `toml:"output_file"`
@@ -71,6 +72,9 @@ func (s *Sample) Client(dir, result string) (*boinctest.Client, error) {
 	c, err := boinctest.New(boinctest.Options{Dir: dir, Init: func(d *boincapi.InitData) {
 		d.AppName, d.PlanClass, d.WUName, d.ResultName = s.Name, s.PlanClass, result, result+"_0"
 		d.NCPUs, d.RscMemoryBound, d.RscDiskBound = 1, 1<<30, 1<<30
+		if s.GPUType != "" {
+			d.GPUType, d.GPUDeviceNum, d.GPUUsage = s.GPUType, 0, 1
+		}
 		d.HostInfo.DockerVersion, d.HostInfo.DockerType = "20.10", boincapi.Docker
 	}})
 	if err != nil {

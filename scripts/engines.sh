@@ -146,12 +146,12 @@ start() {
 		image=boinc_test_podman_5 command="$podman unix://$socket" ;;
 	esac
 	case $name in *-rootless | *-delegated) command=$rootless own="--device /dev/net/tun -v /var/lib/boinc -v $(pwd):$(pwd):ro" ;; esac
-	mkdir -p "$dir"
+	mkdir -p "$dir/cdi" # tests describe devices there
 	# SYS_RESOURCE: a machine that is itself a container may lack it, and no engine needs it here.
 	# shellcheck disable=SC2086 # a list
 	docker run -d --init --name "$container" $own --cgroupns host --cap-add ALL --cap-drop SYS_RESOURCE \
 		--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined \
-		--device-cgroup-rule 'a *:* rwm' --tmpfs /run:exec -v /tmp:/tmp -v /sys/fs/cgroup:/sys/fs/cgroup \
+		--device-cgroup-rule 'a *:* rwm' --tmpfs /run:exec -v /tmp:/tmp -v "$dir/cdi:/etc/cdi" -v /sys/fs/cgroup:/sys/fs/cgroup \
 		-v /var/lib/docker -v /var/lib/containers \
 		"$image" sh -c "mount -o remount,rw /sys; mount -o remount,rw /proc/sys; $command" >/dev/null
 	wait_for_answer

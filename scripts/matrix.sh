@@ -10,7 +10,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 engines=${*:-$(scripts/engines.sh names)}
-tests=${TESTS:-^(TestSamples|TestOneBuild|TestUnusedImageGoes|TestAccountKeyStaysHidden|TestProxyPasswordStaysHidden|TestServiceUser|TestQuitAndComeBack|TestMail|TestWebGraphics|TestCommandLineIsTheJobs|TestNoHealthcheckRuns)\$}
+tests=${TESTS:-^(TestSamples|TestOneBuild|TestUnusedImageGoes|TestAccountKeyStaysHidden|TestProxyPasswordStaysHidden|TestServiceUser|TestQuitAndComeBack|TestMail|TestWebGraphics|TestCommandLineIsTheJobs|TestNoHealthcheckRuns|TestGPU|TestGPUSample|TestCounterGoesOn|TestParkedJobGivesItsMemoryBack|TestTransparentCheckpointsSurvive|TestOwnCheckpointsOutliveAReboot)\$}
 # Those that need an engine: each end of a job, each phase, and each wish and loss that phases answer differently.
 faults=${FAULTS:-^(exit code (0|3|137|143)|signal .*|more memory than allowed|SIGTERM ignored, quit|build, (SIGKILL|quit|abort)|(create|copy-in|copy-out|finish), (SIGKILL|quit|abort)|(run|paused), (SIGTERM|SIGKILL|quit|abort|reset)|(run|paused), container .*|(create|run), image removed|create, name taken|.* done, SIG.*|(build|run|paused|copy-out), engine away for 5 s|two wrappers in one slot|.*service.*)\$}
 here=${DOCKER_HOST_LOG-}

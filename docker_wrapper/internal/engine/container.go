@@ -38,11 +38,12 @@ type Container struct {
 	ID     string
 	Name   string
 	State  string            // when it was found
-	Labels map[string]string // when it was listed
+	Labels map[string]string // when it was listed or found
 	Made   time.Time         // likewise, by the engine's clock
 	Image  string            // ID, without its algorithm; "" where it isn't known
 
 	e      *Engine
+	gpu    *job.GPUGrant
 	ask    string                 // the signal that asks its program for a checkpoint; "" for none
 	asked  atomic.Int64           // how often it was sent that by us
 	cgroup atomic.Pointer[string] // once it is known
@@ -104,7 +105,7 @@ func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) 
 	case in.State.Status == StateCreated || in.State.Status == "configured" || in.State.Status == "initialized":
 		state = StateCreated
 	}
-	found := &Container{ID: in.ID, Name: c.Name, State: state, Image: bareID(in.Image), e: e, ask: c.AskSignal}
+	found := &Container{ID: in.ID, Name: c.Name, State: state, Labels: in.Config.Labels, Image: bareID(in.Image), e: e, gpu: c.GPU, ask: c.AskSignal}
 	if state == StateRunning && found.held(ctx, false) {
 		found.State = StatePaused
 	}
@@ -148,6 +149,9 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 	}
 	e.sayProxy(j.Container.Proxy, j.Container.Network)
 	r := toRequest(j, imageID, command, e.Info)
+	if err := e.Info.gives(j.Container.GPU); err != nil {
+		return nil, err
+	}
 	if err := e.possible(r); err != nil {
 		return nil, fmt.Errorf("create container %s: %w", r.Name, err)
 	}
@@ -170,13 +174,16 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		} else if errors.Is(found, ErrNameTaken) {
 			return nil, fmt.Errorf("create container %s: %w", r.Name, ErrNameTaken)
 		}
+		if hint := hinted(j.Container.GPU, err); errors.Is(hint, ErrGPU) {
+			return nil, hint
+		}
 		return nil, fmt.Errorf("create container %s: %w", r.Name, createError(err))
 	}
 	for _, w := range resp.Warnings {
 		e.log.Debug().Str("warning", w).Msg("create")
 	}
 	e.log.Debug().Str("name", r.Name).Str("id", resp.ID[:12]).Msg("created container")
-	c := &Container{ID: resp.ID, Name: r.Name, State: StateCreated, Image: bareID(imageID), e: e, ask: j.Container.AskSignal}
+	c := &Container{ID: resp.ID, Name: r.Name, State: StateCreated, Image: bareID(imageID), e: e, gpu: j.Container.GPU, ask: j.Container.AskSignal}
 	if e.Info.quirks.passesOver {
 		c.sayUnlimited(ctx, j.Container.Limits)
 	}
@@ -209,9 +216,6 @@ func (c *Container) sayUnlimited(ctx context.Context, asked job.Limits) {
 
 // possible reports what the engine would pass over in silence.
 func (e *Engine) possible(r request) error {
-	if e.Info.quirks.gpus == gpuIgnored && len(r.Host.DeviceRequests) > 0 {
-		return fmt.Errorf("%w: Podman %s doesn't give containers GPUs through its API (5.5 and newer do)", ErrHost, e.Info.Version)
-	}
 	if e.Info.quirks.libpod && r.Host.Runtime != "" {
 		return fmt.Errorf("%w: Podman doesn't choose a container's runtime (%s) through its API", ErrHost, r.Host.Runtime)
 	}
@@ -255,6 +259,8 @@ func (c *Container) Start(ctx context.Context) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(hinted(c.gpu, err), ErrGPU):
+		return hinted(c.gpu, err)
 	case classOf(err.Error()) == nil && (errdefs.IsInvalidArgument(err) || isRunFailure(err.Error())):
 		return &RunError{Reason: plain(err.Error())}
 	}

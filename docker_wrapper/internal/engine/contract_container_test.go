@@ -270,19 +270,6 @@ var containerRows = []contractRow{
 			t.Errorf("got %v, want ErrHost", err)
 		}
 	}},
-	{fact: "gpu: none to give may mend", check: func(t *testing.T, k *contract) {
-		j := k.job("out=ran without")
-		j.Container.GPU = &job.GPUGrant{Vendor: "nvidia", Devices: []string{"GPU-00000000-0000-0000-0000-000000000000"}}
-		c, err := k.e.Create(t.Context(), j, k.image)
-		if err == nil {
-			t.Cleanup(func() { k.mustRemove(t, c) })
-			err = c.Start(t.Context())
-		}
-		var re *engine.RunError
-		if !errors.Is(err, engine.ErrHost) || errors.As(err, &re) {
-			t.Errorf("got %v, want ErrHost", err)
-		}
-	}},
 	{fact: "logs are kept small, in a form that can be read again", check: func(t *testing.T, k *contract) {
 		c := k.create(t, k.job())
 		if k.e.Info.Kind == engine.Podman { // Docker's API says what a Docker would have

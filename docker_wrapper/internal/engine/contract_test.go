@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -46,6 +47,7 @@ type contract struct {
 	payload []byte // static program, see testdata/contract/payload
 	image   string // ID
 	made    atomic.Int64
+	prover  sync.Once // builds it
 }
 
 type contractRow struct {
@@ -62,7 +64,7 @@ func TestContract(t *testing.T) {
 	}
 	k := openContract(t)
 	t.Run("engine", func(t *testing.T) {
-		for _, rows := range [][]contractRow{openRows, imageRows, containerRows, freezeRows, exitRows, logRows, copyRows, proxyRows, checkpointRows} {
+		for _, rows := range [][]contractRow{openRows, imageRows, containerRows, freezeRows, exitRows, logRows, copyRows, proxyRows, checkpointRows, gpuRows} {
 			for _, r := range rows {
 				t.Run(r.fact, func(t *testing.T) {
 					if !r.alone {

@@ -99,16 +99,7 @@ func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) req
 		r.Host.SecurityOpt = append(r.Host.SecurityOpt, "label=disable") // else the mounts can't be read
 	}
 	r.Host.Resources = resourcesOf(c.Limits, x, info)
-	if c.GPU != nil {
-		r.Host.DeviceRequests = []container.DeviceRequest{{
-			Driver:       c.GPU.Vendor,
-			DeviceIDs:    c.GPU.Devices,
-			Capabilities: [][]string{{"gpu"}},
-		}}
-		if q.gpus == gpuByCDI {
-			r.Host.DeviceRequests = []container.DeviceRequest{{Driver: "cdi", DeviceIDs: cdiNames(c.GPU)}}
-		}
-	}
+	r.grant(c.GPU, info)
 	for _, m := range c.Mounts {
 		if q.mountsAsText && strings.Contains(m.Source+m.Target, ",") {
 			mode := ""
@@ -134,14 +125,6 @@ func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) req
 		publish(&r, p)
 	}
 	return r
-}
-
-// cdiNames are what makers' tools call their GPUs (nvidia-ctk cdi generate).
-func cdiNames(g *job.GPUGrant) (names []string) {
-	for _, d := range g.Devices {
-		names = append(names, g.Vendor+".com/gpu="+d)
-	}
-	return names
 }
 
 // noHealthcheck: an image's own check would run beside the job, unseen and unbounded, and is nobody's

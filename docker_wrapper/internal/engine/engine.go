@@ -85,6 +85,8 @@ type quirks struct {
 	makesSources  bool // makes what is to be mounted where it isn't there
 	mountsAsText  bool // a mount's source with a comma in it is misunderstood
 	gpus          gpuWay
+	nvidiaRuntime bool   // gives GPUs by the environment, too, which images and jobs write
+	cdi           string // the names of devices that it lists, each on a line
 	bridge        string // what it calls the network "bridge"
 	unpauseToPart bool   // a paused container stays on its network
 	wholeSeconds  bool   // the times in its logs have no fractions
@@ -102,15 +104,6 @@ type quirks struct {
 	proxyHint           string // how the engine's owner tells it of a proxy
 }
 
-// gpuWay is how an engine gives GPUs to a container.
-type gpuWay int
-
-const (
-	gpuByDriver gpuWay = iota
-	gpuByCDI           // github.com/cncf-tags/container-device-interface
-	gpuIgnored         // it says nothing, and the container has none
-)
-
 func quirksOf(kind string, i infoFacts) quirks {
 	q := quirks{logDriver: "json-file", init: true, bridge: "bridge", buildKit: true, daemon: true, cpuQuota: i.cpuQuota, cpuShares: true, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 		passesOver: i.rootless, ungrouped: i.rootless,
@@ -125,12 +118,9 @@ func quirksOf(kind string, i infoFacts) quirks {
 	if kind == Podman {
 		old := versions.LessThan(i.version, "5")
 		q = quirks{logDriver: "k8s-file", init: true, libpod: true, bridge: "podman", unpauseToStop: true, unpauseToPart: true, makesSources: true, mountsAsText: true,
-			cacheInMemory: true, followSkips: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, gpus: gpuByCDI, cpuQuota: i.cpuQuota, cpuShares: !i.rootless || i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+			cacheInMemory: true, followSkips: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, cpuQuota: i.cpuQuota, cpuShares: !i.rootless || i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 			passesOver: true, ungrouped: i.rootless,
 			hostName: "host.containers.internal", proxyHint: `env = ["HTTPS_PROXY=..."] under [engine] in containers.conf`}
-		if versions.LessThan(i.version, "5.5") {
-			q.gpus = gpuIgnored
-		}
 		if q.checkpointHint = "Podman checkpoints only what root runs"; !i.rootless {
 			q.checkpoints = asArchive
 		}
@@ -169,16 +159,10 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if o.Host == serviceHost {
 		return openService(ctx, o)
 	}
-	hosts := []string{cmp.Or(o.Host, o.Getenv("DOCKER_HOST"))}
-	if hosts[0] == "" {
-		hosts = append([]string{contextHost(o.Getenv)}, endpoints(o.Getenv)...)
-	}
+	hosts := candidates(o)
 	var tried []string
 	var denied string
 	for _, host := range hosts {
-		if host == "" || slices.Contains(tried, host) {
-			continue
-		}
 		tried = append(tried, host)
 		e, err := open(ctx, host, o)
 		if err == nil {
@@ -209,6 +193,19 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("%w: %s (%s)", ErrPermission, denied, permissionHint(denied))
 	}
 	return nil, fmt.Errorf("%w; tried %s (is Docker or Podman installed and started? try: sudo systemctl start docker)", ErrUnreachable, strings.Join(tried, ", "))
+}
+
+// candidates are where an engine may listen, in the order in which it is looked for.
+func candidates(o Options) (list []string) {
+	if host := cmp.Or(o.Host, o.Getenv("DOCKER_HOST")); host != "" {
+		return []string{host}
+	}
+	for _, host := range append([]string{contextHost(o.Getenv)}, endpoints(o.Getenv)...) {
+		if host != "" && !slices.Contains(list, host) {
+			list = append(list, host)
+		}
+	}
+	return list
 }
 
 func open(ctx context.Context, host string, o Options) (*Engine, error) {
@@ -274,6 +271,7 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 	facts.rootless, facts.experimental = e.Info.Rootless, ping.Experimental
 	facts.hostGateway = hostGateway(e.Info.APIVersion, e.Info.Rootless)
 	e.Info.quirks = quirksOf(e.Info.Kind, facts)
+	e.Info.quirks.offer(e.Info.Kind, e.Info.Version, info)
 	e.Info.hasProxy = info.HTTPProxy != "" || info.HTTPSProxy != ""
 	return nil
 }

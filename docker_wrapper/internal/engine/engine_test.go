@@ -49,6 +49,40 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// Every engine that is there is looked at, each once, and the one that a job would get is said.
+func TestSurvey(t *testing.T) {
+	_, docker := open1(t, enginetest.Options{})
+	_, podman := open1(t, enginetest.Options{Podman: true})
+	dir := t.TempDir()
+	if err := errors.Join(os.Symlink(podman.Socket(), dir+"/docker.sock"), os.Mkdir(dir+"/podman", 0o755), os.Symlink(docker.Socket(), dir+"/podman/podman.sock")); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"XDG_RUNTIME_DIR": dir, "CONTAINER_HOST": podman.Host()}
+	found, err := Survey(t.Context(), Options{Getenv: environment1(env)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds, chosen := map[string]int{}, 0
+	for _, f := range found {
+		if f.Host != "unix:///var/run/docker.sock" && f.Host != "unix:///run/podman/podman.sock" { // this computer's own
+			kinds[f.Kind]++
+		}
+		if f.Chosen {
+			chosen++
+		}
+		if f.Problem == "" && (f.Version == "" || f.Cgroups == "" || f.Storage == "") {
+			t.Errorf("got %+v, want more of it", f)
+		}
+	}
+	if kinds[Docker] != 1 || kinds[Podman] != 1 || chosen != 1 || !found[0].Chosen {
+		t.Errorf("got %+v, want each engine once, and the first chosen", found)
+	}
+	_, err = Survey(t.Context(), Options{Host: "unix:///nonexistent.sock"})
+	if !errors.Is(err, ErrUnreachable) {
+		t.Errorf("got %v, want ErrUnreachable", err)
+	}
+}
+
 // DOCKER_HOST is the engine that was chosen: one that happens to answer elsewhere doesn't have the job's container.
 func TestOpenKeepsToDockerHost(t *testing.T) {
 	_, fake := open1(t, enginetest.Options{})

@@ -62,17 +62,13 @@ func TestLogsOfWholeSeconds(t *testing.T) {
 }
 
 func TestImpossibleOnPodman(t *testing.T) {
-	old := &Engine{Info: Info{Kind: Podman, Version: "4.3.1", quirks: quirksOf(Podman, infoFacts{version: "4.3.1"})}}
 	newer := &Engine{Info: Info{Kind: Podman, Version: "5.8.6", quirks: quirksOf(Podman, infoFacts{version: "5.8.6"})}}
-	gpu := container.HostConfig{Resources: container.Resources{DeviceRequests: []container.DeviceRequest{{Driver: "nvidia"}}}}
 	tests := []struct {
 		name string
 		e    *Engine
 		host container.HostConfig
 		want string // in the error; "" for none
 	}{
-		{"a GPU of an old one", old, gpu, "5.5 and newer do"},
-		{"a GPU", newer, gpu, ""},
 		{"a runtime", newer, container.HostConfig{Runtime: "nvidia"}, "runtime (nvidia)"},
 		{"a source that isn't there", newer, container.HostConfig{Binds: []string{"/no/such,dir:/x:ro"}}, "/no/such,dir"},
 		{"a volume", newer, container.HostConfig{Binds: []string{"name:/x"}}, ""},

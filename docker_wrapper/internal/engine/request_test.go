@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/docker/docker/api/types/system"
 	"github.com/google/go-cmp/cmp"
 
 	"boincdocker/boincapi"
@@ -16,6 +17,16 @@ import (
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
+
+var testGPUs = []job.GPU{
+	{Vendor: job.NVIDIA, Index: 0, UUID: "GPU-0", Nodes: []job.Node{{Path: "/dev/nvidia0", Everybody: true}, {Path: "/dev/nvidiactl", Everybody: true}}},
+	{Vendor: job.NVIDIA, Index: 1, UUID: "GPU-1", CDI: []string{"nvidia.com/gpu=GPU-1", "nvidia.com/gpu=1"},
+		Nodes: []job.Node{{Path: "/dev/nvidia1", Everybody: true}, {Path: "/dev/nvidiactl", Everybody: true}}},
+	{Vendor: job.NVIDIA, Index: 2, UUID: "GPU-2", MIG: true, Parts: []job.Instance{{UUID: "MIG-a", Name: "2:0", CDI: []string{"nvidia.com/gpu=MIG-a"}}},
+		Nodes: []job.Node{{Path: "/dev/nvidia2", GID: 44}}},
+	{Vendor: job.AMD, Index: 0, PCI: "0000:03:00.0", Nodes: []job.Node{{Path: "/dev/dri/renderD128", GID: 109}, {Path: "/dev/kfd", GID: 109}}},
+	{Vendor: job.Intel, Index: 0, PCI: "0000:00:02.0", Nodes: []job.Node{{Path: "/dev/dri/renderD129", Everybody: true, GID: 109}}},
+}
 
 // What the engine is asked to create, for plans as they come. Read the diff of a golden file.
 func TestCreateRequests(t *testing.T) {
@@ -25,7 +36,23 @@ func TestCreateRequests(t *testing.T) {
 	rootless.Rootless, selinux.SELinux = true, true
 	poor.quirks = quirksOf(Docker, infoFacts{})
 	poor.CPUs = 2
-	nvidia := func(d *boincapi.InitData) { d.GPUType, d.GPUDeviceNum = "NVIDIA", 1 }
+	offers := func(to Info, kind, version string, info system.Info) Info {
+		to.Kind, to.Version = kind, version
+		to.quirks.offer(kind, version, info)
+		return to
+	}
+	toolkit := offers(docker, Docker, "27.0.0", system.Info{Runtimes: map[string]system.RuntimeWithStatus{"nvidia": {}}})
+	cdi := offers(docker, Docker, "28.5.2", system.Info{CDISpecDirs: []string{"/etc/cdi"},
+		DiscoveredDevices: []system.DeviceInfo{{Source: "cdi", ID: "nvidia.com/gpu=0"}, {Source: "cdi", ID: "nvidia.com/gpu=1"}}})
+	podman5 := offers(podman, Podman, "5.8.6", system.Info{})
+	rootlessPodman := podman5
+	rootlessPodman.Rootless = true
+	assigned := func(kind string, number int) func(d *boincapi.InitData) {
+		return func(d *boincapi.InitData) {
+			d.GPUType, d.GPUDeviceNum, d.GPUOpenCLDevIndex, d.GPUUsage = kind, number, -1, 1
+		}
+	}
+	nvidia := assigned("NVIDIA", 1)
 	proxied := func(d *boincapi.InitData) {
 		d.ProxyInfo = boincapi.ProxyInfo{UseHTTPProxy: true, UseHTTPAuth: true, HTTPServerName: "proxy.example", HTTPServerPort: 3128, HTTPUserName: "u", HTTPUserPasswd: "p w"}
 	}
@@ -59,7 +86,25 @@ command = ["a", "b"]
 		{name: "unsigned", unsigned: true, info: docker},
 		{name: "standalone", standalone: true, info: docker},
 		{name: "copy_mode", config: `copy_to_container = [{src = "in", dst = "/in"}]`, info: docker},
-		{name: "gpu_by_uuid", config: "use_gpu = true", init: nvidia, info: docker},
+		{name: "gpu_toolkit", config: "use_gpu = true\nenv.NVIDIA_VISIBLE_DEVICES = 'all'", init: nvidia, info: toolkit},
+		{name: "gpu_toolkit_unsaid", config: "use_gpu = true", init: nvidia, info: docker},
+		{name: "gpu_toolkit_two", config: "use_gpu = true", args: []string{"--device", "1", "--device", "0"}, init: func(d *boincapi.InitData) {
+			nvidia(d)
+			d.GPUUsage = 2
+		}, info: toolkit},
+		{name: "gpu_toolkit_half", config: "use_gpu = true", init: func(d *boincapi.InitData) {
+			nvidia(d)
+			d.GPUUsage = 0.5
+		}, info: toolkit},
+		{name: "gpu_toolkit_mig", config: "use_gpu = true", init: assigned("NVIDIA", 2), info: toolkit},
+		{name: "gpu_toolkit_not_for_this_job", config: "env.NVIDIA_VISIBLE_DEVICES = 'all'", init: nvidia, info: toolkit},
+		{name: "gpu_cdi", config: "use_gpu = true", init: nvidia, info: cdi},
+		{name: "gpu_cdi_mig", config: "use_gpu = true", init: assigned("NVIDIA", 2), info: cdi},
+		{name: "gpu_podman", config: "use_gpu = true", init: nvidia, info: podman5},
+		{name: "gpu_amd", config: "use_gpu = true\ncreate_args = '--group-add 44'", init: assigned("ATI", 0), info: docker},
+		{name: "gpu_amd_podman", config: "use_gpu = true", init: assigned("ATI", 0), info: podman5},
+		{name: "gpu_amd_podman_rootless", config: "use_gpu = true", init: assigned("ATI", 0), info: rootlessPodman},
+		{name: "gpu_intel_beside_nvidia_runtime", config: "use_gpu = true", init: assigned("intel_gpu", 0), info: toolkit},
 		{name: "project_dir", config: `project_dir_mount = "/project"
 slot_dir_mount = "/slot"`, info: docker},
 		{name: "options", config: full, info: docker},
@@ -79,7 +124,7 @@ slot_dir_mount = "/slot"`, info: docker},
 				t.Fatal(err)
 			}
 			in := job.Input{Config: c, Dir: "/b/slots/0", ProjectDir: "/b/projects/p", Args: tt.args, HasDockerfile: true, Signed: !tt.unsigned, Policy: job.Policy{Mounts: []string{"/data"}},
-				Host:  job.Host{UID: 120, GID: 130, CPUs: 8, GPUs: []job.GPU{{Vendor: "nvidia", Index: 0, UUID: "GPU-0"}, {Vendor: "nvidia", Index: 1, UUID: "GPU-1"}}},
+				Host: job.Host{UID: 120, GID: 130, CPUs: 8, GPUs: testGPUs}, Self: "/b/projects/p/docker_wrapper",
 				Links: []job.Link{{Name: "in", Target: "/b/projects/p/wu_in"}, {Name: "out", Target: "/b/projects/p/wu_0_r1_0"}}}
 			if !tt.standalone {
 				in.Init = &boincapi.InitData{AppName: "app", AppVersion: 100, PlanClass: "docker", WUName: "wu", ResultName: "wu_0", ProjectDir: "/b/projects/p",

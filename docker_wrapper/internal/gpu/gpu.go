@@ -1,17 +1,8 @@
-// Package gpu is THE EYES: it lists this computer's GPUs. It is the only importer of NVML, which
-// needs Linux and cgo; built without, it sees none.
+// Package gpu is THE EYES: it lists this computer's GPUs, from the kernel's files and, built with cgo on Linux, from
+// NVIDIA's library NVML, of which it is the only importer.
 package gpu
 
-import (
-	"errors"
+import "errors"
 
-	"boincdocker/docker_wrapper/internal/job"
-)
-
-// ErrNoDriver: no driver that can be asked for GPUs is there, or this binary was built without the
-// library to ask it.
-var ErrNoDriver = errors.New("no GPU driver to ask")
-
-// List lists the GPUs in the order of their driver's indexes. ErrNoDriver is wrapped when there is
-// nobody to ask, which says nothing about GPUs being there.
-func List() ([]job.GPU, error) { return list() }
+// ErrBlind: GPUs can't be listed on this system.
+var ErrBlind = errors.New("GPUs can only be listed on Linux")

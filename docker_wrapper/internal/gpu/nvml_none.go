@@ -1,7 +1,7 @@
-//go:build !linux || !cgo
+//go:build linux && !cgo
 
 package gpu
 
 import "boincdocker/docker_wrapper/internal/job"
 
-func list() ([]job.GPU, error) { return nil, ErrNoDriver }
+func library() ([]job.GPU, error) { return nil, errNoLibrary }

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +17,7 @@ const (
 )
 
 // environment lists NAME=VALUE, sorted. What job.toml sets wins over what the wrapper sets.
-func environment(c *Config, in Input, slotMount string, nthreads int, gpu string) []string {
+func environment(c *Config, in Input, slotMount string, nthreads int, gpus *GPUGrant) []string {
 	env := map[string]string{
 		envArgs:     strings.Join(in.Args, " "),
 		envNThreads: strconv.Itoa(nthreads),
@@ -28,8 +29,9 @@ func environment(c *Config, in Input, slotMount string, nthreads int, gpu string
 	}
 	set(envSlotDir, slotMount)
 	set(envProjectDir, c.ProjectDirMount)
-	set(envGPU, gpu)
-	macros := strings.NewReplacer("$NTHREADS", strconv.Itoa(nthreads), "$GPU_DEVICE_NUM", gpu,
+	given := gpus.environment()
+	maps.Copy(env, given)
+	macros := strings.NewReplacer("$NTHREADS", strconv.Itoa(nthreads), "$GPU_DEVICE_NUM", given[envGPU],
 		"$PROJECT_DIR", c.ProjectDirMount, "$SLOT_DIR", slotMount)
 	for name, value := range c.Env {
 		env[name] = macros.Replace(value)

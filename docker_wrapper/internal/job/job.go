@@ -130,23 +130,6 @@ type Limits struct {
 	Disk      int64   `json:"disk,omitempty"` // bytes that may be copied out
 }
 
-// GPUGrant is the GPUs that BOINC assigned to this job, and no others.
-type GPUGrant struct {
-	Vendor  string   `json:"vendor"`            // "nvidia"
-	Devices []string `json:"devices"`           // as the engine takes them: UUID, else index
-	Indexes []int    `json:"indexes,omitempty"` // BOINC's device numbers
-}
-
-// GPU is a GPU of this host.
-type GPU struct {
-	Vendor string `json:"vendor"` // "nvidia"
-	Index  int    `json:"index"`
-	UUID   string `json:"uuid,omitempty"`
-	PCI    string `json:"pci,omitempty"` // DOMAIN:BUS:DEVICE.FUNCTION, lower case hexadecimal
-	Name   string `json:"name,omitempty"`
-	Memory int64  `json:"memory,omitempty"` // bytes
-}
-
 // Copy is one file or directory on its way in (Src is below Root, Dst in the container) or out (the
 // other way round). Nothing outside Root is read or written, whatever symlinks say.
 type Copy struct {

@@ -86,33 +86,6 @@ func TestThreads(t *testing.T) {
 	}
 }
 
-func TestAssigned(t *testing.T) {
-	for _, tt := range []struct {
-		args   string
-		device int
-		usage  float64
-		want   []int
-	}{
-		{"", 1, 1, []int{1}},
-		{"", -1, 1, nil},
-		{"--device 1", 1, 1, []int{1}},
-		{"--device 1", 1, 0, []int{1}},
-		{"--device 1", -1, 1, []int{1}},
-		{"--device 0 --device 1 --device 2", -1, 0.5, []int{2}},
-		{"--device 0 --device 2 --device 1", 1, 0.5, []int{1}},  // the workunit's own come first
-		{"--device 0", 1, 1, []int{1}},                          // a client that appends nothing
-		{"--device 0 --device 1 --device 2", 1, 2, []int{1, 2}}, // two assigned
-		{"--device 2 --device 1", 2, 1.5, []int{2, 1}},
-		{"--device 0 --device 3", 1, 2, []int{1}},
-		{"--device 1 --device 1", 1, 2, []int{1}},
-	} {
-		got := assigned(&boincapi.InitData{GPUDeviceNum: tt.device, GPUUsage: tt.usage}, option(strings.Fields(tt.args), "--device"))
-		if !slices.Equal(got, tt.want) {
-			t.Errorf("%s, device %d, usage %v: got %v, want %v", tt.args, tt.device, tt.usage, got, tt.want)
-		}
-	}
-}
-
 func TestEnvironment(t *testing.T) {
 	const toml = `project_dir_mount = "/project"
 create_args = "-e RAW=$NTHREADS -e OWN=raw -e EMPTY="
@@ -127,15 +100,15 @@ UTF8 = "é=ü"
 `
 	in := testInput(t, toml)
 	in.Args = []string{"--device", "2", "a b"}
-	got := environment(in.Config, in, "/slot", 4, "2")
-	want := []string{"ARGS=mine", "BOINC_PROJECT_DIR=/project", "BOINC_SLOT_DIR=/slot", "DEVICE=cuda:2", "EMPTY=", "GPU_DEVICE_NUM=2", "NTHREADS=4",
+	got := environment(in.Config, in, "/slot", 4, &GPUGrant{Vendor: NVIDIA, Devices: []Device{{ID: "GPU-2"}}})
+	want := []string{"ARGS=mine", "BOINC_PROJECT_DIR=/project", "BOINC_SLOT_DIR=/slot", "CUDA_VISIBLE_DEVICES=0", "DEVICE=cuda:0", "EMPTY=", "GPU_DEVICE_NUM=0", "NTHREADS=4",
 		"OTHER=$HOME $4 ${NTHREADS} 4X", "OWN=raw", "PATHS=/slot/in:/project/data", "RAW=$NTHREADS", "THREADS=-j4", "UTF8=é=ü"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 	in = testInput(t, "")
 	in.Args = []string{"--seed", "7"}
-	if got, want := environment(in.Config, in, "", 1, ""), []string{"ARGS=--seed 7", "NTHREADS=1"}; !slices.Equal(got, want) {
+	if got, want := environment(in.Config, in, "", 1, nil), []string{"ARGS=--seed 7", "NTHREADS=1"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -21,6 +21,7 @@ const (
 	LabelResult   = "boinc.result"
 	LabelWorkunit = "boinc.workunit"
 	LabelDataDir  = "boinc.data_dir"
+	LabelGPU      = "boinc.gpu" // the devices of its grant
 	LabelSlot     = "boinc.slot"
 	LabelContent  = "boinc.content" // identity of an image: hash of what it was built from
 	LabelWrapper  = "boinc.docker_wrapper"

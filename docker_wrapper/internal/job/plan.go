@@ -2,14 +2,12 @@ package job
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -42,7 +40,11 @@ type Input struct {
 	Signed        bool   // job.toml and Dockerfile are files of the app version, as far as they exist
 	Policy        Policy
 	Host          Host
-	LockDir       string // absolute; "" means the project directory
+	Found         []boincapi.Coproc // what the client has found, used or not, each GPU by itself; nil where that isn't known
+	LockDir       string            // absolute; "" means the project directory
+
+	// Self is this program, for what of it runs in containers; "" for nothing.
+	Self string
 
 	// RealPath follows the symlinks of a host path, as far as it exists; "" when it can't be said
 	// where it leads. nil gives paths back as they are.
@@ -53,11 +55,9 @@ type Input struct {
 type Host struct {
 	UID, GID int // of the user that runs the wrapper; -1 where there are none (Windows)
 	CPUs     int
-	GPUs     []GPU // as far as they could be listed
+	GPUs     []GPU
+	Blind    bool // GPUs can't be listed on this system
 }
-
-// ErrNoGPU is wrapped when BOINC assigned no GPU, or one that isn't there. A driver may come back.
-var ErrNoGPU = errors.New("no GPU for this job")
 
 // Plan decides everything. Mistakes of the job's author are *ConfigError.
 func Plan(in Input) (*Job, error) {
@@ -69,6 +69,11 @@ func Plan(in Input) (*Job, error) {
 		in.ProjectDir = in.Init.ProjectDir
 	}
 	standalone := in.Init == nil
+	if c.Create.GPUs != "" {
+		e := c.Errorf("create_args", "--gpus %s may be another job's, too", c.Create.GPUs)
+		e.Hint = "use_gpu = true gives the GPU that BOINC assigned"
+		return nil, e
+	}
 	signed := in.Signed || standalone
 	at := hostPaths{realPath: in.RealPath}
 	if !standalone {
@@ -82,6 +87,12 @@ func Plan(in Input) (*Job, error) {
 	image, err := planImage(in, signed)
 	if err != nil {
 		return nil, err
+	}
+	var gpus *GPUGrant
+	if c.UseGPU {
+		if gpus, in.Args, err = planGPU(in); err != nil {
+			return nil, err
+		}
 	}
 	threads := nthreads(in)
 	bounds := limits(c, in.Init, threads, signed)
@@ -136,14 +147,14 @@ func Plan(in Input) (*Job, error) {
 			j.Image.Labels[l] = v
 		}
 	}
-	gpu := ""
-	if c.UseGPU {
-		if j.Container.GPU, err = planGPU(in); err != nil {
-			return nil, err
+	if j.Container.GPU = gpus; gpus != nil {
+		gpus.Prover = in.Self
+		j.Container.Labels[LabelGPU] = gpus.Identity()
+		if n := gpuCount(in.Init); n > len(gpus.Devices) {
+			j.Notes = append(j.Notes, fmt.Sprintf("BOINC assigned %d GPUs and names %d: the job gets what it names", n, len(gpus.Devices)))
 		}
-		gpu = strconv.Itoa(j.Container.GPU.Indexes[0])
 	}
-	j.Container.Env = environment(c, in, slotMount, int(math.Ceil(threads)), gpu)
+	j.Container.Env = environment(c, in, slotMount, int(math.Ceil(threads)), gpus)
 	planProxy(in, j)
 	if standalone {
 		if err := (Policy{}).check(c, true, at); err != nil {
@@ -521,59 +532,6 @@ func nthreads(in Input) float64 {
 	default:
 		return float64(max(in.Host.CPUs, 1))
 	}
-}
-
-// assigned lists the GPUs that the client gave to this job. It writes the first into init_data.xml and
-// appends --device for each to the command line, after the workunit's own, unless the application is
-// new enough to do without (coproc_cmdline in BOINC's client/app_start.cpp).
-func assigned(d *boincapi.InitData, devices []int) []int {
-	n := int(math.Ceil(max(d.GPUUsage, 1)))
-	last := devices[max(0, len(devices)-n):]
-	if d.GPUDeviceNum >= 0 && (len(last) == 0 || last[0] != d.GPUDeviceNum) {
-		return []int{d.GPUDeviceNum}
-	}
-	list := []int{}
-	for _, i := range last {
-		if !slices.Contains(list, i) {
-			list = append(list, i)
-		}
-	}
-	return list
-}
-
-// planGPU finds the device that BOINC assigned: never another, never all.
-func planGPU(in Input) (*GPUGrant, error) {
-	vendor, indexes := "nvidia", option(in.Args, "--device")
-	if d := in.Init; d != nil {
-		switch d.GPUType {
-		case "NVIDIA":
-		case "":
-			return nil, in.Config.Errorf("use_gpu", "BOINC assigned no GPU to this job: its plan class must ask for one")
-		default:
-			return nil, in.Config.Errorf("use_gpu", "GPUs of type %q can't be given to a container by this version", d.GPUType)
-		}
-		indexes = assigned(d, indexes)
-	}
-	if len(indexes) == 0 {
-		if in.Init != nil {
-			return nil, in.Config.Errorf("use_gpu", "BOINC assigned no GPU to this job: its plan class must ask for one")
-		}
-		indexes = []int{0}
-	}
-	g := &GPUGrant{Vendor: vendor, Indexes: indexes}
-	for _, i := range indexes {
-		device, there := strconv.Itoa(i), len(in.Host.GPUs) == 0
-		for _, have := range in.Host.GPUs {
-			if have.Index == i {
-				device, there = first(have.UUID, device), true
-			}
-		}
-		if !there {
-			return nil, fmt.Errorf("%w: BOINC assigned device %d, and this host has %d", ErrNoGPU, i, len(in.Host.GPUs))
-		}
-		g.Devices = append(g.Devices, device)
-	}
-	return g, nil
 }
 
 func labels(in Input) map[string]string {

@@ -113,7 +113,7 @@ func planOf(t *testing.T, sections map[string][]byte) string {
 // testInit is a job of the client that knows Docker.
 func testInit() *boincapi.InitData {
 	return &boincapi.InitData{ProjectDir: testProject, BoincDir: "/boinc", AppName: "worker", PlanClass: "docker", AppVersion: 101,
-		WUName: "wu", ResultName: "wu_0", NCPUs: 1, GPUDeviceNum: -1, HostInfo: boincapi.HostInfo{DockerVersion: "28.5.2"}}
+		WUName: "wu", ResultName: "wu_0", NCPUs: 1, GPUDeviceNum: -1, GPUOpenCLDevIndex: -1, HostInfo: boincapi.HostInfo{DockerVersion: "28.5.2"}}
 }
 
 func testInput(t testing.TB, toml string) Input {
@@ -131,7 +131,6 @@ func TestPlanMistakes(t *testing.T) {
 		name, toml string
 		set        func(*Input)
 		want       string // "" for none
-		noGPU      bool
 	}{
 		{name: "no image", set: func(in *Input) { in.HasDockerfile = false },
 			want: "Dockerfile: no such file in the slot, and job.toml names no image (add a Dockerfile, or one of the keys image, image_archive, image_name)"},
@@ -156,18 +155,11 @@ func TestPlanMistakes(t *testing.T) {
 		{name: "no checkpoints, whatever else is said", toml: "[checkpoint]\nmethod = \"none\"\nsignal = \"SIGUSR1\""},
 		{name: "saved in each other's way", toml: "[checkpoint]\nfile = \"/a/f\"\ncopy = [{src = \"/a\", dst = \"cp\"}, {src = \"/b\", dst = \"cp/b\"}]",
 			want: `job.toml:3:8: checkpoint.copy: dst "cp" and dst "cp/b" are in each other's way`},
+		{name: "all GPUs, by hand too", toml: `create_args = "--gpus all"`, set: func(in *Input) { in.Init = nil },
+			want: "job.toml:1:15: create_args: --gpus all may be another job's, too (use_gpu = true gives the GPU that BOINC assigned)"},
 		{name: "no GPU assigned", toml: "use_gpu = true", want: "job.toml:1:11: use_gpu: BOINC assigned no GPU to this job: its plan class must ask for one"},
 		{name: "a GPU type without a device", toml: "use_gpu = true", set: func(in *Input) { in.Init.GPUType = "NVIDIA" },
 			want: "job.toml:1:11: use_gpu: BOINC assigned no GPU to this job: its plan class must ask for one"},
-		{name: "another vendor", toml: "use_gpu = true", set: func(in *Input) { in.Init.GPUType = "ATI" },
-			want: `job.toml:1:11: use_gpu: GPUs of type "ATI" can't be given to a container by this version`},
-		{name: "a GPU that is gone", toml: "use_gpu = true", noGPU: true,
-			set: func(in *Input) {
-				in.Init.GPUType, in.Args, in.Host.GPUs = "NVIDIA", []string{"--device", "1"}, []GPU{{Index: 0, UUID: "GPU-0"}}
-			},
-			want: "no GPU for this job: BOINC assigned device 1, and this host has 1"},
-		{name: "a GPU without UUID", toml: "use_gpu = true",
-			set: func(in *Input) { in.Init.GPUType, in.Init.GPUDeviceNum, in.Host.GPUs = "NVIDIA", 0, []GPU{{Index: 0}} }},
 		{name: "unsigned jobs refused", set: func(in *Input) { in.Signed, in.Policy.Unsigned = false, "refuse" },
 			want: "job.toml: the job's files aren't signed, and this computer's docker_wrapper.toml refuses such jobs"},
 	} {
@@ -185,8 +177,8 @@ func TestPlanMistakes(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
 			var c *ConfigError
-			if errors.As(err, &c) != (err != nil && !tt.noGPU) || errors.Is(err, ErrNoGPU) != tt.noGPU {
-				t.Errorf("got %T, want a *ConfigError or ErrNoGPU", err)
+			if errors.As(err, &c) != (err != nil) {
+				t.Errorf("got %T, want a *ConfigError", err)
 			}
 		})
 	}

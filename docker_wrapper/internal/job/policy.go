@@ -257,9 +257,6 @@ func (p Policy) rules(c *Config, at hostPaths) []rule {
 		harmless := o == "no-new-privileges" || o == "no-new-privileges=true" || o == "no-new-privileges:true"
 		add("create_args", "--security-opt "+o, p.SecurityOpts || harmless, "security_opts = true")
 	}
-	if a.GPUs != "" {
-		add("create_args", "--gpus "+a.GPUs+" (use_gpu = true gives the GPU that BOINC assigned)", false, "")
-	}
 	if a.Runtime != "" || len(a.Sysctls) > 0 {
 		add("create_args", "--runtime or --sysctl", p.Privileged, "privileged = true")
 	}

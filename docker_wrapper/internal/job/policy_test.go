@@ -78,8 +78,6 @@ func TestPolicy(t *testing.T) {
 		{toml: `create_args = "--pid host"`, want: args("--pid host", "host_network = true")},
 		{toml: `create_args = "--ipc host"`, want: args("--ipc host", "host_network = true")},
 		{toml: `create_args = "--ipc private"`},
-		{toml: `create_args = "--gpus all"`, policy: "privileged = true\nhost_network = true\nsecurity_opts = true",
-			want: "job.toml:1:15: create_args: --gpus all (use_gpu = true gives the GPU that BOINC assigned) isn't allowed on this computer"},
 		{toml: `create_args = "--security-opt no-new-privileges"`},
 		{toml: `create_args = "--security-opt no-new-privileges=true --security-opt no-new-privileges:true"`},
 		{toml: `create_args = "--security-opt no-new-privileges=false"`, want: args("--security-opt no-new-privileges=false", "security_opts = true")},

@@ -22,6 +22,7 @@ type Episode struct {
 	Host       string        `json:"host,omitempty"`      // of the engine that has it
 	Parked     time.Time     `json:"parked,omitzero"`     // when the container was paused or told to stop by us, to go on; zero when it wasn't
 	TimedOut   bool          `json:"timed_out,omitempty"` // it ran longer than its time limit, and is ended for that
+	Proven     bool          `json:"proven,omitempty"`    // it has its GPUs, if it is to have any
 	Checkpoint Mark          `json:"checkpoint,omitzero"` // the newest; zero for none
 	Tries      int           `json:"tries,omitempty"`     // temporary exits since a container was last started
 	Done       *Done         `json:"done,omitempty"`      // the job has ended; only the finish file may be missing

@@ -76,6 +76,14 @@ func do(verb, arg, slot, path string) error {
 			return err
 		}
 		return os.WriteFile(to, data, 0o644)
+	case "open": // a device file, for reading and writing, and say how that went
+		f, err := os.OpenFile(arg, os.O_RDWR, 0)
+		if err != nil {
+			fmt.Println(arg, errors.Unwrap(err))
+			return nil
+		}
+		fmt.Println(arg, "ok")
+		return f.Close()
 	case "remove":
 		return os.Remove(path)
 	case "mkdir":

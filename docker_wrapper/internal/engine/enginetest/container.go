@@ -29,8 +29,12 @@ type request struct {
 		AutoRemove     bool
 		Init           *bool
 		Memory         int64
-		DeviceRequests []any
-		PortBindings   map[string][]struct{ HostIp, HostPort string }
+		Devices        []struct{ PathOnHost, PathInContainer string }
+		DeviceRequests []struct {
+			Driver    string
+			DeviceIDs []string
+		}
+		PortBindings map[string][]struct{ HostIp, HostPort string }
 	}
 }
 
@@ -240,8 +244,10 @@ func (e *Engine) ofContainer(w http.ResponseWriter, r *http.Request, call, targe
 	defer e.mu.Unlock()
 	switch call {
 	case "inspect":
-		writeJSON(w, http.StatusOK, c.inspect())
+		writeJSON(w, http.StatusOK, e.inspect(c))
 		return nil
+	case "exec":
+		return e.prepareExec(w, r, c)
 	case "stats":
 		writeJSON(w, http.StatusOK, e.stats(c))
 		return nil
@@ -322,9 +328,9 @@ func (e *Engine) change(r *http.Request, call string, c *container) error {
 }
 
 func (e *Engine) startOf(c *container) error {
-	if len(c.request.HostConfig.DeviceRequests) > 0 && !e.o.GPU && !e.o.Podman {
+	if _, err := e.files(c); err != nil {
 		c.exit = 128
-		return refuse(http.StatusInternalServerError, `could not select device driver "nvidia" with capabilities: [[gpu]]`)
+		return err
 	}
 	steps := slices.Concat(c.request.Entrypoint, c.request.Cmd)
 	init := c.request.HostConfig.Init
@@ -345,14 +351,23 @@ func (e *Engine) startOf(c *container) error {
 	return nil
 }
 
-func (c *container) inspect() any {
+func (e *Engine) inspect(c *container) any {
 	stamp := func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 	ports := map[string]any{}
 	for port := range c.request.HostConfig.PortBindings {
 		ports[port] = []any{map[string]string{"HostIp": "127.0.0.1", "HostPort": "49153"}}
 	}
+	host := map[string]any{"Init": c.request.HostConfig.Init, "Devices": c.request.HostConfig.Devices, "DeviceRequests": c.request.HostConfig.DeviceRequests}
+	if e.o.Podman && c.up() { // which says what came of it
+		files, _ := e.files(c) // what it doesn't know it says at the start
+		devices := []any{}
+		for _, f := range files {
+			devices = append(devices, map[string]string{"PathOnHost": f, "PathInContainer": f})
+		}
+		host["Devices"], host["DeviceRequests"] = devices, nil
+	}
 	program, _, _ := strings.Cut(append(slices.Concat(c.request.Entrypoint, c.request.Cmd), "")[0], " ")
-	return map[string]any{"Id": c.id, "Name": "/" + c.name, "Path": program, "HostConfig": map[string]any{"Init": c.request.HostConfig.Init}, "Image": c.request.Image, "Config": c.request.config,
+	return map[string]any{"Id": c.id, "Name": "/" + c.name, "Path": program, "HostConfig": host, "Image": c.request.Image, "Config": c.request.config,
 		"State": map[string]any{"Status": c.status, "Running": c.up(), "Paused": c.status == "paused", "ExitCode": c.exit,
 			"OOMKilled": c.oom, "Error": c.message, "StartedAt": stamp(c.started), "FinishedAt": stamp(c.finished)},
 		"NetworkSettings": map[string]any{"Ports": ports}}

@@ -33,8 +33,8 @@ type Options struct {
 	CPUs     int    // 0 means 4
 	Rootless bool
 	SELinux  bool
-	BuildKit bool // what the classic builder refuses is built after all
-	GPU      bool // requests for GPUs are accepted
+	BuildKit bool   // what the classic builder refuses is built after all
+	Version  string // "" means Docker's 20.10.24 or Podman's 4.3.1
 
 	LiveRestore bool // it says that containers outlive it
 
@@ -81,6 +81,10 @@ type Engine struct {
 	ids        int
 	released   map[string]bool // names of holds
 	happened   []event
+	gpus       map[string][]string // device files by what GPUs are asked for by
+	answers    map[string]string   // of device files that aren't as they should be
+	said       map[string]string   // by programs that are run in containers, by ID
+	execs      int
 	lastLog    time.Time
 }
 
@@ -101,7 +105,8 @@ func New(o Options) (*Engine, error) {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	e := &Engine{o: o, dir: dir, changed: make(chan struct{}), containers: map[string]*container{},
-		images: map[string]*image{}, registry: map[string]*image{}, released: map[string]bool{}}
+		images: map[string]*image{}, registry: map[string]*image{}, released: map[string]bool{},
+		answers: map[string]string{}, said: map[string]string{}}
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	if err := e.Up(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net/http"
 	"regexp"
@@ -30,6 +31,7 @@ var routes = map[[3]string]string{
 	{"GET", "libpod", "info"}:         "libpod-info",
 	{"HEAD", "containers", "archive"}: "stat", {"GET", "containers", "archive"}: "copy-out",
 	{"PUT", "containers", "archive"}: "copy-in",
+	{"POST", "containers", "exec"}:   "exec", {"POST", "exec", "start"}: "exec-start",
 }
 
 // route names a call and what it is about.
@@ -157,6 +159,8 @@ func (e *Engine) carryOut(w http.ResponseWriter, r *http.Request, name, target s
 		writeJSON(w, http.StatusOK, e.libpodInfo())
 	case "events":
 		err = e.events(w, r)
+	case "exec-start":
+		err = e.startExec(w, r, target)
 	case "connect", "disconnect":
 		w.WriteHeader(http.StatusOK)
 	case "build":
@@ -206,6 +210,7 @@ func (e *Engine) version() any {
 	if e.o.Podman {
 		component, version = "Podman Engine", "4.3.1"
 	}
+	version = cmp.Or(e.o.Version, version)
 	return map[string]any{"Version": version, "ApiVersion": "1.41", "MinAPIVersion": "1.12", "Os": "linux", "Arch": e.arch(),
 		"Components": []any{map[string]any{"Name": component, "Version": version}}}
 }
@@ -222,7 +227,11 @@ func (e *Engine) info() any {
 	if e.o.SELinux {
 		security = append(security, "name=selinux")
 	}
-	return map[string]any{"ID": "FAKE", "Architecture": e.o.Machine, "OSType": "linux", "NCPU": e.o.CPUs, "MemTotal": 16 << 30,
-		"CPUCfsQuota": true, "MemoryLimit": true, "PidsLimit": true, "SecurityOptions": security, "LiveRestoreEnabled": e.o.LiveRestore,
+	info := map[string]any{"ID": "FAKE", "Architecture": e.o.Machine, "OSType": "linux", "NCPU": e.o.CPUs, "MemTotal": 16 << 30,
+		"CgroupVersion": "2", "CgroupDriver": "cgroupfs", "Driver": "overlay2", "DockerRootDir": "/var/lib/docker", "CPUCfsQuota": true, "MemoryLimit": true, "PidsLimit": true, "SecurityOptions": security, "LiveRestoreEnabled": e.o.LiveRestore,
 		"SystemTime": e.now().Format(time.RFC3339Nano), "Rootless": e.o.Rootless && e.o.Podman}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.offered(info)
+	return info
 }

@@ -6,6 +6,7 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -189,7 +190,21 @@ var verbs = map[string]func(string) error{
 			return err
 		})
 	},
-	"id":  func(string) error { fmt.Printf("%d:%d\n", os.Getuid(), os.Getgid()); return nil },
+	"id": func(string) error { fmt.Printf("%d:%d\n", os.Getuid(), os.Getgid()); return nil },
+	"groups": func(string) error {
+		list, err := os.Getgroups()
+		fmt.Println(list)
+		return err
+	},
+	"open": func(v string) error { // for reading and writing
+		f, err := os.OpenFile(v, os.O_RDWR, 0)
+		if err != nil {
+			fmt.Printf("%s: %v\n", v, errors.Unwrap(err))
+			return nil
+		}
+		fmt.Printf("%s: ok\n", v)
+		return f.Close()
+	},
 	"env": func(v string) error { fmt.Printf("%q\n", os.Getenv(v)); return nil },
 	"want": func(v string) error { // NAME=VALUE in the environment
 		name, value, _ := strings.Cut(v, "=")

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"runtime"
+	"strings"
+
+	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/gpu"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// diagnosis is what the wrapper sees of the computer that it runs on. --doctor prints it, --doctor --json as it is.
+type diagnosis struct {
+	Ready    bool       `json:"ready"`    // a job could run
+	Problems []string   `json:"problems"` // what keeps jobs, or those with a GPU, from running, with the commands that mend it
+	Wrapper  string     `json:"wrapper"`  // version
+	System   string     `json:"system"`   // such as "linux/amd64, 8 CPUs"
+	User     string     `json:"user"`
+	Dir      string     `json:"dir"`
+	Free     int64      `json:"free"` // bytes in Dir; -1 when unknown
+	Engines  []examined `json:"engines"`
+	GPUs     []seen     `json:"gpus"`
+}
+
+// examined is an engine, and what jobs rely on.
+type examined struct {
+	engine.Found
+	Free      int64     `json:"free"` // bytes where it keeps its images; -1 when that can't be looked at from here
+	Abilities []ability `json:"abilities"`
+}
+
+// ability is something that engines can do or can't, here and now.
+type ability struct {
+	Name string `json:"name"`
+	Is   string `json:"is"`
+}
+
+// seen is a GPU, and how it would be given to a container.
+type seen struct {
+	job.GPU
+	Passed string `json:"passed,omitempty"` // by the chosen engine
+}
+
+// abilities lists what jobs rely on, one line each.
+func abilities(f engine.Found) []ability {
+	yes := func(ok bool) string {
+		if ok {
+			return "yes"
+		}
+		return "no: the engine's control groups don't do it"
+	}
+	return []ability{
+		{"limits memory", yes(f.MemoryLimit)},
+		{"limits CPUs", yes(f.CPULimit)},
+		{"limits processes", yes(f.PidsLimit)},
+		{"pauses", pauses(f)},
+	}
+}
+
+// pauses: where the engine has no root's rights it can't freeze control groups of version 1 (kernel: cgroup-v1/freezer-subsystem.rst).
+func pauses(f engine.Found) string {
+	if f.Rootless && strings.HasPrefix(f.Cgroups, "1") {
+		return "no: it has no rights on control groups of version 1"
+	}
+	return "yes"
+}
+
+// examine looks at everything. It changes nothing, but for a Podman service of its own where no engine answers.
+func examine(ctx context.Context, dir string) diagnosis {
+	d := diagnosis{Problems: []string{}, Engines: []examined{}, GPUs: []seen{}, Wrapper: version, Dir: dir, Free: freeSpace(dir),
+		System: fmt.Sprintf("%s/%s, %d CPUs", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()), User: who()}
+	var chosen *engine.Found
+	found, err := engine.Survey(ctx, engine.Options{})
+	for i, f := range found {
+		if f.Chosen {
+			chosen, d.Ready = &found[i], true
+		}
+		e := examined{Found: f, Free: freeSpace(f.Dir)}
+		if f.Problem == "" {
+			e.Abilities = abilities(f)
+		}
+		d.Engines = append(d.Engines, e)
+	}
+	if err != nil {
+		d.Problems = append(d.Problems, err.Error())
+	}
+	gpus, err := listGPUs()
+	if err != nil && !errors.Is(err, gpu.ErrBlind) {
+		d.Problems = append(d.Problems, err.Error())
+	}
+	for _, g := range gpus {
+		s := seen{GPU: g}
+		grant, err := g.Alone()
+		if err == nil && chosen != nil {
+			s.Passed, err = chosen.Asks(grant)
+		}
+		if err != nil {
+			s.Passed = ""
+			d.Problems = append(d.Problems, err.Error())
+		}
+		d.GPUs = append(d.GPUs, s)
+	}
+	return d
+}
+
+func who() string {
+	u, err := user.Current()
+	if err != nil {
+		return fmt.Sprintf("%d", os.Getuid())
+	}
+	groups := []string{}
+	ids, err := u.GroupIds()
+	for _, id := range ids {
+		if g, err := user.LookupGroupId(id); err == nil {
+			groups = append(groups, g.Name)
+		}
+	}
+	if err != nil || len(groups) == 0 {
+		return u.Username
+	}
+	return u.Username + " (" + strings.Join(groups, ", ") + ")"
+}
+
+// write prints a diagnosis for a person.
+func (d diagnosis) write(w io.Writer) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%-12s%s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("wrapper", "%s on %s", d.Wrapper, d.System)
+	line("user", "%s", d.User)
+	line("here", "%s, %s", d.Dir, space(d.Free))
+	for _, e := range d.Engines {
+		if e.Problem != "" {
+			line("engine", "%s: %s", e.Host, e.Problem)
+			continue
+		}
+		mark, root := "", "with root"
+		if e.Chosen {
+			mark = ", chosen"
+		}
+		if e.Rootless {
+			root = "rootless"
+		}
+		line("engine", "%s %s (API %s) at %s, %s%s", e.Kind, e.Version, e.APIVersion, e.Host, root, mark)
+		line("", "control groups %s; storage %s in %s, %s; %d images, %d containers", e.Cgroups, e.Storage, e.Dir, space(e.Free), e.Images, e.Containers)
+		for _, a := range e.Abilities {
+			line("", "%s: %s", a.Name, a.Is)
+		}
+	}
+	if len(d.GPUs) == 0 {
+		line("GPU", "none")
+	}
+	for _, g := range d.GPUs {
+		name := g.Vendor + " " + fmt.Sprint(g.Index)
+		for _, more := range []string{g.Name, g.PCI, g.UUID} {
+			if more != "" {
+				name += ", " + more
+			}
+		}
+		if g.Memory > 0 {
+			name += fmt.Sprintf(", %d MiB", g.Memory>>20)
+		}
+		if g.Driver != "" {
+			name += ", driver " + g.Driver
+		}
+		if g.CUDA != "" {
+			name += ", CUDA " + g.CUDA
+		}
+		if g.ComputeMode != "" {
+			name += ", " + g.ComputeMode
+		}
+		line("GPU", "%s", name)
+		for _, p := range g.Parts {
+			line("", "instance %s %s", p.Name, p.UUID)
+		}
+		if g.Passed != "" {
+			line("", "passed %s", g.Passed)
+		}
+	}
+	for _, p := range d.Problems {
+		line("problem", "%s", p)
+	}
+	if d.Ready {
+		line("so", "jobs can run")
+	} else {
+		line("so", "no job can run")
+	}
+}
+
+func space(bytes int64) string {
+	if bytes < 0 {
+		return "free space unknown"
+	}
+	return fmt.Sprintf("%.1f GB free", float64(bytes)/1e9)
+}
+
+// doctor prints what the wrapper sees. The exit code says whether a job could run.
+func doctor(ctx context.Context, dir string, asJSON bool, stdout, stderr io.Writer) int {
+	d := examine(ctx, dir)
+	if asJSON {
+		enc := json.NewEncoder(stdout)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(d); err != nil {
+			fmt.Fprintln(stderr, "docker_wrapper:", err)
+			return boincapi.ExitInitFailure
+		}
+	} else {
+		d.write(stdout)
+	}
+	if !d.Ready {
+		return boincapi.ExitInitFailure
+	}
+	return 0
+}

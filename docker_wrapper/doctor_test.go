@@ -1,0 +1,29 @@
+package main
+
+import (
+	"testing"
+
+	"boincdocker/docker_wrapper/internal/engine"
+)
+
+func TestAbilities(t *testing.T) {
+	for _, tt := range []struct {
+		f    engine.Found
+		want string // of what it can't
+	}{
+		{engine.Found{MemoryLimit: true, CPULimit: true, PidsLimit: true, Cgroups: "2, systemd"}, ""},
+		{engine.Found{MemoryLimit: true, CPULimit: true, PidsLimit: true, Cgroups: "1, cgroupfs"}, ""},
+		{engine.Found{Info: engine.Info{Rootless: true}, Cgroups: "2, systemd", MemoryLimit: true, PidsLimit: true}, "limits CPUs;"},
+		{engine.Found{Info: engine.Info{Rootless: true}, Cgroups: "1, cgroupfs"}, "limits memory;limits CPUs;limits processes;pauses;"},
+	} {
+		got := ""
+		for _, a := range abilities(tt.f) {
+			if a.Is != "yes" {
+				got += a.Name + ";"
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%+v: got %q, want %q", tt.f, got, tt.want)
+		}
+	}
+}

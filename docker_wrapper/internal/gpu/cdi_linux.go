@@ -1,0 +1,156 @@
+package gpu
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// cdiDirs are where engines look for descriptions of devices; what is in the last counts most.
+//
+// Format: github.com/cncf-tags/container-device-interface, SPEC.md.
+var cdiDirs = []string{"etc/cdi", "var/run/cdi"}
+
+// maxSpec is far more than any of them has.
+const maxSpec = 1 << 20 // bytes
+
+// spec is what of a CDI specification says which device a name stands for.
+type spec struct {
+	Kind    string `yaml:"kind"`
+	Devices []struct {
+		Name           string `yaml:"name"`
+		ContainerEdits struct {
+			DeviceNodes []struct {
+				Path     string `yaml:"path"`
+				HostPath string `yaml:"hostPath"`
+			} `yaml:"deviceNodes"`
+		} `yaml:"containerEdits"`
+	} `yaml:"devices"`
+}
+
+// named is a device of a specification.
+type named struct {
+	kind, name string
+	nodes      []string // of the host
+}
+
+// specs reads the specifications; one that can't be read or understood is the engine's to complain about. A name that
+// two directories have is the last one's.
+func specs(root fs.FS) (list []named) {
+	for _, dir := range cdiDirs {
+		for _, file := range names(root, dir) {
+			if ext := path.Ext(file); ext != ".yaml" && ext != ".json" {
+				continue
+			}
+			s, err := readSpec(root, path.Join(dir, file))
+			if err != nil {
+				continue
+			}
+			for _, d := range s.Devices {
+				n := named{kind: s.Kind, name: d.Name}
+				for _, node := range d.ContainerEdits.DeviceNodes {
+					n.nodes = append(n.nodes, cmp.Or(node.HostPath, node.Path))
+				}
+				list = slices.DeleteFunc(list, func(have named) bool { return have.kind == n.kind && have.name == n.name })
+				list = append(list, n)
+			}
+		}
+	}
+	return list
+}
+
+func readSpec(root fs.FS, name string) (s spec, err error) {
+	f, err := root.Open(name)
+	if err != nil {
+		return s, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSpec+1))
+	if err == nil && len(data) > maxSpec {
+		err = fmt.Errorf("%s: larger than %d bytes", name, maxSpec)
+	}
+	if err == nil {
+		err = yaml.Unmarshal(data, &s) // JSON is YAML, too
+	}
+	return s, err
+}
+
+// name gives NVIDIA's GPUs the names that specifications have for them and no other. A device file says more than a
+// number: that may be of another time. A name that is a UUID comes first, because it can't be another's.
+func name(root fs.FS, gpus []job.GPU) {
+	all := specs(root)
+	for i := range gpus {
+		g := &gpus[i]
+		if g.Vendor != job.NVIDIA {
+			continue
+		}
+		for _, n := range all {
+			if n.kind != "nvidia.com/gpu" {
+				continue
+			}
+			full := n.kind + "=" + n.name
+			for p := range g.Parts {
+				if part := &g.Parts[p]; n.name == part.Name || n.name == part.UUID && part.UUID != "" {
+					part.CDI = append(part.CDI, full)
+				} else if part.UUID == "" && strings.HasPrefix(n.name, "MIG-") && sameInstance(all, n, part.Name) {
+					part.UUID = n.name
+					part.CDI = append(part.CDI, full)
+				}
+			}
+			if means(n, *g, gpus) {
+				g.CDI = append(g.CDI, full)
+			}
+		}
+		uuidFirst(g.CDI)
+		for _, p := range g.Parts {
+			uuidFirst(p.CDI)
+		}
+	}
+}
+
+// sameInstance reports that a device has the files which the one of this name has.
+func sameInstance(all []named, n named, name string) bool {
+	return slices.ContainsFunc(all, func(other named) bool {
+		return other.kind == n.kind && other.name == name && len(n.nodes) > 0 && slices.Equal(slices.Sorted(slices.Values(other.nodes)), slices.Sorted(slices.Values(n.nodes)))
+	})
+}
+
+// means reports that a device of a specification is this GPU, and the whole of it.
+func means(n named, g job.GPU, gpus []job.GPU) bool {
+	if strings.HasPrefix(n.name, "MIG-") || strings.Contains(n.name, ":") || n.name == "all" {
+		return false
+	}
+	var own []string // of one GPU alone
+	for _, other := range gpus {
+		if other.Vendor == job.NVIDIA && len(other.Nodes) > 0 && slices.Contains(n.nodes, other.Nodes[0].Path) {
+			own = append(own, other.Nodes[0].Path)
+		}
+	}
+	if len(own) > 0 {
+		return len(own) == 1 && len(g.Nodes) > 0 && own[0] == g.Nodes[0].Path
+	}
+	return n.name == g.UUID && g.UUID != "" || n.name == strconv.Itoa(g.Index) && len(n.nodes) == 0
+}
+
+func uuidFirst(list []string) {
+	isUUID := func(s string) bool { return strings.Contains(s, "=GPU-") || strings.Contains(s, "=MIG-") }
+	slices.SortStableFunc(list, func(a, b string) int {
+		switch {
+		case isUUID(a) == isUUID(b):
+			return 0
+		case isUUID(a):
+			return -1
+		default:
+			return 1
+		}
+	})
+}
