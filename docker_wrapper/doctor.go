@@ -62,15 +62,24 @@ func abilities(f engine.Found) []ability {
 		{"limits CPUs", yes(f.CPULimit)},
 		{"limits processes", yes(f.PidsLimit)},
 		{"pauses", pauses(f)},
+		{"checkpoints", checkpoints(f)},
 	}
 }
 
 // pauses: where the engine has no root's rights it can't freeze control groups of version 1 (kernel: cgroup-v1/freezer-subsystem.rst).
 func pauses(f engine.Found) string {
 	if f.Rootless && strings.HasPrefix(f.Cgroups, "1") {
-		return "no: it has no rights on control groups of version 1"
+		return "no: it has no rights on control groups of version 1; a job's processes are stopped by signals instead"
 	}
 	return "yes"
+}
+
+// checkpoints: what depends on CRIU and the kernel is known by trial alone.
+func checkpoints(f engine.Found) string {
+	if why := f.NoCheckpoints(); why != "" {
+		return "no: " + why
+	}
+	return "perhaps: it is tried out before the first job that needs it"
 }
 
 // examine looks at everything. It changes nothing, but for a Podman service of its own where no engine answers.

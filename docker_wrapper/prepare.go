@@ -77,23 +77,7 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 	} else if again && w.anotherGPU(found) {
 		return w.anew(ctx, found, before.CPU, "BOINC has assigned another GPU")
 	} else if again {
-		p, err := w.goBack(ctx, found.Image, before.CPU)
-		switch {
-		case err == nil:
-			return p, nil
-		case errors.Is(err, engine.ErrNoRestore):
-			w.forget(err)
-			if err := w.removeNow(ctx); err != nil {
-				return supervise.Prepared{}, err
-			}
-			return w.fresh(ctx, 0)
-		case !errors.Is(err, errNoCheckpoint):
-			return supervise.Prepared{}, err
-		}
-		if err := w.start(ctx, before.CPU, w.episode.LastLog); err != nil {
-			return supervise.Prepared{}, w.without(ctx, err)
-		}
-		return supervise.Prepared{Container: found, Apart: true, Began: true, CPUBase: before.CPU, Made: made, Unsaved: unsaved, Unable: !w.able(ctx, found.Image)}, nil
+		return w.again(ctx, found, supervise.Prepared{CPUBase: before.CPU, Made: made, Unsaved: unsaved})
 	}
 	w.episode.Parked = time.Time{}
 	if err := w.saveEpisode(); err != nil {
@@ -105,6 +89,31 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 	w.tellGraphics(ctx)
 	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, Apart: true, CPUBase: base, Made: made, Unsaved: unsaved,
 		Unable: found.State == engine.StateExited || !w.able(ctx, found.Image)}, nil
+}
+
+// again has a container go on that ended by no doing of its own: from its last checkpoint through the engine, if there
+// is one, else as it is.
+func (w *wrapper) again(ctx context.Context, c *engine.Container, p supervise.Prepared) (supervise.Prepared, error) {
+	back, err := w.goBack(ctx, c.Image, p.CPUBase)
+	switch {
+	case err == nil:
+		return back, nil
+	case errors.Is(err, engine.ErrNoRestore):
+		w.forget(err)
+		if err := w.removeNow(ctx); err != nil {
+			return supervise.Prepared{}, err
+		}
+		p, err := w.fresh(ctx, 0)
+		p.Anew = true
+		return p, err
+	case !errors.Is(err, errNoCheckpoint):
+		return supervise.Prepared{}, err
+	}
+	if err := w.start(ctx, p.CPUBase, w.episode.LastLog); err != nil {
+		return supervise.Prepared{}, w.without(ctx, err)
+	}
+	p.Container, p.Apart, p.Began, p.Unable = c, true, true, !w.able(ctx, c.Image)
+	return p, nil
 }
 
 // without removes a container that runs without its GPU: not a moment longer. Any other error leaves it.

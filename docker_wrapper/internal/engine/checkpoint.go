@@ -51,6 +51,14 @@ type inside struct {
 	Checkpoint string `json:"checkpoint"`
 }
 
+// NoCheckpoints says why this engine can't checkpoint any container; "" when it perhaps can.
+func (i Info) NoCheckpoints() string {
+	if i.quirks.checkpoints == noCheckpoints {
+		return i.quirks.checkpointHint
+	}
+	return ""
+}
+
 // CanCheckpoint says why this job's containers can't be checkpointed with all that runs in them; nil when they
 // perhaps can, which TryCheckpoint finds out.
 func (e *Engine) CanCheckpoint(j *job.Job) error { return canCheckpoint(e.Info.quirks, j) }
