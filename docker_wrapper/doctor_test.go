@@ -11,10 +11,10 @@ func TestAbilities(t *testing.T) {
 		f    engine.Found
 		want string // of what it can't
 	}{
-		{engine.Found{MemoryLimit: true, CPULimit: true, PidsLimit: true, Cgroups: "2, systemd"}, ""},
-		{engine.Found{MemoryLimit: true, CPULimit: true, PidsLimit: true, Cgroups: "1, cgroupfs"}, ""},
-		{engine.Found{Info: engine.Info{Rootless: true}, Cgroups: "2, systemd", MemoryLimit: true, PidsLimit: true}, "limits CPUs;"},
-		{engine.Found{Info: engine.Info{Rootless: true}, Cgroups: "1, cgroupfs"}, "limits memory;limits CPUs;limits processes;pauses;"},
+		{engine.Found{MemoryLimit: true, CPULimit: true, PidsLimit: true, Cgroups: "2, systemd"}, "checkpoints;"},
+		{engine.Found{MemoryLimit: true, CPULimit: true, PidsLimit: true, Cgroups: "1, cgroupfs"}, "checkpoints;"},
+		{engine.Found{Info: engine.Info{Rootless: true}, Cgroups: "2, systemd", MemoryLimit: true, PidsLimit: true}, "limits CPUs;checkpoints;"},
+		{engine.Found{Info: engine.Info{Rootless: true}, Cgroups: "1, cgroupfs"}, "limits memory;limits CPUs;limits processes;pauses;checkpoints;"},
 	} {
 		got := ""
 		for _, a := range abilities(tt.f) {

@@ -25,7 +25,12 @@ var freezeRows = []contractRow{
 	{fact: "freeze: a later wrapper finds it paused, and lets it go on", check: func(t *testing.T, k *contract) { k.takesOver(t) }},
 	{fact: "freeze: half stopped by a wrapper that was killed", check: func(t *testing.T, k *contract) {
 		f := k.freezable(t, "signals")
-		k.must(t, f.c.StopFirst(t.Context()))
+		if err := f.c.StopFirst(t.Context()); engine.Impossible(err) { // an engine in another world
+			f.goesOn(t)
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
 		found, err := k.ungrouped(t).Find(t.Context(), f.job.Container)
 		if k.must(t, err); found.State != engine.StatePaused {
 			t.Errorf("got %s, want paused", found.State)
