@@ -80,7 +80,7 @@ func (w *wrapper) throughEngine(o *supervise.Checkpoints) {
 
 // snapshot is what the container may write of the host's files.
 func (w *wrapper) snapshot(dir string) slot.Snapshot {
-	s := slot.Snapshot{Dir: filepath.Join(dir, "files")}
+	s := slot.Snapshot{Dir: filepath.Join(dir, "files"), Keep: slot.FromClient}
 	for _, m := range w.job.Container.Mounts {
 		if !m.ReadOnly {
 			s.Trees = append(s.Trees, m.Source)
