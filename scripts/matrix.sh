@@ -10,9 +10,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 engines=${*:-$(scripts/engines.sh names)}
-tests=${TESTS:-^(TestSamples|TestOneBuild|TestUnusedImageGoes|TestAccountKeyStaysHidden|TestProxyPasswordStaysHidden|TestServiceUser|TestQuitAndComeBack|TestMail|TestWebGraphics|TestCommandLineIsTheJobs|TestNoHealthcheckRuns|TestGPU|TestGPUSample|TestCounterGoesOn|TestParkedJobGivesItsMemoryBack|TestTransparentCheckpointsSurvive|TestOwnCheckpointsOutliveAReboot)\$}
+tests=${TESTS:-^(TestSamples|TestOneBuild|TestUnusedImageGoes|TestAccountKeyStaysHidden|TestServiceUser|TestQuitAndComeBack|TestMail|TestWebGraphics|TestCommandLineIsTheJobs|TestNoHealthcheckRuns|TestGPU|TestGPUSample|TestCounterGoesOn|TestParkedJobGivesItsMemoryBack|TestTransparentCheckpointsSurvive|TestOwnCheckpointsOutliveAReboot)\$}
 # Those that need an engine: each end of a job, each phase, and each wish and loss that phases answer differently.
-faults=${FAULTS:-^(exit code (0|3|137|143)|signal .*|more memory than allowed|SIGTERM ignored, quit|build, (SIGKILL|quit|abort)|(create|copy-in|copy-out|finish), (SIGKILL|quit|abort)|(run|paused), (SIGTERM|SIGKILL|quit|abort|reset)|(run|paused), container .*|(create|run), image removed|create, name taken|.* done, SIG.*|(build|run|paused|copy-out), engine away for 5 s|two wrappers in one slot|.*service.*)\$}
+faults=${FAULTS:-^(exit code (0|3)|signal (9|15) .*|more memory than allowed|SIGTERM ignored, quit|build, (quit|abort)|(create|copy-in|copy-out|finish), (SIGKILL|quit)|(run|paused), (SIGTERM|SIGKILL|quit|abort|reset)|run, container (removed|stopped|killed|paused.*)|paused, container (unpaused|killed)|run, image removed|create, name taken|copy-out done, SIG.*|(run|copy-out), engine away for 5 s|two wrappers in one slot|(build|run|finish), service killed|run, service restarted|run, SIGKILL and service killed|wrapper.s own service.*)\$}
 here=${DOCKER_HOST_LOG-}
 
 work=$(mktemp -d)
@@ -20,7 +20,8 @@ chmod 755 "$work"
 lanes=''
 leave() {
 	set +e
-	[ -z "$lanes" ] || kill "$lanes" 2>/dev/null # if it was broken off; the test that it runs ends with its engine
+	# shellcheck disable=SC2086 # a list
+	[ -z "$lanes" ] || kill $lanes 2>/dev/null # if it was broken off; the tests that they run end with their engines
 	for engine in $engines; do
 		[ "$engine" = docker-host ] || scripts/engines.sh stop "$engine"
 	done
@@ -67,13 +68,13 @@ column() {
 		;;
 	*) docker save debian:bookworm-slim | docker -H "$host" load >/dev/null ;;
 	esac
-	step "$1" docker_wrapper/internal/engine "$work/engine.test" -test.v -test.parallel 4 -test.timeout 8m -test.run '^TestContract$'
-	step "$1" docker_wrapper "$work/wrapper.test" -test.v -test.timeout 8m -test.run "$chosen" -test.skip "$skip"
+	step "$1" docker_wrapper/internal/engine "$work/engine.test" -test.v -test.parallel 4 -test.timeout 12m -test.run '^TestContract$'
+	step "$1" docker_wrapper "$work/wrapper.test" -test.v -test.timeout 15m -test.run "$chosen" -test.skip "$skip"
 	case $1 in *-rootless | *-delegated) ;; *)
 		mkdir "$work/$1"
 		chmod 755 "$work/$1"
 		export TMPDIR="$work/$1" FAULTS_RUN="$work/$1" FAULTS="$faults"
-		step "$1" docker_wrapper "$work/faults.test" -test.v -test.parallel 6 -test.timeout 8m -test.run '^TestFaults$'
+		step "$1" docker_wrapper "$work/faults.test" -test.v -test.parallel 6 -test.timeout 12m -test.run '^TestFaults$'
 		unset TMPDIR FAULTS_RUN FAULTS
 		;;
 	esac
@@ -81,24 +82,19 @@ column() {
 	echo "matrix.sh: $1 took $(($(date +%s) - began)) s" >&2
 }
 
-# Images are made before, one after the other. Two engines are used at a time: their tests wait for each other's
-# containers to end, too.
-for engine in $engines; do
-	[ "$engine" = docker-host ] || { scripts/engines.sh start "$engine" >/dev/null && scripts/engines.sh stop "$engine"; } || :
+# Images are made before, one after the other. Then the engines are used side by side, since their tests wait for
+# containers most of the time; this machine's own, in which the others live, comes after them.
+others=$(echo "$engines" | sed 's/docker-host//')
+for engine in $others; do
+	scripts/engines.sh start "$engine" >/dev/null && scripts/engines.sh stop "$engine" || :
 done
-lane() { for e; do column "$e"; done; }
-one='' other=''
-for engine in $engines; do
-	one="$one $engine"
-	swap=$one one=$other other=$swap
+for engine in $others; do
+	column "$engine" &
+	lanes="$lanes $!"
 done
-# shellcheck disable=SC2086 # lists
-lane $one &
-lanes=$!
-# shellcheck disable=SC2086
-lane $other
-wait $lanes || :
+for lane in $lanes; do wait "$lane" || :; done
 lanes=''
+case $engines in *docker-host*) column docker-host ;; esac
 
 # One line for each room's facts, each test and each scenario, one column for each engine: how many passed, or failed.
 status=0
