@@ -78,11 +78,11 @@ func canCheckpoint(q quirks, j *job.Job) error {
 	case c.GPU != nil || len(c.Extra.Devices) > 0:
 		return errors.New("what a device holds can't be saved")
 	case inside && j.Checkpoint.Method != job.ByEngine:
-		return errors.New(`Docker gives such a container no network; checkpoint.method = "engine" asks for that`)
+		return errors.New(`with Docker such a container has no network and no init process; checkpoint.method = "engine" asks for that`)
 	case inside && c.Network != "none":
-		return errors.New(`Docker can't restore a container that has a network; network = "none" asks for that`)
+		return errors.New(`a container that has a network can't be restored by Docker; network = "none" asks for none`)
 	case inside && !c.Extra.ReadOnly:
-		return errors.New(`Docker doesn't save what a job writes outside of its mounts; create_args = "--read-only" asks for that (and --tmpfs /tmp for a place that is saved)`)
+		return errors.New(`what a job writes outside of its mounts isn't saved by Docker; create_args = "--read-only" keeps it from that (and --tmpfs /tmp gives it a place that is saved)`)
 	}
 	for _, b := range c.Binds {
 		if !b.ReadOnly() && (b.Source != "" || q.checkpoints == keptInside) {
