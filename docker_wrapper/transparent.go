@@ -90,7 +90,7 @@ func (w *wrapper) snapshot(dir string) slot.Snapshot {
 }
 
 // saveWhole checkpoints the container, which is held.
-func (w *wrapper) saveWhole(ctx context.Context) error {
+func (w *wrapper) saveWhole(ctx context.Context) (err error) {
 	saved := w.savedCheckpoints()
 	before, err := saved.Newest()
 	if err != nil {
@@ -103,6 +103,11 @@ func (w *wrapper) saveWhole(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil { // it counts against the job's bound
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
 	room, err := w.share()
 	if err != nil {
 		return err
@@ -134,12 +139,12 @@ func (w *wrapper) saveWhole(ctx context.Context) error {
 	if err := saved.Commit(dir); err != nil {
 		return err
 	}
-	newest, err := saved.Newest()
-	if err == nil {
-		err = w.container.KeepCheckpoint(ctx, newest)
+	newest, keepErr := saved.Newest()
+	if keepErr == nil {
+		keepErr = w.container.KeepCheckpoint(ctx, newest)
 	}
-	if err != nil { // that is there is what counts
-		w.log.Warn().Err(err).Msg("an older checkpoint is left")
+	if keepErr != nil { // that this one is there is what counts
+		w.log.Warn().Err(keepErr).Msg("an older checkpoint is left")
 	}
 	return nil
 }
