@@ -105,7 +105,14 @@ func tallyTo(n int) string {
 const tallyConfig = "network = \"none\"\ncreate_args = \"--read-only\"\nstdout_file = \"printed\"\nstop_timeout = 1\ncheckpoint_period = %d\n[checkpoint]\nmethod = \"engine\"\n"
 
 func newTally(t *testing.T, name string, period int, args string) *survivor {
-	return &survivor{T: t, args: args, c: newJob(t, fmt.Sprint(name, "_", os.Getpid()), "build_args = \"--label row="+name+"\"\n"+fmt.Sprintf(tallyConfig, period), nil)}
+	s := &survivor{T: t, args: args, c: newJob(t, fmt.Sprint(name, "_", os.Getpid()), "build_args = \"--label row="+name+"\"\n"+fmt.Sprintf(tallyConfig, period), nil)}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(string(mayRead(filepath.Join(s.c.Slot(), boincapi.StderrFile))))
+			s.meddle("rm", "-f") // there is none if all is well
+		}
+	})
+	return s
 }
 
 // finish lets the job come to its end and asserts that it never noticed anything.
@@ -120,9 +127,6 @@ func (s *survivor) finish(n int) {
 		}
 	}
 	cleanAfterwards(s.T, s.c, os.Getuid())
-	if s.Failed() {
-		s.Log(stderrOf(s.T, s.c))
-	}
 }
 
 func firstDifference(got, want string) string {
@@ -256,7 +260,6 @@ func TestTransparentCheckpointsSurvive(t *testing.T) {
 	began, rnd := time.Now(), rand.New(rand.NewPCG(seed, n))
 	s := newTally(t, "transparent", period, fmt.Sprint("tally=", n, ":", pace))
 	s.start()
-	t.Cleanup(func() { s.meddle("rm", "-f") }) // there is none if all is well
 	eventually(t, "a first checkpoint", func() bool { number, _ := s.saved(); return number > 0 })
 	counts, worst := map[string]int{}, 0
 	for !s.done {
