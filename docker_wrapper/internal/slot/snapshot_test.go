@@ -197,7 +197,7 @@ func TestSnapshotOfOddFiles(t *testing.T) {
 			func(tree string) error { return os.WriteFile(filepath.Join(tree, long), []byte("new"), 0o600) }},
 		"names that aren't UTF-8": {func(tree string) error {
 			return errors.Join(os.WriteFile(filepath.Join(tree, "\xe4"), []byte("one"), 0o600), os.WriteFile(filepath.Join(tree, "\xf6"), []byte("two"), 0o600),
-				os.Symlink("\xfc", filepath.Join(tree, "\xdf")))
+				os.MkdirAll(filepath.Join(tree, "\xe6", "\xe7"), 0o700), os.Symlink("\xfc", filepath.Join(tree, "\xdf")))
 		}, func(tree string) error {
 			return errors.Join(os.Remove(filepath.Join(tree, "\xe4")), os.Remove(filepath.Join(tree, "\xdf")))
 		}},
