@@ -25,7 +25,12 @@ func (r *runner) still() {
 // callOff breaks a preparation off. It stops soon, or comes back with a container that is up all the same: then
 // that is what we have, and the table is asked again. An engine that doesn't answer must not keep us longer than the
 // client waits: what it is about is found by the next episode.
+//
+// A client that throttles suspends each second: then nothing that takes longer would ever come to its end.
 func (r *runner) callOff() bool {
+	if r.want == suspend && r.inVain() < runsOn {
+		return false
+	}
 	r.cancel()
 	if r.offBy.IsZero() {
 		r.offBy = time.Now().Add(maxGrace)
