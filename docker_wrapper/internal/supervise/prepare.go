@@ -73,7 +73,7 @@ func (r *runner) onPrepared(p preparation) {
 	r.cancel()
 	if p.err == nil {
 		r.failing, r.pause, r.mend, r.outside, r.parked = time.Time{}, 0, Mend{}, false, time.Time{}
-		r.container, r.cpuBase, r.used, r.apart = p.Container, p.CPUBase, [2]use{}, p.Apart
+		r.container, r.cpuBase, r.used, r.apart, r.unsure = p.Container, p.CPUBase, [2]use{}, false, p.Apart
 		r.watch, r.unwatch = context.WithCancel(r.ctx)
 		r.exited = p.Container.Wait(r.watch)
 		if p.Anew {
