@@ -94,6 +94,7 @@ func (r *runner) renew(p Prepared) {
 		return
 	}
 	if c.whole() {
+		r.cp.soon = !p.Began
 		c.Next()
 		return
 	}
