@@ -200,7 +200,7 @@ func Run(ctx context.Context, o Options) Outcome {
 		}
 		r.step()
 		r.checkpoint()
-		if up := r.snap.State == Running || r.snap.State == Paused; up && r.stale && o.Reread != nil {
+		if up := r.snap.State == Running || r.snap.State == Paused; up && r.stale && o.Reread != nil && !r.cp.held {
 			r.stale = false
 			o.Reread()
 		}
@@ -608,7 +608,7 @@ func (r *runner) keep(now time.Time) {
 // mail has the messages carried, in a goroutine of its own so that a large file doesn't stop the watch.
 func (r *runner) mail() {
 	up := r.snap.State == Running || r.snap.State == Paused
-	if r.o.Mail == nil || !up || r.mailing {
+	if r.o.Mail == nil || !up || r.mailing || r.cp.held { // what is saved isn't written to
 		return
 	}
 	r.mailing = true
