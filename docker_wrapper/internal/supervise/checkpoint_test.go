@@ -231,8 +231,8 @@ func TestCheckpoints(t *testing.T) {
 			did: []string{"0s made", "6s hold", "6s save", "26s broken off", "26s release", "26s pause"}, want: Left, end: 26 * s},
 		{name: "whole, and kept paused as it is asked for", app: app{save: s, whole: true}, stop: job.Stop{OnQuit: "pause"}, script: []at{{6 * s, quit}},
 			did: []string{"0s made", "6s pause"}, want: Left, end: 6 * s},
-		{name: "whole, and taken over: soon, because nobody knows what it did", app: app{save: s, whole: true}, last: old, set: takenOver, script: []at{{5 * s, ended}},
-			did: []string{"0s made", "1s hold", "1s save", "2s release"}, marks: []Mark{{CPU: 3 * s, Ran: s}}, end: 5 * s},
+		{name: "whole, and taken over: soon, because nobody knows what it did", app: app{save: s, whole: true}, set: takenOver, script: []at{{5 * s, ended}},
+			did: []string{"0s made", "1s hold", "1s save", "2s release"}, marks: []Mark{{CPU: 2 * s, Ran: s}}, end: 5 * s},
 		{name: "whole, and aborted while one is made", app: app{save: 5 * s, whole: true}, script: []at{{12 * s, aborted}},
 			did: []string{"0s made", "10s hold", "10s save", "12s broken off", "12s kill"}, want: Aborted, end: 12 * s},
 	}
