@@ -90,7 +90,7 @@ func (w *wrapper) snapshot(dir string) slot.Snapshot {
 }
 
 // saveWhole checkpoints the container, which is held.
-func (w *wrapper) saveWhole(ctx context.Context) error {
+func (w *wrapper) saveWhole(ctx context.Context) (err error) {
 	saved := w.savedCheckpoints()
 	before, err := saved.Newest()
 	if err != nil {
@@ -103,6 +103,12 @@ func (w *wrapper) saveWhole(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	container := w.container
+	defer func() {
+		if err != nil {
+			w.tidy(container, dir)
+		}
+	}()
 	room, err := w.share()
 	if err != nil {
 		return err
@@ -144,6 +150,19 @@ func (w *wrapper) saveWhole(ctx context.Context) error {
 	return nil
 }
 
+// tidy removes what is there of a checkpoint that came to nothing: it would count against the job's bound until the next
+// one, and Docker would keep its part for ever.
+func (w *wrapper) tidy(c *engine.Container, dir string) {
+	err := os.RemoveAll(dir)
+	newest, newestErr := w.savedCheckpoints().Newest()
+	if newestErr == nil {
+		newestErr = c.KeepCheckpoint(context.Background(), newest)
+	}
+	if err = errors.Join(err, newestErr); err != nil {
+		w.log.Warn().Err(err).Msg("a part of a checkpoint is left")
+	}
+}
+
 // share is how many bytes a checkpoint may take: half of what the slot may still grow by, because the client ends a job
 // that takes more than its bound, and a checkpoint is none of the job's doing. Where hardly anything is left the
 // older checkpoint goes, too.
@@ -151,7 +170,7 @@ func (w *wrapper) share() (int64, error) {
 	room, err := w.room()
 	if bound := w.job.Container.Limits.Disk; errors.Is(err, slot.ErrNoRoom) || err == nil && bound > 0 && room < bound/leastShare {
 		w.dropCheckpoints()
-		return 0, slot.ErrNoRoom
+		return 0, fmt.Errorf("%w; %w", slot.ErrNoRoom, supervise.ErrDropped)
 	}
 	return room / 2, err
 }
@@ -235,7 +254,8 @@ func (w *wrapper) canGoBack() bool {
 func (w *wrapper) forget(err error) {
 	w.log.Warn().Err(err).Msg("the job begins anew")
 	w.dropCheckpoints()
-	w.episode.Checkpoint = supervise.Mark{}
+	w.episode.Checkpoint, w.episode.Anew = supervise.Mark{}, true
+	w.note()
 }
 
 // able reports whether containers of this job can be checkpointed through the engine. It is found out once, by trial.
