@@ -88,7 +88,7 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 	}
 	w.tellGraphics(ctx)
 	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, Apart: true, CPUBase: base, Made: made, Unsaved: unsaved,
-		Unable: found.State == engine.StateExited || !w.able(ctx, found.Image)}, nil
+		Unable: found.State == engine.StateExited || !w.able(ctx, found.Image), Anew: w.episode.Anew}, nil
 }
 
 // again has a container go on that ended by no doing of its own: from its last checkpoint through the engine, if there
@@ -111,7 +111,7 @@ func (w *wrapper) again(ctx context.Context, c *engine.Container, p supervise.Pr
 	if err := w.start(ctx, p.CPUBase, w.episode.LastLog); err != nil {
 		return supervise.Prepared{}, w.without(ctx, err)
 	}
-	p.Container, p.Apart, p.Began, p.Unable = c, true, true, !w.able(ctx, c.Image)
+	p.Container, p.Apart, p.Began, p.Unable, p.Anew = c, true, true, !w.able(ctx, c.Image), w.episode.Anew
 	return p, nil
 }
 
