@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -199,18 +200,15 @@ func (w *wrapper) goBack(ctx context.Context, image string, cpu time.Duration) (
 	}
 	var k kept
 	if err := readJSON(filepath.Join(dir, keptFile), &k); err != nil {
-		return none, fmt.Errorf("%w: %w", engine.ErrNoRestore, err)
+		return none, useless(err)
 	}
 	if k.Image != strings.TrimPrefix(image, "sha256:") {
 		return none, fmt.Errorf("%w: its image is gone, and another is in its place", engine.ErrNoRestore)
 	}
-	if err := w.snapshot(dir).PutBack(ctx); err != nil {
+	if err := w.snapshot(dir).PutBack(ctx); ctx.Err() != nil {
 		return none, err
-	}
-	if w.init != nil {
-		if err := w.renewInitData(); err != nil {
-			return none, err
-		}
+	} else if err != nil {
+		return none, useless(err)
 	}
 	began := time.Now()
 	last := w.episode.Checkpoint
@@ -233,6 +231,9 @@ func (w *wrapper) goBack(ctx context.Context, image string, cpu time.Duration) (
 	if err := w.saveEpisode(); err != nil {
 		return none, err
 	}
+	if err := w.renewInitData(); err != nil { // not before: a program that has it open expects the one that was there
+		w.log.Warn().Err(err).Msg("the container keeps the older init_data.xml")
+	}
 	w.log.Info().Str("container", c.Name).Stringer("ran", last.Ran.Round(time.Second)).
 		Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("goes on from the last checkpoint")
 	if err := w.follow(ctx, w.episode.LastLog, true); err != nil {
@@ -240,6 +241,15 @@ func (w *wrapper) goBack(ctx context.Context, image string, cpu time.Duration) (
 	}
 	w.tellGraphics(ctx)
 	return supervise.Prepared{Container: c, Apart: true, Began: true, CPUBase: cpu, Unable: !w.able(ctx, c.Image)}, nil
+}
+
+// useless is what becomes of an error of the files of a checkpoint: what this computer has against it may mend, what is
+// missing or damaged won't, nor what the job has made of its own files.
+func useless(err error) error {
+	if engine.HostsFault(err) && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", engine.ErrNoRestore, err)
 }
 
 // canGoBack reports that there is a checkpoint through the engine. When the computer has lost its power meanwhile, Podman
