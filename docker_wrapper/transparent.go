@@ -117,6 +117,13 @@ func (w *wrapper) saveWhole(ctx context.Context) (err error) {
 	if err := w.container.Checkpoint(ctx, dir, room); err != nil {
 		return err
 	}
+	k := kept{Image: w.container.Image}
+	if k.LastLog, err = w.logs.Sync(ctx); err != nil { // before the copy: these files may be among what is copied
+		return err
+	}
+	if k.Written, err = w.syncOutputs(); err != nil {
+		return err
+	}
 	if room, err = w.share(); err != nil {
 		return err
 	}
@@ -127,11 +134,6 @@ func (w *wrapper) saveWhole(ctx context.Context) (err error) {
 	if err := files.Take(ctx, before, room); err != nil {
 		return err
 	}
-	k := kept{Image: w.container.Image}
-	if k.LastLog, err = w.logs.Sync(ctx); err != nil {
-		return err
-	}
-	k.Written = w.written()
 	if err := writeJSON(filepath.Join(dir, keptFile), k); err != nil {
 		return err
 	}
@@ -149,6 +151,24 @@ func (w *wrapper) saveWhole(ctx context.Context) (err error) {
 		w.log.Warn().Err(err).Msg("an older checkpoint is left")
 	}
 	return nil
+}
+
+// syncOutputs has the files for the container's output written to the disk: what comes before a checkpoint is not
+// printed again after it. It returns their sizes.
+func (w *wrapper) syncOutputs() (sizes [2]int64, err error) {
+	for _, name := range []string{w.job.Logs.Stdout, w.job.Logs.Stderr} {
+		if name == "" {
+			continue
+		}
+		f, err := w.openOutput(name, os.O_WRONLY)
+		if err == nil {
+			err = errors.Join(f.Sync(), f.Close())
+		}
+		if err != nil {
+			return sizes, fmt.Errorf("write the job's output to the disk: %w", err)
+		}
+	}
+	return w.written(), nil
 }
 
 // tidy removes what is there of a checkpoint that came to nothing: it would count against the job's bound until the next
