@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -43,11 +44,12 @@ type kept struct {
 
 // pace spaces checkpoints out.
 type pace struct {
-	next  atomic.Int64 // not before, ns since 1970
+	began time.Time    // of the clock that nobody sets
+	next  atomic.Int64 // not before, ns since then
 	fails int          // in a row; by Save alone
 }
 
-func (p *pace) due() bool { return time.Now().UnixNano() >= p.next.Load() }
+func (p *pace) due() bool { return int64(time.Since(p.began)) >= p.next.Load() }
 
 // note takes down how long one took, and whether it came to anything.
 func (p *pace) note(took time.Duration, free bool, err error) {
@@ -61,12 +63,12 @@ func (p *pace) note(took time.Duration, free bool, err error) {
 			rest = 0
 		}
 	}
-	p.next.Store(time.Now().Add(rest).UnixNano())
+	p.next.Store(int64(time.Since(p.began) + rest))
 }
 
 // throughEngine makes o the checkpoints of the engine.
 func (w *wrapper) throughEngine(o *supervise.Checkpoints) {
-	var p pace
+	p := pace{began: time.Now()}
 	often := w.job.Checkpoint.Period > 0
 	o.Due = func() bool { return w.app.TimeToCheckpoint() && p.due() }
 	o.Hold = func(ctx context.Context) error { return w.container.Hold(ctx) }
@@ -298,10 +300,10 @@ func (w *wrapper) able(ctx context.Context, image string) bool {
 		return w.canCheckpoint
 	}
 	err := w.engine.CanCheckpoint(w.job)
-	if err == nil {
-		err = w.trial(ctx, image)
+	if err == nil { // to its end, though the client suspends each second or wants us gone
+		err = w.trial(context.WithoutCancel(ctx), image)
 	}
-	w.tried, w.canCheckpoint = true, err == nil
+	w.tried, w.canCheckpoint = !errors.Is(err, engine.ErrUnreachable), err == nil // that says nothing
 	if err != nil {
 		level := zerolog.DebugLevel
 		if m == job.ByEngine { // it was asked for
@@ -340,7 +342,7 @@ func (w *wrapper) trial(ctx context.Context, image string) error {
 	if removeErr := os.RemoveAll(dir); removeErr != nil {
 		w.log.Warn().Err(removeErr).Msg("what a trial has written is left")
 	}
-	if errors.Is(err, engine.ErrUnreachable) || ctx.Err() != nil { // that says nothing
+	if saysNothing(err) {
 		return err
 	}
 	said := ""
@@ -352,6 +354,11 @@ func (w *wrapper) trial(ctx context.Context, image string) error {
 		w.log.Debug().Err(writeErr).Msg("the trial is made again the next time")
 	}
 	return err
+}
+
+// saysNothing reports a trial of which nothing is to be remembered: the engine was away or the disk full.
+func saysNothing(err error) bool {
+	return errors.Is(err, engine.ErrUnreachable) || errors.Is(err, engine.ErrDiskFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, engine.ErrNotFound)
 }
 
 // countAloud is this program in the container of a trial: it counts into a file until it is ended, whose word it has chosen

@@ -299,7 +299,7 @@ func (e *Engine) Restore(ctx context.Context, j *job.Job, dir string) (c *Contai
 
 // engineMends reports an error after which trying again later may do.
 func engineMends(err error) bool {
-	for _, e := range []error{ErrUnreachable, ErrPermission, ErrDiskFull, ErrNetwork} {
+	for _, e := range []error{ErrUnreachable, ErrPermission, ErrDiskFull, ErrNetwork, ErrHost} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -386,7 +386,7 @@ const (
 )
 
 const (
-	trialTime  = time.Minute
+	trialTime  = 30 * time.Second // less than the client's minute: nothing breaks it off
 	trialPoll  = 20 * time.Millisecond
 	trialGrace = 10 * time.Second // until the helper counts
 )
