@@ -70,7 +70,8 @@ func (p *pace) note(took time.Duration, free bool, err error) {
 func (w *wrapper) throughEngine(o *supervise.Checkpoints) {
 	p := pace{began: time.Now()}
 	often := w.job.Checkpoint.Period > 0
-	o.Due = func() bool { return w.app.TimeToCheckpoint() && p.due() }
+	look := roomLook{w: w}
+	o.Due = func() bool { return look.short(time.Now()) || w.app.TimeToCheckpoint() && p.due() }
 	o.Hold = func(ctx context.Context) error { return w.container.Hold(ctx) }
 	o.Release = func(ctx context.Context) error { return w.container.Release(ctx) }
 	o.Save = func(ctx context.Context) error {
@@ -184,6 +185,35 @@ func (w *wrapper) tidy(c *engine.Container, dir string) {
 	if err = errors.Join(err, newestErr); err != nil {
 		w.log.Warn().Err(err).Msg("a part of a checkpoint is left")
 	}
+}
+
+// roomLook looks now and then whether the last checkpoint has to make room for what the job has written since: the client
+// looks as often (once a minute), and ends a job whose slot is too large.
+type roomLook struct {
+	w       *wrapper
+	next    time.Time
+	looking atomic.Bool
+	found   atomic.Bool
+}
+
+const roomEach = 20 * time.Second
+
+// short reports, once, that there is a checkpoint and too little room beside it. It looks in a goroutine of its own.
+func (l *roomLook) short(now time.Time) bool {
+	bound := l.w.job.Container.Limits.Disk
+	if bound > 0 && !now.Before(l.next) && l.looking.CompareAndSwap(false, true) {
+		l.next = now.Add(roomEach)
+		go func() {
+			defer l.looking.Store(false)
+			dir, err := l.w.savedCheckpoints().Newest()
+			if err != nil || dir == "" {
+				return
+			}
+			room, err := l.w.room()
+			l.found.Store(errors.Is(err, slot.ErrNoRoom) || err == nil && room < bound/leastShare)
+		}()
+	}
+	return l.found.Swap(false)
 }
 
 // share is how many bytes a checkpoint may take: half of what the slot may still grow by, because the client ends a job

@@ -105,7 +105,13 @@ func tallyTo(n int) string {
 const tallyConfig = "network = \"none\"\ncreate_args = \"--read-only\"\nstdout_file = \"printed\"\nstop_timeout = 1\ncheckpoint_period = %d\n[checkpoint]\nmethod = \"engine\"\n"
 
 func newTally(t *testing.T, name string, period int, args string) *survivor {
-	return &survivor{T: t, args: args, c: newJob(t, fmt.Sprint(name, "_", os.Getpid()), "build_args = \"--label row="+name+"\"\n"+fmt.Sprintf(tallyConfig, period), nil)}
+	c := newJob(t, fmt.Sprint(name, "_", os.Getpid()), "build_args = \"--label row="+name+"\"\n"+fmt.Sprintf(tallyConfig, period), nil)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(stderrOf(t, c))
+		}
+	})
+	return &survivor{T: t, args: args, c: c}
 }
 
 // finish lets the job come to its end and asserts that it never noticed anything.
@@ -192,7 +198,7 @@ func TestGoesOnAmongTheClientsFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &survivor{T: t, c: c, args: fmt.Sprint("open=init_data.xml tally=", n, ":20ms")}
+	s := &survivor{T: t, c: c, args: fmt.Sprint("keepopen=init_data.xml tally=", n, ":20ms")}
 	s.start()
 	eventually(t, "some time after a second checkpoint", func() bool { number, at := s.saved(); return number >= 2 && s.now() > at+20 })
 	s.kill()

@@ -386,7 +386,7 @@ const (
 )
 
 const (
-	trialTime  = 30 * time.Second // less than the client's minute: nothing breaks it off
+	trialTime  = time.Minute
 	trialPoll  = 20 * time.Millisecond
 	trialGrace = 10 * time.Second // until the helper counts
 )

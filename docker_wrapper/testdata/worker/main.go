@@ -143,7 +143,7 @@ func do(verb, arg, slot, path string) error {
 		}
 		fmt.Println("took", len(memory))
 		return err
-	case "open": // a file, and keep it so
+	case "keepopen": // a file
 		f, err := os.Open(path)
 		opened = append(opened, f)
 		return err
