@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -68,12 +70,17 @@ func (w *wrapper) savedCheckpoints() slot.Saved {
 
 // saveCheckpoint copies what the job goes on from out of the container, which doesn't run meanwhile. All that
 // lies in the slot counts against the job's bound, the checkpoint before too: it goes only when this one is whole.
-func (w *wrapper) saveCheckpoint(ctx context.Context) error {
+func (w *wrapper) saveCheckpoint(ctx context.Context) (err error) {
 	saved := w.savedCheckpoints()
 	dir, err := saved.Begin()
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil { // it counts against the job's bound
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
 	room, err := w.room()
 	if err != nil {
 		return err

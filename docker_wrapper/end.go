@@ -423,6 +423,11 @@ func (w *wrapper) removeNow(ctx context.Context) error {
 	if err := w.open(ctx); err != nil {
 		return err
 	}
+	if w.job != nil && w.engine.CanCheckpoint(w.job) == nil {
+		if err := w.engine.RemoveTrial(ctx, w.job); err != nil {
+			return err
+		}
+	}
 	c := w.container
 	switch {
 	case c != nil:

@@ -335,7 +335,9 @@ func newTrial(t *testing.T, o order) *trial {
 	add(t, s.c, "trial", []byte(s.id))
 	add(t, s.c, "worker", []byte(read(t, binary(t, "worker"))))
 	add(t, s.c, "in", []byte(trialInput))
+	// Checkpoints through the engine have tests of their own: here files come from without.
 	add(t, s.c, "job.toml", []byte(`slot_dir_mount = "/slot"
+checkpoint.method = "none"
 copy_to_container = [{src = "in", dst = "/copied/in"}]
 copy_from_container = [{src = "/made/out", dst = "out"}]
 network = "none"

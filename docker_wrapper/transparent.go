@@ -84,7 +84,7 @@ func (w *wrapper) throughEngine(o *supervise.Checkpoints) {
 
 // snapshot is what the container may write of the host's files.
 func (w *wrapper) snapshot(dir string) slot.Snapshot {
-	s := slot.Snapshot{Dir: filepath.Join(dir, "files")}
+	s := slot.Snapshot{Dir: filepath.Join(dir, "files"), Keep: slot.FromClient}
 	for _, m := range w.job.Container.Mounts {
 		if !m.ReadOnly {
 			s.Trees = append(s.Trees, m.Source)
@@ -146,12 +146,12 @@ func (w *wrapper) saveWhole(ctx context.Context) (err error) {
 	if err := saved.Commit(dir); err != nil {
 		return err
 	}
-	newest, err := saved.Newest()
-	if err == nil {
-		err = w.container.KeepCheckpoint(ctx, newest)
+	newest, keepErr := saved.Newest()
+	if keepErr == nil {
+		keepErr = w.container.KeepCheckpoint(ctx, newest)
 	}
-	if err != nil { // that is there is what counts
-		w.log.Warn().Err(err).Msg("an older checkpoint is left")
+	if keepErr != nil { // that this one is there is what counts
+		w.log.Warn().Err(keepErr).Msg("an older checkpoint is left")
 	}
 	return nil
 }

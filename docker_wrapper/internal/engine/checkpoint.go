@@ -78,11 +78,11 @@ func canCheckpoint(q quirks, j *job.Job) error {
 	case c.GPU != nil || len(c.Extra.Devices) > 0:
 		return errors.New("what a device holds can't be saved")
 	case inside && j.Checkpoint.Method != job.ByEngine:
-		return errors.New(`Docker gives such a container no network; checkpoint.method = "engine" asks for that`)
+		return errors.New(`with Docker such a container has no network and no init process; checkpoint.method = "engine" asks for that`)
 	case inside && c.Network != "none":
-		return errors.New(`Docker can't restore a container that has a network; network = "none" asks for that`)
+		return errors.New(`a container that has a network can't be restored by Docker; network = "none" asks for none`)
 	case inside && !c.Extra.ReadOnly:
-		return errors.New(`Docker doesn't save what a job writes outside of its mounts; create_args = "--read-only" asks for that (and --tmpfs /tmp for a place that is saved)`)
+		return errors.New(`what a job writes outside of its mounts isn't saved by Docker; create_args = "--read-only" keeps it from that (and --tmpfs /tmp gives it a place that is saved)`)
 	}
 	for _, b := range c.Binds {
 		if !b.ReadOnly() && (b.Source != "" || q.checkpoints == keptInside) {
@@ -399,7 +399,7 @@ func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, imageID, program
 	defer cancel()
 	t := *j
 	t.Container = job.Container{
-		Name: j.Container.Name + "_trial", Labels: j.Container.Labels, Network: j.Container.Network, User: j.Container.User,
+		Name: trialOf(j), Labels: j.Container.Labels, Network: j.Container.Network, User: j.Container.User,
 		Limits: j.Container.Limits, DropCaps: j.Container.DropCaps, Extra: job.CreateArgs{ReadOnly: j.Container.Extra.ReadOnly}, Entrypoint: []string{HelperPath}, Command: []string{},
 		Env:    []string{HelperEnv + "=" + HelperCounts},
 		Mounts: []job.Mount{{Source: program, Target: HelperPath, ReadOnly: true}, {Source: dir, Target: HelperDir}},
@@ -409,24 +409,14 @@ func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, imageID, program
 	if err := errors.Join(os.Mkdir(save, 0o700), os.Chmod(dir, 0o777)); err != nil {
 		return err
 	}
-	if old, err := e.Find(ctx, t.Container); err == nil { // an earlier trial was broken off
-		if err := old.Remove(ctx); err != nil {
-			return err
-		}
+	if err := e.RemoveTrial(ctx, j); err != nil { // an earlier one was broken off
+		return err
 	}
 	c, err := e.Create(ctx, &t, imageID)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		last, findErr := e.Find(context.WithoutCancel(ctx), t.Container)
-		if findErr == nil {
-			findErr = last.Remove(context.WithoutCancel(ctx))
-		}
-		if findErr != nil && !errors.Is(findErr, ErrNotFound) {
-			err = errors.Join(err, findErr)
-		}
-	}()
+	defer func() { err = errors.Join(err, e.RemoveTrial(context.WithoutCancel(ctx), j)) }()
 	if err := c.Start(ctx); err != nil {
 		return err
 	}
@@ -449,6 +439,20 @@ func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, imageID, program
 	after, err := counted(ctx, dir, func(now count) bool { return now.word != before.word || now.number > before.number+1 })
 	if err == nil && after.word != before.word {
 		err = errors.New("what was restored began anew")
+	}
+	return err
+}
+
+func trialOf(j *job.Job) string { return j.Container.Name + "_trial" }
+
+// RemoveTrial removes what a trial has left that was broken off, as with its engine.
+func (e *Engine) RemoveTrial(ctx context.Context, j *job.Job) error {
+	c, err := e.Find(ctx, job.Container{Name: trialOf(j), Labels: j.Container.Labels})
+	if err == nil {
+		err = c.Remove(ctx)
+	}
+	if errors.Is(err, ErrNotFound) {
+		return nil
 	}
 	return err
 }

@@ -360,10 +360,15 @@ func (e *Engine) untag(ctx context.Context, name, id string) error {
 	} else if err != nil {
 		return fmt.Errorf("remove image %s: %w", name, err)
 	}
-	ctx, cancel := e.call(ctx)
+	callCtx, cancel := e.call(ctx)
 	defer cancel()
-	_, err = e.api.ImageRemove(ctx, name, image.RemoveOptions{PruneChildren: true})
-	if err != nil && !errdefs.IsNotFound(err) {
+	_, err = e.api.ImageRemove(callCtx, name, image.RemoveOptions{PruneChildren: true})
+	if errdefs.IsNotFound(err) { // or Podman means another, which somebody else has just removed
+		if in, again := e.inspectImage(ctx, name); errors.Is(again, ErrNotFound) || again == nil && in.ID != id {
+			return nil
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("remove image %s: %w", name, wrap(err))
 	}
 	return nil

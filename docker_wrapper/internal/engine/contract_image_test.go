@@ -546,10 +546,14 @@ func (k *contract) imageError(t *testing.T, im job.Image, fsys fs.FS, want strin
 
 func (k *contract) inspectImage(t *testing.T, name string) image.InspectResponse {
 	t.Helper()
-	in, err := k.api.ImageInspect(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var in image.InspectResponse
+	k.eventually(t, "image "+name, func() (ok bool) {
+		var err error
+		if in, err = k.api.ImageInspect(t.Context(), name); err != nil && !strings.Contains(err.Error(), "failed to convert ImageData") { // of another, which is just going
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 	return in
 }
 

@@ -355,7 +355,7 @@ func (t *trailer) Read(p []byte) (int, error) {
 func (c *Container) CopyOut(ctx context.Context, copies []job.Copy, limit int64) (leftOut []string, err error) {
 	u := &unpacker{left: limit, limited: limit > 0}
 	for _, cp := range copies {
-		if err := c.copyOut(ctx, cp, u); err != nil {
+		if err := c.copyOutWhole(ctx, cp, u); err != nil {
 			var ce *CopyError
 			if errors.As(err, &ce) {
 				return u.names(), ce
@@ -364,6 +364,21 @@ func (c *Container) CopyOut(ctx context.Context, copies []job.Copy, limit int64)
 		}
 	}
 	return u.names(), nil
+}
+
+// cutTries is how often a copy is asked for that comes cut off: on a busy computer Podman 5.8 now and then ends one early.
+const cutTries = 5
+
+func (c *Container) copyOutWhole(ctx context.Context, cp job.Copy, u *unpacker) error {
+	for try := 1; ; try++ {
+		before := *u
+		err := c.copyOut(ctx, cp, u)
+		if !errors.Is(err, io.ErrUnexpectedEOF) || try == cutTries || ctx.Err() != nil {
+			return err
+		}
+		c.e.log.Debug().Err(err).Str("file", cp.Src).Msg("the copy came cut off")
+		*u = before
+	}
 }
 
 func (c *Container) copyOut(ctx context.Context, cp job.Copy, u *unpacker) error {

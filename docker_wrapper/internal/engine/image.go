@@ -128,8 +128,19 @@ func contentTag(identity string) string { return job.ContentRepository + ":" + i
 func (e *Engine) inspectImage(ctx context.Context, name string) (image.InspectResponse, error) {
 	ctx, cancel := e.call(ctx)
 	defer cancel()
-	in, err := e.api.ImageInspect(ctx, name)
-	return in, wrap(err)
+	const tries, pause = 10, 100 * time.Millisecond
+	for n := 1; ; n++ {
+		in, err := e.api.ImageInspect(ctx, name)
+		// Podman, where another image is removed at this moment: that of this name is there.
+		if err == nil || n == tries || !strings.Contains(err.Error(), "failed to convert ImageData") {
+			return in, wrap(err)
+		}
+		select {
+		case <-ctx.Done():
+			return in, wrap(err)
+		case <-time.After(pause):
+		}
+	}
 }
 
 // fits reports an image that is for another kind of machine, which would fail in ways that are hard

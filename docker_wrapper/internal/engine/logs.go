@@ -17,8 +17,9 @@ import (
 	"github.com/docker/docker/pkg/stdcopy"
 )
 
-// drainPause is how long the rest of a finished container's output may pause before it is given up.
-const drainPause = 2 * time.Second
+// The rest of a finished container's output may pause for so long before the stream is given up, and before its last
+// reading is: an engine may be busy, and what is missing then is lost.
+const drainPause, lastPause = 2 * time.Second, 20 * time.Second
 
 // Logs streams a container's output while it runs, each line once.
 type Logs struct {
@@ -153,7 +154,7 @@ func (l *Logs) Drain(ctx context.Context) error {
 	defer cancel()
 	from := l.recent
 	if !l.c.e.Info.quirks.followSkips { // else what is left is read once, and now
-		l.whileFlowing(ctx, l.done)
+		l.whileFlowing(ctx, l.done, drainPause)
 		from = func() time.Time { return l.since }
 	}
 	l.cancel()
@@ -163,15 +164,15 @@ func (l *Logs) Drain(ctx context.Context) error {
 		defer close(done)
 		result = l.read(ctx, from(), false)
 	}()
-	l.whileFlowing(ctx, done)
+	l.whileFlowing(ctx, done, lastPause)
 	cancel()
 	<-done
 	return result
 }
 
 // whileFlowing waits until done, or until nothing has come for a while.
-func (l *Logs) whileFlowing(ctx context.Context, done <-chan struct{}) {
-	tick := time.NewTicker(drainPause)
+func (l *Logs) whileFlowing(ctx context.Context, done <-chan struct{}, pause time.Duration) {
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for seen := l.flowed.Load(); ; {
 		select {

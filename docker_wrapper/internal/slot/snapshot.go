@@ -11,8 +11,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
+
+	"boincdocker/boincapi"
 )
 
 // Snapshot is a copy of what a container may change of the host's files: directories, and single files. It goes with a
@@ -22,6 +25,14 @@ import (
 type Snapshot struct {
 	Dir   string   // absolute
 	Trees []string // absolute paths of the host, the same in the same order each time
+
+	// Keep says of a name that isn't in the snapshot whether PutBack leaves it; nil leaves none.
+	Keep func(name string) bool
+}
+
+// FromClient reports that a file of the payload is a message of the client's to the job, which is delivered once.
+func FromClient(name string) bool {
+	return strings.HasPrefix(name, boincapi.TrickleDownPrefix) || strings.HasPrefix(name, boincapi.UploadStatPrefix) || name == boincapi.SporadicCAFile
 }
 
 const listFile = "files.json" // of a snapshot
@@ -145,6 +156,9 @@ func (s Snapshot) putBack(ctx context.Context, i int, tree string, list []copied
 			if was.same(*k) || k.Link != "" && was.Link == k.Link {
 				delete(want, as) // as it was
 			}
+			return nil
+		}
+		if !ok && s.Keep != nil && s.Keep(as) {
 			return nil
 		}
 		gone = append(gone, name)

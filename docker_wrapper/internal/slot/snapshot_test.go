@@ -152,6 +152,24 @@ func TestSnapshotsShare(t *testing.T) {
 	}
 }
 
+// What the client has told the job since is not told again, so it stays; what the job had not read yet comes back.
+func TestSnapshotKeepsTheClientsMessages(t *testing.T) {
+	s := full(t)
+	s.Keep = FromClient
+	tree := s.Trees[0]
+	write(t, tree, "trickle_down_1", "before", 0o644)
+	must(t, s.Take(t.Context(), "", 0), os.Remove(filepath.Join(tree, "trickle_down_1")))
+	for _, name := range []string{"trickle_down_2", "boinc_ufs_out", "ca", "trickle_up.xml"} {
+		write(t, tree, name, "after", 0o644)
+	}
+	must(t, s.PutBack(t.Context()))
+	for name, want := range map[string]string{"trickle_down_1": "before", "trickle_down_2": "after", "boinc_ufs_out": "after", "ca": "after", "trickle_up.xml": ""} {
+		if data, err := os.ReadFile(filepath.Join(tree, name)); string(data) != want || (err == nil) != (want != "") {
+			t.Errorf("%s: got %q, %v, want %q", name, data, err, want)
+		}
+	}
+}
+
 func TestSnapshotRoom(t *testing.T) {
 	s := full(t)
 	if err := s.Take(t.Context(), "", 10); !errors.Is(err, ErrNoRoom) {
