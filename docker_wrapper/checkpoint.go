@@ -27,7 +27,9 @@ func (w *wrapper) checkpoints() *supervise.Checkpoints {
 		Due:  w.app.TimeToCheckpoint,
 		Next: w.app.CheckpointCompleted,
 		Taken: func(m supervise.Mark) {
-			w.episode.Checkpoint, w.episode.Ran = m, m.Ran
+			if w.episode.Checkpoint = m; !m.At.IsZero() {
+				w.episode.Ran, w.episode.Anew = m.Ran, false
+			}
 			if err := w.saveEpisode(); err != nil {
 				w.log.Warn().Err(err).Msg("the next episode knows less")
 			}

@@ -88,7 +88,7 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 	}
 	w.tellGraphics(ctx)
 	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, Apart: true, CPUBase: base, Made: made, Unsaved: unsaved,
-		Unable: found.State == engine.StateExited || !w.able(ctx, found.Image)}, nil
+		Unable: found.State == engine.StateExited || !w.able(ctx, found.Image), Anew: w.episode.Anew}, nil
 }
 
 // again has a container go on that ended by no doing of its own: from its last checkpoint through the engine, if there
@@ -99,20 +99,19 @@ func (w *wrapper) again(ctx context.Context, c *engine.Container, p supervise.Pr
 	case err == nil:
 		return back, nil
 	case errors.Is(err, engine.ErrNoRestore):
-		w.forget(err)
-		if err := w.removeNow(ctx); err != nil {
+		if err := c.Remove(ctx); err != nil { // else it would go on as it is
 			return supervise.Prepared{}, err
 		}
-		p, err := w.fresh(ctx, 0)
-		p.Anew = true
-		return p, err
+		w.container = nil
+		w.forget(err)
+		return w.fresh(ctx, 0)
 	case !errors.Is(err, errNoCheckpoint):
 		return supervise.Prepared{}, err
 	}
 	if err := w.start(ctx, p.CPUBase, w.episode.LastLog); err != nil {
 		return supervise.Prepared{}, w.without(ctx, err)
 	}
-	p.Container, p.Apart, p.Began, p.Unable = c, true, true, !w.able(ctx, c.Image)
+	p.Container, p.Apart, p.Began, p.Unable, p.Anew = c, true, true, !w.able(ctx, c.Image), w.episode.Anew
 	return p, nil
 }
 
@@ -200,7 +199,7 @@ func (w *wrapper) cutOff(ctx context.Context, found *engine.Container) (bool, er
 	if err != nil {
 		return false, err
 	}
-	ours := w.episode.Container == found.ID
+	ours := w.episode.Container == found.ID || w.episode.Container == "" && w.canGoBack() // killed just after it was restored
 	return exit.Outside ||
 		ours && !w.episode.Parked.IsZero() && !exit.FinishedAt.Before(w.episode.Parked) || // what is paused or stopped doesn't end by itself
 		ours && otherBoot(w.episode.Boot, bootID()) && (exit.Code > 128 || w.canGoBack()) ||
@@ -225,15 +224,17 @@ func (w *wrapper) fresh(ctx context.Context, cpu time.Duration) (supervise.Prepa
 	if err := w.openPayload(); err != nil {
 		return supervise.Prepared{}, err
 	}
-	anew := false
 	switch p, err := w.goBack(ctx, image, cpu); {
 	case err == nil:
 		return p, nil
 	case errors.Is(err, engine.ErrNoRestore):
 		w.forget(err)
-		cpu, anew = 0, true
 	case !errors.Is(err, errNoCheckpoint):
 		return supervise.Prepared{}, err
+	}
+	anew := w.episode.Anew // also when it was found out by a preparation that failed then
+	if anew {
+		cpu = 0
 	}
 	j, able := *w.job, w.able(ctx, image)
 	if !able { // then nothing needs to be left out for it
@@ -284,7 +285,7 @@ var longAgo = time.Unix(1, 0)
 // start starts w.container and notes what the next episode must know of it. Its output up to since
 // was written when it ran before.
 func (w *wrapper) start(ctx context.Context, base time.Duration, since time.Time) error {
-	w.episode = supervise.Episode{Container: w.container.ID, Host: w.engine.Info.Host, Boot: bootID(), CPUBase: base, Checkpoint: w.episode.Checkpoint,
+	w.episode = supervise.Episode{Container: w.container.ID, Host: w.engine.Info.Host, Boot: bootID(), CPUBase: base, Checkpoint: w.episode.Checkpoint, Anew: w.episode.Anew,
 		Ran: w.episode.Checkpoint.Ran, LastLog: since, Written: w.episode.Written, Tries: w.episode.Tries}
 	if since.Equal(longAgo) {
 		w.episode.Written = w.written()

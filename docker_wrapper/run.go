@@ -379,7 +379,7 @@ func (w *wrapper) supervise(ctx context.Context) error {
 		Ran:         w.episode.Ran,
 		Log:         w.log,
 	}
-	if w.init != nil {
+	if w.init != nil && !w.episode.Anew { // what the client knows of a checkpoint is past
 		o.CPU = time.Duration(w.init.WUCPUTime * float64(time.Second))
 	}
 	if w.screen != nil {

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -42,11 +44,12 @@ type kept struct {
 
 // pace spaces checkpoints out.
 type pace struct {
-	next  atomic.Int64 // not before, ns since 1970
+	began time.Time    // of the clock that nobody sets
+	next  atomic.Int64 // not before, ns since then
 	fails int          // in a row; by Save alone
 }
 
-func (p *pace) due() bool { return time.Now().UnixNano() >= p.next.Load() }
+func (p *pace) due() bool { return int64(time.Since(p.began)) >= p.next.Load() }
 
 // note takes down how long one took, and whether it came to anything.
 func (p *pace) note(took time.Duration, free bool, err error) {
@@ -60,14 +63,15 @@ func (p *pace) note(took time.Duration, free bool, err error) {
 			rest = 0
 		}
 	}
-	p.next.Store(time.Now().Add(rest).UnixNano())
+	p.next.Store(int64(time.Since(p.began) + rest))
 }
 
 // throughEngine makes o the checkpoints of the engine.
 func (w *wrapper) throughEngine(o *supervise.Checkpoints) {
-	var p pace
+	p := pace{began: time.Now()}
 	often := w.job.Checkpoint.Period > 0
-	o.Due = func() bool { return w.app.TimeToCheckpoint() && p.due() }
+	look := roomLook{w: w}
+	o.Due = func() bool { return look.short(time.Now()) || w.app.TimeToCheckpoint() && p.due() }
 	o.Hold = func(ctx context.Context) error { return w.container.Hold(ctx) }
 	o.Release = func(ctx context.Context) error { return w.container.Release(ctx) }
 	o.Save = func(ctx context.Context) error {
@@ -103,9 +107,10 @@ func (w *wrapper) saveWhole(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	container := w.container
 	defer func() {
-		if err != nil { // it counts against the job's bound
-			err = errors.Join(err, os.RemoveAll(dir))
+		if err != nil {
+			w.tidy(container, dir)
 		}
 	}()
 	room, err := w.share()
@@ -113,6 +118,13 @@ func (w *wrapper) saveWhole(ctx context.Context) (err error) {
 		return err
 	}
 	if err := w.container.Checkpoint(ctx, dir, room); err != nil {
+		return err
+	}
+	k := kept{Image: w.container.Image}
+	if k.LastLog, err = w.logs.Sync(ctx); err != nil { // before the copy: these files may be among what is copied
+		return err
+	}
+	if k.Written, err = w.syncOutputs(); err != nil {
 		return err
 	}
 	if room, err = w.share(); err != nil {
@@ -125,11 +137,6 @@ func (w *wrapper) saveWhole(ctx context.Context) (err error) {
 	if err := files.Take(ctx, before, room); err != nil {
 		return err
 	}
-	k := kept{Image: w.container.Image}
-	if k.LastLog, err = w.logs.Sync(ctx); err != nil {
-		return err
-	}
-	k.Written = w.written()
 	if err := writeJSON(filepath.Join(dir, keptFile), k); err != nil {
 		return err
 	}
@@ -149,6 +156,66 @@ func (w *wrapper) saveWhole(ctx context.Context) (err error) {
 	return nil
 }
 
+// syncOutputs has the files for the container's output written to the disk: what comes before a checkpoint is not
+// printed again after it. It returns their sizes.
+func (w *wrapper) syncOutputs() (sizes [2]int64, err error) {
+	for _, name := range []string{w.job.Logs.Stdout, w.job.Logs.Stderr} {
+		if name == "" {
+			continue
+		}
+		f, err := w.openOutput(name, os.O_WRONLY)
+		if err == nil {
+			err = errors.Join(f.Sync(), f.Close())
+		}
+		if err != nil {
+			return sizes, fmt.Errorf("write the job's output to the disk: %w", err)
+		}
+	}
+	return w.written(), nil
+}
+
+// tidy removes what is there of a checkpoint that came to nothing: it would count against the job's bound until the next
+// one, and Docker would keep its part for ever.
+func (w *wrapper) tidy(c *engine.Container, dir string) {
+	err := os.RemoveAll(dir)
+	newest, newestErr := w.savedCheckpoints().Newest()
+	if newestErr == nil {
+		newestErr = c.KeepCheckpoint(context.Background(), newest)
+	}
+	if err = errors.Join(err, newestErr); err != nil {
+		w.log.Warn().Err(err).Msg("a part of a checkpoint is left")
+	}
+}
+
+// roomLook looks now and then whether the last checkpoint has to make room for what the job has written since: the client
+// looks as often (once a minute), and ends a job whose slot is too large.
+type roomLook struct {
+	w       *wrapper
+	next    time.Time
+	looking atomic.Bool
+	found   atomic.Bool
+}
+
+const roomEach = 20 * time.Second
+
+// short reports, once, that there is a checkpoint and too little room beside it. It looks in a goroutine of its own.
+func (l *roomLook) short(now time.Time) bool {
+	bound := l.w.job.Container.Limits.Disk
+	if bound > 0 && !now.Before(l.next) && l.looking.CompareAndSwap(false, true) {
+		l.next = now.Add(roomEach)
+		go func() {
+			defer l.looking.Store(false)
+			dir, err := l.w.savedCheckpoints().Newest()
+			if err != nil || dir == "" {
+				return
+			}
+			room, err := l.w.room()
+			l.found.Store(errors.Is(err, slot.ErrNoRoom) || err == nil && room < bound/leastShare)
+		}()
+	}
+	return l.found.Swap(false)
+}
+
 // share is how many bytes a checkpoint may take: half of what the slot may still grow by, because the client ends a job
 // that takes more than its bound, and a checkpoint is none of the job's doing. Where hardly anything is left the
 // older checkpoint goes, too.
@@ -156,7 +223,7 @@ func (w *wrapper) share() (int64, error) {
 	room, err := w.room()
 	if bound := w.job.Container.Limits.Disk; errors.Is(err, slot.ErrNoRoom) || err == nil && bound > 0 && room < bound/leastShare {
 		w.dropCheckpoints()
-		return 0, slot.ErrNoRoom
+		return 0, fmt.Errorf("%w; %w", slot.ErrNoRoom, supervise.ErrDropped)
 	}
 	return room / 2, err
 }
@@ -185,18 +252,15 @@ func (w *wrapper) goBack(ctx context.Context, image string, cpu time.Duration) (
 	}
 	var k kept
 	if err := readJSON(filepath.Join(dir, keptFile), &k); err != nil {
-		return none, fmt.Errorf("%w: %w", engine.ErrNoRestore, err)
+		return none, useless(err)
 	}
 	if k.Image != strings.TrimPrefix(image, "sha256:") {
 		return none, fmt.Errorf("%w: its image is gone, and another is in its place", engine.ErrNoRestore)
 	}
-	if err := w.snapshot(dir).PutBack(ctx); err != nil {
+	if err := w.snapshot(dir).PutBack(ctx); ctx.Err() != nil {
 		return none, err
-	}
-	if w.init != nil {
-		if err := w.renewInitData(); err != nil {
-			return none, err
-		}
+	} else if err != nil {
+		return none, useless(err)
 	}
 	began := time.Now()
 	last := w.episode.Checkpoint
@@ -219,6 +283,9 @@ func (w *wrapper) goBack(ctx context.Context, image string, cpu time.Duration) (
 	if err := w.saveEpisode(); err != nil {
 		return none, err
 	}
+	if err := w.renewInitData(); err != nil { // not before: a program that has it open expects the one that was there
+		w.log.Warn().Err(err).Msg("the container keeps the older init_data.xml")
+	}
 	w.log.Info().Str("container", c.Name).Stringer("ran", last.Ran.Round(time.Second)).
 		Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("goes on from the last checkpoint")
 	if err := w.follow(ctx, w.episode.LastLog, true); err != nil {
@@ -226,6 +293,15 @@ func (w *wrapper) goBack(ctx context.Context, image string, cpu time.Duration) (
 	}
 	w.tellGraphics(ctx)
 	return supervise.Prepared{Container: c, Apart: true, Began: true, CPUBase: cpu, Unable: !w.able(ctx, c.Image)}, nil
+}
+
+// useless is what becomes of an error of the files of a checkpoint: what this computer has against it may mend, what is
+// missing or damaged won't, nor what the job has made of its own files.
+func useless(err error) error {
+	if engine.HostsFault(err) && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", engine.ErrNoRestore, err)
 }
 
 // canGoBack reports that there is a checkpoint through the engine. When the computer has lost its power meanwhile, Podman
@@ -240,7 +316,8 @@ func (w *wrapper) canGoBack() bool {
 func (w *wrapper) forget(err error) {
 	w.log.Warn().Err(err).Msg("the job begins anew")
 	w.dropCheckpoints()
-	w.episode.Checkpoint = supervise.Mark{}
+	w.episode.Checkpoint, w.episode.Anew = supervise.Mark{}, true
+	w.note()
 }
 
 // able reports whether containers of this job can be checkpointed through the engine. It is found out once, by trial.
@@ -253,10 +330,10 @@ func (w *wrapper) able(ctx context.Context, image string) bool {
 		return w.canCheckpoint
 	}
 	err := w.engine.CanCheckpoint(w.job)
-	if err == nil {
-		err = w.trial(ctx, image)
+	if err == nil { // to its end, though the client suspends each second or wants us gone
+		err = w.trial(context.WithoutCancel(ctx), image)
 	}
-	w.tried, w.canCheckpoint = true, err == nil
+	w.tried, w.canCheckpoint = !errors.Is(err, engine.ErrUnreachable), err == nil // that says nothing
 	if err != nil {
 		level := zerolog.DebugLevel
 		if m == job.ByEngine { // it was asked for
@@ -295,7 +372,7 @@ func (w *wrapper) trial(ctx context.Context, image string) error {
 	if removeErr := os.RemoveAll(dir); removeErr != nil {
 		w.log.Warn().Err(removeErr).Msg("what a trial has written is left")
 	}
-	if errors.Is(err, engine.ErrUnreachable) || ctx.Err() != nil { // that says nothing
+	if saysNothing(err) {
 		return err
 	}
 	said := ""
@@ -307,6 +384,11 @@ func (w *wrapper) trial(ctx context.Context, image string) error {
 		w.log.Debug().Err(writeErr).Msg("the trial is made again the next time")
 	}
 	return err
+}
+
+// saysNothing reports a trial of which nothing is to be remembered: it came too late, the engine was away or the disk full.
+func saysNothing(err error) bool {
+	return errors.Is(err, engine.ErrLate) || errors.Is(err, engine.ErrUnreachable) || errors.Is(err, engine.ErrDiskFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, engine.ErrNotFound)
 }
 
 // countAloud is this program in the container of a trial: it counts into a file until it is ended, whose word it has chosen

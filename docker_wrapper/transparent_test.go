@@ -102,10 +102,17 @@ func tallyTo(n int) string {
 	return b.String()
 }
 
-const tallyConfig = "network = \"none\"\ncreate_args = \"--read-only\"\nstdout_file = \"printed\"\nstop_timeout = 1\ncheckpoint_period = %d\n[checkpoint]\nmethod = \"engine\"\n"
+// tallyConfig asks for a checkpoint each period (s), of the files in the way that Docker wants: CRIU needs a /tmp then.
+func tallyConfig(period int) string {
+	files := `create_args = "--read-only --tmpfs /tmp"`
+	if onPodman() {
+		files = ""
+	}
+	return fmt.Sprintf("network = \"none\"\n%s\nstdout_file = \"printed\"\nstop_timeout = 1\ncheckpoint_period = %d\n[checkpoint]\nmethod = \"engine\"\n", files, period)
+}
 
 func newTally(t *testing.T, name string, period int, args string) *survivor {
-	s := &survivor{T: t, args: args, c: newJob(t, fmt.Sprint(name, "_", os.Getpid()), "build_args = \"--label row="+name+"\"\n"+fmt.Sprintf(tallyConfig, period), nil)}
+	s := &survivor{T: t, args: args, c: newJob(t, fmt.Sprint(name, "_", os.Getpid()), "build_args = \"--label row="+name+"\"\n"+tallyConfig(period), nil)}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(string(mayRead(filepath.Join(s.c.Slot(), boincapi.StderrFile))))
@@ -182,6 +189,80 @@ func cannotCheckpoint(t *testing.T) {
 	}
 	s.start()
 	s.finish(300)
+}
+
+// A job may have the client's file open, which is another after the restore, and what it prints may go to an output that it
+// has mounted.
+func TestGoesOnAmongTheClientsFiles(t *testing.T) {
+	if !engineCan() {
+		return // TestCounterGoesOn has what happens then
+	}
+	const n = 600
+	c := newJob(t, fmt.Sprint("among_", os.Getpid()), "build_args = \"--label row=among\"\nproject_dir_mount = \"/project\"\n"+tallyConfig(2), nil)
+	printed, err := c.AddOutput(0, "printed", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &survivor{T: t, c: c, args: fmt.Sprint("keepopen=init_data.xml tally=", n, ":20ms")}
+	s.start()
+	eventually(t, "some time after a second checkpoint", func() bool { number, at := s.saved(); return number >= 2 && s.now() > at+20 })
+	s.kill()
+	if onPodman() {
+		s.meddle("rm", "-f")
+	} else {
+		s.meddle("kill")
+	}
+	s.start()
+	eventually(t, "it goes on", func() bool { return s.restored() == 1 })
+	for !s.done {
+		s.wait(time.Minute)
+	}
+	if got, want := read(t, printed), tallyTo(n); got != want {
+		t.Errorf("it printed something else: %s", firstDifference(got, want))
+	}
+	if t.Failed() {
+		t.Log(stderrOf(t, c))
+	}
+	cleanAfterwards(t, c, os.Getuid())
+}
+
+// Whenever a restore is broken off, by the end of the wrapper or of the computer, the next one does it again.
+func TestRestoreBrokenOff(t *testing.T) {
+	if !engineCan() {
+		return // TestCounterGoesOn has what happens then
+	}
+	const n = 200
+	s := newTally(t, "broken_off", 3600, fmt.Sprintf("take=100 tally=%d:20ms", n))
+	s.start()
+	eventually(t, "it counts", func() bool { return s.now() > 10 })
+	s.quit()
+	for i := range 12 {
+		s.start()
+		s.wait(time.Duration(i*100+50) * time.Millisecond)
+		if s.done {
+			break
+		}
+		if s.kill(); i%2 == 1 {
+			s.reboot()
+		}
+	}
+	if !s.done {
+		s.start()
+	}
+	for !s.done {
+		s.wait(time.Minute)
+	}
+	want := fmt.Sprintln("took", 100<<20) + tallyTo(n)
+	if got := read(t, filepath.Join(s.c.Slot(), "printed")); got != want {
+		t.Errorf("it printed something else: %s", firstDifference(got, want))
+	}
+	if got, want := read(t, filepath.Join(s.c.Slot(), "tally")), tallyTo(n); got != want {
+		t.Errorf("it counted something else: %s", firstDifference(got, want))
+	}
+	if t.Failed() {
+		t.Log(stderrOf(t, s.c))
+	}
+	cleanAfterwards(t, s.c, os.Getuid())
 }
 
 // A job that must not stay in memory is checkpointed and ended: its memory is the computer's again.

@@ -42,6 +42,9 @@ const (
 // from an earlier try, and refuses it for a moment (moby#42900; on 28.5.2 the second try was enough each time).
 const restoreTries, restorePause = 10, 300 * time.Millisecond
 
+// ErrLate: a trial took longer than it should. The computer may be busy.
+var ErrLate = errors.New("a small program in a container doesn't count in time")
+
 // ErrNoRestore: the checkpoint is of no use any more. The job begins anew.
 var ErrNoRestore = errors.New("the checkpoint can't be restored")
 
@@ -82,7 +85,7 @@ func canCheckpoint(q quirks, j *job.Job) error {
 	case inside && c.Network != "none":
 		return errors.New(`a container that has a network can't be restored by Docker; network = "none" asks for none`)
 	case inside && !c.Extra.ReadOnly:
-		return errors.New(`what a job writes outside of its mounts isn't saved by Docker; create_args = "--read-only" keeps it from that (and --tmpfs /tmp gives it a place that is saved)`)
+		return errors.New(`what a job writes outside of its mounts isn't saved by Docker; create_args = "--read-only --tmpfs /tmp" keeps it from that`)
 	}
 	for _, b := range c.Binds {
 		if !b.ReadOnly() && (b.Source != "" || q.checkpoints == keptInside) {
@@ -299,7 +302,7 @@ func (e *Engine) Restore(ctx context.Context, j *job.Job, dir string) (c *Contai
 
 // engineMends reports an error after which trying again later may do.
 func engineMends(err error) bool {
-	for _, e := range []error{ErrUnreachable, ErrPermission, ErrDiskFull, ErrNetwork} {
+	for _, e := range []error{ErrUnreachable, ErrPermission, ErrDiskFull, ErrNetwork, ErrHost} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -400,7 +403,7 @@ func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, imageID, program
 	t := *j
 	t.Container = job.Container{
 		Name: trialOf(j), Labels: j.Container.Labels, Network: j.Container.Network, User: j.Container.User,
-		Limits: j.Container.Limits, DropCaps: j.Container.DropCaps, Extra: job.CreateArgs{ReadOnly: j.Container.Extra.ReadOnly}, Entrypoint: []string{HelperPath}, Command: []string{},
+		Limits: j.Container.Limits, DropCaps: j.Container.DropCaps, Extra: job.CreateArgs{ReadOnly: j.Container.Extra.ReadOnly, Tmpfs: j.Container.Extra.Tmpfs}, Entrypoint: []string{HelperPath}, Command: []string{},
 		Env:    []string{HelperEnv + "=" + HelperCounts},
 		Mounts: []job.Mount{{Source: program, Target: HelperPath, ReadOnly: true}, {Source: dir, Target: HelperDir}},
 	}
@@ -498,7 +501,7 @@ func counted(ctx context.Context, dir string, enough func(count) bool) (now coun
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return now, errors.New("a small program in a container doesn't count")
+			return now, ErrLate
 		}
 	}
 }

@@ -39,14 +39,29 @@ const listFile = "files.json" // of a snapshot
 
 // copied is one file, directory or symlink of a tree, as it was when it was copied.
 type copied struct {
-	Name    string      `json:"name"` // below the tree; "." is the tree itself
+	Name    rawName     `json:"name"` // below the tree; "." is the tree itself
 	Mode    fs.FileMode `json:"mode"`
 	Owner   [2]int      `json:"owner"` // user and group; -1 where there are none (Windows)
 	Size    int64       `json:"size,omitempty"`
 	Changed time.Time   `json:"changed,omitzero"`
-	Link    string      `json:"link,omitempty"` // target of a symlink
+	Link    rawName     `json:"link,omitempty"` // target of a symlink
 	Mark    [2]int64    `json:"mark,omitzero"`  // what nobody but the kernel writes: number and time of change
 }
+
+// rawName is a name as the job gave it. JSON itself would make another of one that isn't UTF-8.
+type rawName string
+
+func (n rawName) MarshalJSON() ([]byte, error) { return json.Marshal([]byte(n)) }
+
+func (n *rawName) UnmarshalJSON(data []byte) error {
+	var b []byte
+	err := json.Unmarshal(data, &b)
+	*n = rawName(b)
+	return err
+}
+
+// allBits are those of a mode that are kept.
+const allBits = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
 
 // Take copies the trees, in which nothing may change meanwhile, at most room bytes (0 for no limit). What has not changed
 // since the snapshot in before ("" for none) shares its bytes. Devices, sockets and FIFOs are left alone, here and
@@ -63,7 +78,7 @@ func (s Snapshot) Take(ctx context.Context, before string, room int64) error {
 		}
 		for i, list := range lists {
 			for _, k := range list {
-				old[filepath.Join(strconv.Itoa(i), k.Name)] = k
+				old[filepath.Join(strconv.Itoa(i), string(k.Name))] = k
 			}
 		}
 	}
@@ -72,17 +87,20 @@ func (s Snapshot) Take(ctx context.Context, before string, room int64) error {
 	for i, tree := range s.Trees {
 		err := walk(tree, func(root *os.Root, name, as string, fi fs.FileInfo) error {
 			k, err := look(root, name, as, fi)
-			if err != nil || k == nil {
+			if err = errors.Join(err, ctx.Err()); err != nil || k == nil {
 				return err
 			}
-			to := filepath.Join(strconv.Itoa(i), k.Name)
+			if !givesBack(k.Owner) {
+				return fmt.Errorf("%s is another user's, and only root could make it so again", name)
+			}
+			to := filepath.Join(strconv.Itoa(i), as)
 			switch was, ok := old[to]; {
 			case fi.IsDir():
 				err = os.MkdirAll(filepath.Join(s.Dir, to), 0o770)
 			case !fi.Mode().IsRegular():
 			case ok && was.same(*k) && os.Link(filepath.Join(before, to), filepath.Join(s.Dir, to)) == nil:
 			default:
-				*k, err = c.take(root, name, k.Name, filepath.Join(s.Dir, to))
+				*k, err = c.take(root, name, as, filepath.Join(s.Dir, to))
 			}
 			lists[i] = append(lists[i], *k)
 			return err
@@ -119,18 +137,22 @@ func (s Snapshot) PutBack(ctx context.Context) error {
 }
 
 func (s Snapshot) putBack(ctx context.Context, i int, tree string, list []copied) error {
-	want := map[string]copied{}
+	want, bases := map[string]copied{}, map[string]bool{}
 	for _, k := range list {
-		want[k.Name] = k
+		want[string(k.Name)] = k
+		bases[filepath.Base(string(k.Name))] = true
 	}
 	var gone []string
 	err := walk(tree, func(root *os.Root, name, as string, fi fs.FileInfo) error {
 		k, err := look(root, name, as, fi)
-		if err != nil || k == nil {
-			return err
-		}
 		was, ok := want[as]
-		if ok && was.Mode.Type() == k.Mode.Type() {
+		switch err = errors.Join(err, ctx.Err()); {
+		case err != nil || k == nil && !ok:
+			return err
+		case ok && k != nil && was.Mode.Type() == k.Mode.Type():
+			if fi.IsDir() { // its own mode comes last
+				return enter(root, name, fi)
+			}
 			if was.same(*k) || k.Link != "" && was.Link == k.Link {
 				delete(want, as) // as it was
 			}
@@ -158,20 +180,28 @@ func (s Snapshot) putBack(ctx context.Context, i int, tree string, list []copied
 	}
 	defer root.Close()
 	for _, name := range gone {
-		if err := root.RemoveAll(name); err != nil {
+		if err := remove(root, name); err != nil {
 			return err
 		}
 	}
-	c := copier{ctx: ctx}
+	part := unfinished // a name that nothing has
+	for bases[part] {
+		part += "_"
+	}
+	if file != "" {
+		part = file + unfinished
+	}
+	c := copier{ctx: ctx, part: part}
 	for _, k := range list { // directories come before what is in them
-		if _, changed := want[k.Name]; !changed {
+		name := string(k.Name)
+		from := filepath.Join(s.Dir, strconv.Itoa(i), name)
+		if _, changed := want[name]; !changed {
 			continue
 		}
-		name := k.Name
 		if file != "" {
 			name = file
 		}
-		if err := c.restore(root, name, k, filepath.Join(s.Dir, strconv.Itoa(i), k.Name)); err != nil {
+		if err := c.restore(root, name, k, from); err != nil {
 			return err
 		}
 	}
@@ -179,7 +209,7 @@ func (s Snapshot) putBack(ctx context.Context, i int, tree string, list []copied
 		if !k.Mode.IsDir() {
 			continue
 		}
-		if err := errors.Join(giveTo(root, k.Name, k.Owner), root.Chmod(k.Name, k.Mode.Perm())); err != nil {
+		if err := errors.Join(giveTo(root, string(k.Name), k.Owner), root.Chmod(string(k.Name), k.Mode&allBits)); err != nil {
 			return err
 		}
 	}
@@ -210,15 +240,7 @@ func walk(tree string, visit func(root *os.Root, name, as string, fi fs.FileInfo
 		return err
 	}
 	defer root.Close()
-	return fs.WalkDir(root.FS(), filepath.ToSlash(name), func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		fi, err := d.Info()
-		if err != nil {
-			return err
-		}
-		name = filepath.FromSlash(name)
+	return walkRoot(root, name, func(name string, fi fs.FileInfo) error {
 		if dir == tree {
 			return visit(root, name, name, fi)
 		}
@@ -226,18 +248,70 @@ func walk(tree string, visit func(root *os.Root, name, as string, fi fs.FileInfo
 	})
 }
 
+// walkRoot is fs.WalkDir for names that need not be UTF-8.
+func walkRoot(root *os.Root, name string, visit func(name string, fi fs.FileInfo) error) error {
+	fi, err := root.Lstat(name)
+	if err == nil {
+		err = visit(name, fi)
+	}
+	if errors.Is(err, fs.SkipDir) {
+		return nil
+	} else if err != nil || !fi.IsDir() {
+		return err
+	}
+	d, err := root.Open(name)
+	if err != nil {
+		return err
+	}
+	names, err := d.Readdirnames(-1)
+	if err = errors.Join(err, d.Close()); err != nil {
+		return err
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		if err := walkRoot(root, filepath.Join(name, n), visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enter makes a directory one that can be read and changed, whatever the job made of its permissions.
+func enter(root *os.Root, name string, fi fs.FileInfo) error {
+	if fi.Mode().Perm()&0o700 == 0o700 {
+		return nil
+	}
+	return root.Chmod(name, fi.Mode().Perm()|0o700)
+}
+
+// remove removes what is there, whatever the job made of its permissions.
+func remove(root *os.Root, name string) error {
+	err := root.RemoveAll(name)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	err = walkRoot(root, name, func(name string, fi fs.FileInfo) error {
+		if !fi.IsDir() {
+			return nil
+		}
+		return enter(root, name, fi)
+	})
+	return errors.Join(err, root.RemoveAll(name))
+}
+
 // look describes a file; nil for one that is left alone.
 func look(root *os.Root, name, as string, fi fs.FileInfo) (*copied, error) {
-	k := &copied{Name: as, Mode: fi.Mode() & (fs.ModeType | fs.ModePerm)}
+	k := &copied{Name: rawName(as), Mode: fi.Mode() & (fs.ModeType | allBits)}
 	k.Owner, k.Mark = kernelsWord(fi)
 	switch {
 	case fi.Mode().IsRegular():
 		k.Size, k.Changed = fi.Size(), fi.ModTime()
 	case fi.Mode()&fs.ModeSymlink != 0:
-		var err error
-		if k.Link, err = root.Readlink(name); err != nil {
+		link, err := root.Readlink(name)
+		if err != nil {
 			return nil, err
 		}
+		k.Link = rawName(link)
 	case !fi.IsDir():
 		return nil, nil
 	}
@@ -255,6 +329,7 @@ type copier struct {
 	ctx     context.Context
 	left    int64
 	limited bool
+	part    string // what a file is called that is being put back
 }
 
 // ErrNoRoom: the slot would be larger than the job's bound.
@@ -280,7 +355,7 @@ func (c *copier) take(root *os.Root, name, as, to string) (k copied, err error) 
 	if c.left -= fi.Size(); c.limited && c.left < 0 {
 		return k, ErrNoRoom
 	}
-	k = copied{Name: as, Mode: fi.Mode() & (fs.ModeType | fs.ModePerm), Size: fi.Size(), Changed: fi.ModTime()}
+	k = copied{Name: rawName(as), Mode: fi.Mode() & (fs.ModeType | allBits), Size: fi.Size(), Changed: fi.ModTime()}
 	k.Owner, k.Mark = kernelsWord(fi)
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o660)
 	if err != nil {
@@ -299,7 +374,7 @@ func (c *copier) restore(root *os.Root, name string, k copied, from string) (err
 		return errors.Join(err, root.Chmod(name, k.Mode.Perm()|0o700))
 	case k.Mode&fs.ModeSymlink != 0:
 		if err = root.RemoveAll(name); err == nil {
-			err = root.Symlink(k.Link, name)
+			err = root.Symlink(string(k.Link), name)
 		}
 		if err == nil {
 			err = giveTo(root, name, k.Owner)
@@ -311,7 +386,7 @@ func (c *copier) restore(root *os.Root, name string, k copied, from string) (err
 	if err != nil {
 		return err
 	}
-	return errors.Join(giveTo(root, name, k.Owner), root.Chmod(name, k.Mode.Perm()))
+	return errors.Join(giveTo(root, name, k.Owner), root.Chmod(name, k.Mode&allBits))
 }
 
 func (c *copier) restoreFile(root *os.Root, name string, k copied, from string) error {
@@ -320,7 +395,7 @@ func (c *copier) restoreFile(root *os.Root, name string, k copied, from string) 
 		return err
 	}
 	defer in.Close()
-	part := name + unfinished
+	part := filepath.Join(filepath.Dir(name), c.part)
 	if err := root.RemoveAll(part); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -197,5 +198,65 @@ func TestSnapshotErrors(t *testing.T) {
 	s.Trees = slices.Clone(s.Trees[:1])
 	if err := s.PutBack(t.Context()); err == nil {
 		t.Error("got no error for other trees")
+	}
+}
+
+// A job may call its files what it likes, and do to them what it may.
+func TestSnapshotOfOddFiles(t *testing.T) {
+	long := strings.Repeat("n", 255)
+	for name, tt := range map[string]struct{ before, after func(tree string) error }{
+		"a neighbour called .part": {func(tree string) error {
+			return errors.Join(os.WriteFile(filepath.Join(tree, "x"), []byte("old"), 0o600), os.WriteFile(filepath.Join(tree, "x.part"), []byte("the job's"), 0o600))
+		}, func(tree string) error { return os.WriteFile(filepath.Join(tree, "x"), []byte("new"), 0o600) }},
+		"called .part": {func(tree string) error {
+			return errors.Join(os.WriteFile(filepath.Join(tree, ".part"), []byte("the job's"), 0o600), os.WriteFile(filepath.Join(tree, "x"), []byte("old"), 0o600))
+		}, func(tree string) error { return os.WriteFile(filepath.Join(tree, "x"), []byte("new"), 0o600) }},
+		"the longest name": {func(tree string) error { return os.WriteFile(filepath.Join(tree, long), []byte("old"), 0o600) },
+			func(tree string) error { return os.WriteFile(filepath.Join(tree, long), []byte("new"), 0o600) }},
+		"names that aren't UTF-8": {func(tree string) error {
+			return errors.Join(os.WriteFile(filepath.Join(tree, "\xe4"), []byte("one"), 0o600), os.WriteFile(filepath.Join(tree, "\xf6"), []byte("two"), 0o600),
+				os.MkdirAll(filepath.Join(tree, "\xe6", "\xe7"), 0o700), os.Symlink("\xfc", filepath.Join(tree, "\xdf")))
+		}, func(tree string) error {
+			return errors.Join(os.Remove(filepath.Join(tree, "\xe4")), os.Remove(filepath.Join(tree, "\xdf")))
+		}},
+		"a FIFO for a directory": {func(tree string) error { return os.MkdirAll(filepath.Join(tree, "d", "e"), 0o700) },
+			func(tree string) error {
+				return errors.Join(os.RemoveAll(filepath.Join(tree, "d")), syscall.Mkfifo(filepath.Join(tree, "d"), 0o600))
+			}},
+		"directories closed since": {func(tree string) error { return os.MkdirAll(filepath.Join(tree, "d", "e"), 0o700) },
+			func(tree string) error {
+				return errors.Join(os.MkdirAll(filepath.Join(tree, "new", "deep"), 0o700), os.WriteFile(filepath.Join(tree, "d", "more"), nil, 0o600),
+					os.WriteFile(filepath.Join(tree, "new", "deep", "f"), nil, 0o600), os.Chmod(filepath.Join(tree, "new", "deep"), 0o500),
+					os.Chmod(filepath.Join(tree, "new"), 0), os.Chmod(filepath.Join(tree, "d"), 0o500))
+			}},
+		"all mode bits": {func(tree string) error {
+			return errors.Join(os.Mkdir(filepath.Join(tree, "d"), 0o700), os.Chmod(filepath.Join(tree, "d"), 0o770|fs.ModeSticky),
+				os.WriteFile(filepath.Join(tree, "x"), []byte("old"), 0o600), os.Chmod(filepath.Join(tree, "x"), 0o700|fs.ModeSetuid))
+		}, func(tree string) error { return os.WriteFile(filepath.Join(tree, "x"), []byte("newer"), 0o600) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := full(t)
+			tree := s.Trees[0]
+			must(t, tt.before(tree))
+			want := shape(t, tree)
+			must(t, s.Take(t.Context(), "", 0))
+			must(t, tt.after(tree))
+			if err := s.PutBack(t.Context()); err != nil {
+				os.Chmod(filepath.Join(tree, "new"), 0o700) // or the test's directory stays
+				os.Chmod(filepath.Join(tree, "new", "deep"), 0o700)
+				t.Fatal(err)
+			}
+			if got := shape(t, tree); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// What is another user's can't be made so again but by root.
+func TestSnapshotOfOthersFiles(t *testing.T) {
+	s := Snapshot{Dir: t.TempDir(), Trees: []string{"/etc/passwd"}}
+	if err := s.Take(t.Context(), "", 0); (err == nil) != (os.Getuid() == 0) {
+		t.Errorf("as user %d: got %v", os.Getuid(), err)
 	}
 }

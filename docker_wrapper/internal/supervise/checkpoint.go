@@ -29,7 +29,8 @@ type Checkpoints struct {
 	Timeout time.Duration
 
 	// Save puts what the job goes on from where it outlives the container, which is held meanwhile or has ended. Only
-	// then it is a checkpoint. It stops soon when its context ends. nil when it outlives the container anyway.
+	// then it is a checkpoint. It stops soon when its context ends. nil when it outlives the container anyway. The error
+	// wraps ErrDropped when the checkpoint before is gone, too.
 	Save func(context.Context) error
 
 	// Hold keeps the container from running while it is saved, until Release. nil pauses it.
@@ -37,8 +38,11 @@ type Checkpoints struct {
 
 	Due   func() bool // the period is over
 	Next  func()      // begins the next one
-	Taken func(Mark)  // there is a new checkpoint, before the client is told
+	Taken func(Mark)  // there is a new checkpoint, or by the zero Mark none any more, before the client is told
 }
+
+// ErrDropped: there is no checkpoint any more.
+var ErrDropped = errors.New("the last checkpoint is dropped")
 
 const (
 	saveTime = 5 * time.Minute // what one copy may take, while the job stands
@@ -94,6 +98,7 @@ func (r *runner) renew(p Prepared) {
 		return
 	}
 	if c.whole() {
+		r.cp.soon = !p.Began
 		c.Next()
 		return
 	}
@@ -230,6 +235,11 @@ func (r *runner) unsaved(err error) {
 		text = "the job could not be checkpointed"
 	}
 	r.complain(err, text)
+	if errors.Is(err, ErrDropped) {
+		r.cp.mark, r.cp.cpu = Mark{}, 0
+		r.o.Checkpoints.Taken(Mark{})
+		r.report()
+	}
 	r.cp.asked, r.cp.soon = false, false
 	r.o.Checkpoints.Next()
 }

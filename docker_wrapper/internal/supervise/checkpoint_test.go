@@ -231,6 +231,8 @@ func TestCheckpoints(t *testing.T) {
 			did: []string{"0s made", "6s hold", "6s save", "26s broken off", "26s release", "26s pause"}, want: Left, end: 26 * s},
 		{name: "whole, and kept paused as it is asked for", app: app{save: s, whole: true}, stop: job.Stop{OnQuit: "pause"}, script: []at{{6 * s, quit}},
 			did: []string{"0s made", "6s pause"}, want: Left, end: 6 * s},
+		{name: "whole, and taken over: soon, because nobody knows what it did", app: app{save: s, whole: true}, set: takenOver, script: []at{{5 * s, ended}},
+			did: []string{"0s made", "1s hold", "1s save", "2s release"}, marks: []Mark{{CPU: 2 * s, Ran: s}}, end: 5 * s},
 		{name: "whole, and aborted while one is made", app: app{save: 5 * s, whole: true}, script: []at{{12 * s, aborted}},
 			did: []string{"0s made", "10s hold", "10s save", "12s broken off", "12s kill"}, want: Aborted, end: 12 * s},
 	}
@@ -374,6 +376,38 @@ func TestCheckpointLost(t *testing.T) {
 	}
 	if got := w.reports[len(w.reports)-1]; got.CheckpointCPU != 0 || got.CPU < 5 {
 		t.Errorf("got %+v, want no checkpoint any more, and CPU time that doesn't go back", got)
+	}
+}
+
+// Where a checkpoint can't be made, and the one before had to make room, the client hears of none.
+func TestCheckpointDropped(t *testing.T) {
+	const s = time.Second
+	a := &app{save: s, whole: true}
+	o := Options{Checkpoints: a.checkpoints(), Stop: job.Stop{OnQuit: "auto"}}
+	w, _ := play(t, o, func(w *world) { a.w, w.app = w, a }, at{15 * s, func(*world) { a.saveErr = fmt.Errorf("no room: %w", ErrDropped) }}, at{25 * s, ended})
+	if len(a.taken) != 2 || a.taken[0].At.IsZero() || a.taken[1] != (Mark{}) {
+		t.Errorf("got %v, want a checkpoint, then none", a.taken)
+	}
+	if got := w.reports[len(w.reports)-1]; got.CheckpointCPU != 0 {
+		t.Errorf("got %+v, want no checkpoint any more", got)
+	}
+}
+
+// While a job stands to be saved with its files, nothing is written to them.
+func TestNothingChangesWhileSaved(t *testing.T) {
+	const s = time.Second
+	a := &app{save: 5 * s, whole: true}
+	var w *world
+	quiet := func(what string) {
+		if now := time.Since(w.began); now > 10*s && now < 15*s {
+			t.Errorf("%s at %v", what, now)
+		}
+	}
+	reread := 0
+	o := Options{Checkpoints: a.checkpoints(), Reread: func() { reread++; quiet("reread") }, Mail: func(context.Context, boincapi.Status) { quiet("mail") }}
+	play(t, o, func(made *world) { w = made; a.w, w.app = w, a }, at{12 * s, boincapi.Status{Reread: 1}}, at{17 * s, ended})
+	if reread != 1 {
+		t.Errorf("reread %d times, want once", reread)
 	}
 }
 

@@ -24,6 +24,7 @@ type Episode struct {
 	TimedOut   bool          `json:"timed_out,omitempty"` // it ran longer than its time limit, and is ended for that
 	Proven     bool          `json:"proven,omitempty"`    // it has its GPUs, if it is to have any
 	Checkpoint Mark          `json:"checkpoint,omitzero"` // the newest; zero for none
+	Anew       bool          `json:"anew,omitempty"`      // the last checkpoint was lost, and there is none since
 	Tries      int           `json:"tries,omitempty"`     // temporary exits since a container was last started
 	Done       *Done         `json:"done,omitempty"`      // the job has ended; only the finish file may be missing
 }

@@ -2,20 +2,16 @@ package supervise
 
 import "time"
 
-// A container that can't be paused runs on for so long when the client suspends it, because a client that throttles does that
-// each second, and may do it for seconds. Then it is stopped.
+// A container that can't be paused, and a preparation, run on for so long when the client suspends it, because a client that throttles does that
+// each second, and may do it for seconds. Then they are stopped.
 const runsOn = 10 * time.Second
 
 // stand does for a container that can't be paused what suspending is to do for it. It reports whether it succeeded.
 func (r *runner) stand() bool {
-	now := time.Now()
-	if r.vain.IsZero() {
-		r.vain = now
-	}
-	if now.Sub(r.vain) < runsOn {
+	if r.inVain() < runsOn {
 		return false
 	}
-	if err := r.stopInstead(now.Add(maxGrace + quickCall)); err != nil {
+	if err := r.stopInstead(time.Now().Add(maxGrace + quickCall)); err != nil {
 		r.log.Warn().Err(err).Msg("the container can neither be paused nor stopped; tried again")
 		return false
 	}
@@ -24,6 +20,14 @@ func (r *runner) stand() bool {
 		r.moveTo(Waiting)
 	}
 	return true
+}
+
+// inVain is for how long the client has suspended what goes on.
+func (r *runner) inVain() time.Duration {
+	if r.vain.IsZero() {
+		r.vain = time.Now()
+	}
+	return time.Since(r.vain)
 }
 
 // stopInstead stops a container that can't be paused, with all that is done before and after to lose little.

@@ -25,7 +25,12 @@ func (r *runner) still() {
 // callOff breaks a preparation off. It stops soon, or comes back with a container that is up all the same: then
 // that is what we have, and the table is asked again. An engine that doesn't answer must not keep us longer than the
 // client waits: what it is about is found by the next episode.
+//
+// A client that throttles suspends each second: then nothing that takes longer would ever come to its end.
 func (r *runner) callOff() bool {
+	if r.want == suspend && r.inVain() < runsOn {
+		return false
+	}
 	r.cancel()
 	if r.offBy.IsZero() {
 		r.offBy = time.Now().Add(maxGrace)
@@ -68,7 +73,7 @@ func (r *runner) onPrepared(p preparation) {
 	r.cancel()
 	if p.err == nil {
 		r.failing, r.pause, r.mend, r.outside, r.parked = time.Time{}, 0, Mend{}, false, time.Time{}
-		r.container, r.cpuBase, r.used, r.apart = p.Container, p.CPUBase, [2]use{}, p.Apart
+		r.container, r.cpuBase, r.used, r.apart, r.unsure = p.Container, p.CPUBase, [2]use{}, false, p.Apart
 		r.watch, r.unwatch = context.WithCancel(r.ctx)
 		r.exited = p.Container.Wait(r.watch)
 		if p.Anew {

@@ -37,7 +37,7 @@ type Container interface {
 type Prepared struct {
 	Container Container
 	Paused    bool
-	Apart     bool          // it may be parted from its network, by an earlier episode
+	Apart     bool          // it may be parted from its network, by an earlier episode, or not
 	Began     bool          // its program has just begun, from the last checkpoint if there is one
 	CPUBase   time.Duration // what earlier containers of this job have used
 	Made      time.Time     // the job's checkpoint that was there before; zero for none
@@ -200,7 +200,7 @@ func Run(ctx context.Context, o Options) Outcome {
 		}
 		r.step()
 		r.checkpoint()
-		if up := r.snap.State == Running || r.snap.State == Paused; up && r.stale && o.Reread != nil {
+		if up := r.snap.State == Running || r.snap.State == Paused; up && r.stale && o.Reread != nil && !r.cp.held {
 			r.stale = false
 			o.Reread()
 		}
@@ -238,7 +238,8 @@ type runner struct {
 	pause     time.Duration // before the next preparation
 
 	outside bool          // the last container was ended from outside
-	apart   bool          // the container is parted from its network, or may be
+	apart   bool          // the container is parted from its network
+	unsure  bool          // whether it is nobody knows
 	parted  bool          // in this episode
 	keptAt  time.Time     // when it was last made sure that it is as it should be
 	again   int           // how often the container was ended from outside
@@ -553,27 +554,31 @@ func (r *runner) onTick(now time.Time) {
 // connect parts the container from its network while the client has suspended network activity.
 func (r *runner) connect() {
 	up := r.snap.State == Running || r.snap.State == Paused
-	if r.o.Connect == nil || r.o.Network == nil || !up || r.apart == r.o.Network.Suspended() {
+	if r.o.Connect == nil || r.o.Network == nil || !up {
+		return
+	}
+	part := r.o.Network.Suspended()
+	if part == r.apart && !r.unsure {
 		return
 	}
 	if time.Now().Before(r.connectAt) {
 		return
 	}
-	err := r.quick(func(ctx context.Context) error { return r.o.Connect(ctx, r.apart) })
+	err := r.quick(func(ctx context.Context) error { return r.o.Connect(ctx, !part) })
 	switch {
 	case err != nil:
 		if r.connectAt.IsZero() {
-			r.log.Warn().Err(err).Bool("suspended", !r.apart).Msg("the container's network stays as it is; tried again")
+			r.log.Warn().Err(err).Bool("suspended", part).Msg("the container's network stays as it is; tried again")
 		}
 		r.connectAt = time.Now().Add(keepEvery)
 		return
-	case !r.apart:
+	case part:
 		r.log.Info().Msg("network suspended")
 	case r.parted:
 		r.log.Info().Msg("network resumed")
 	}
-	r.apart, r.connectAt = !r.apart, time.Time{}
-	r.parted = r.apart
+	r.apart, r.unsure, r.connectAt = part, false, time.Time{}
+	r.parted = part
 }
 
 // keep makes sure, now and then, that nobody else has paused the container or let it go on. One whose CPU time
@@ -603,7 +608,7 @@ func (r *runner) keep(now time.Time) {
 // mail has the messages carried, in a goroutine of its own so that a large file doesn't stop the watch.
 func (r *runner) mail() {
 	up := r.snap.State == Running || r.snap.State == Paused
-	if r.o.Mail == nil || !up || r.mailing {
+	if r.o.Mail == nil || !up || r.mailing || r.cp.held { // what is saved isn't written to
 		return
 	}
 	r.mailing = true

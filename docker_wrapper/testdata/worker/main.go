@@ -143,6 +143,10 @@ func do(verb, arg, slot, path string) error {
 		}
 		fmt.Println("took", len(memory))
 		return err
+	case "keepopen": // a file
+		f, err := os.Open(path)
+		opened = append(opened, f)
+		return err
 	case "fill": // a file, until the disk is full
 		f, err := os.Create(path)
 		for err == nil {
@@ -171,6 +175,8 @@ func do(verb, arg, slot, path string) error {
 	}
 	return fmt.Errorf("no such step")
 }
+
+var opened []*os.File
 
 func litter(path string) error {
 	contents := []string{"", "nan", "-1", "1e999", "0.5\x00", "0x1p-2", "\xff\xfe", strings.Repeat("9", 1<<20), "0.25\n0.75"}
