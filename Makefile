@@ -30,8 +30,8 @@ clients: ## real BOINC clients, an old and a new one, run jobs through the wrapp
 faults: ## more than 100 things that go wrong are done to the wrapper and its engine; about 4 minutes; FAULTS=REGEXP for some
 	scripts/faults.sh
 
-matrix: ## the engine room, the samples and faults on Docker and Podman, old and new, as one table
-	scripts/matrix.sh
+matrix: ## contract tests, samples and faults on Docker 20 and 28, Podman 4 and 5, as one table (-: not run there); about 20 minutes; TESTS, FAULTS and ENGINES choose
+	scripts/matrix.sh $(ENGINES)
 
 unit: ## the tests that need no engine
 	$(GO) test ./...

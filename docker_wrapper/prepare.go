@@ -199,8 +199,9 @@ func (w *wrapper) cutOff(ctx context.Context, found *engine.Container) (bool, er
 	if err != nil {
 		return false, err
 	}
-	ours := w.episode.Container == found.ID || w.episode.Container == "" && w.canGoBack() // killed just after it was restored
+	ours := w.episode.Container == found.ID
 	return exit.Outside ||
+		w.episode.Container == "" && w.canGoBack() || // a wrapper was killed while it was restored; Docker calls that code 128
 		ours && !w.episode.Parked.IsZero() && !exit.FinishedAt.Before(w.episode.Parked) || // what is paused or stopped doesn't end by itself
 		ours && otherBoot(w.episode.Boot, bootID()) && (exit.Code > 128 || w.canGoBack()) ||
 		diedWithComputer(exit, bootTime()), nil

@@ -366,9 +366,10 @@ func (w *wrapper) trial(ctx context.Context, image string) error {
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o770)); err != nil {
 		return err
 	}
+	w.log.Info().Msg("trying out whether this engine can checkpoint")
 	began := time.Now()
 	err = w.engine.TryCheckpoint(ctx, w.job, image, self, dir)
-	w.log.Debug().Stringer("took", time.Since(began).Round(time.Millisecond)).Err(err).Msg("trial of a checkpoint")
+	w.log.Info().Bool("can", err == nil).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("tried it out")
 	if removeErr := os.RemoveAll(dir); removeErr != nil {
 		w.log.Warn().Err(removeErr).Msg("what a trial has written is left")
 	}

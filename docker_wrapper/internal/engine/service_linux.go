@@ -55,7 +55,7 @@ func openService(ctx context.Context, o Options) (*Engine, error) {
 		if ctx.Err() != nil {
 			said := lastLine(filepath.Join(dir, "log"))
 			s.stop()
-			return nil, fmt.Errorf("%w: podman system service: %s%s", ErrUnreachable, said, homeHint())
+			return nil, fmt.Errorf("%w: podman system service: %s%s", ErrUnreachable, said, serviceHint(said))
 		}
 		e, err := open(ctx, host, o)
 		if err == nil {
@@ -186,8 +186,12 @@ func mayWrite(dir string) bool {
 	return err == nil && fi.IsDir() && unix.Access(dir, unix.W_OK|unix.X_OK) == nil
 }
 
-// homeHint says what keeps podman from serving where its user has no home: it keeps images and containers there.
-func homeHint() string {
+// serviceHint says what keeps podman from serving: it can't map users without a program of its own package, and it keeps
+// images and containers in its user's home.
+func serviceHint(said string) string {
+	if strings.Contains(said, "newuidmap") {
+		return " (try: sudo apt install uidmap)"
+	}
 	u, err := user.LookupId(strconv.Itoa(os.Getuid())) // not by HOME
 	if err != nil || mayWrite(u.HomeDir) {
 		return ""

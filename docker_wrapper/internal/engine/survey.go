@@ -82,7 +82,7 @@ func (e *Engine) found(ctx context.Context) Found {
 		return Found{Info: e.Info, Problem: wrap(err).Error()}
 	}
 	f := Found{Info: e.Info, Storage: info.Driver, Dir: info.DockerRootDir, Images: info.Images, Containers: info.Containers,
-		MemoryLimit: info.MemoryLimit, CPULimit: info.CPUCfsQuota, PidsLimit: info.PidsLimit, LiveRestore: info.LiveRestoreEnabled}
+		MemoryLimit: e.Info.quirks.memoryLimit, CPULimit: e.Info.quirks.cpuQuota, PidsLimit: e.Info.quirks.pidsLimit, LiveRestore: info.LiveRestoreEnabled}
 	f.Cgroups = strings.Trim(info.CgroupVersion+", "+info.CgroupDriver, ", ")
 	return f
 }

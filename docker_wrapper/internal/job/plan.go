@@ -212,9 +212,20 @@ func planCheckpoint(in Input, j *Job, slotMount string) (Checkpoint, error) {
 	case cp.Method == ByNobody:
 		return p, nil
 	case cp.Method == ByEngine:
-		if !j.Standalone { // nobody would restore it
-			p.Method = ByEngine
+		if p.Method = ByEngine; j.Standalone {
+			p.Method = ByNobody
+			e := c.Errorf("checkpoint.method", "by hand the engine makes no checkpoints")
+			e.Hint = "there is no next time"
+			j.Notes = append(j.Notes, e.Error())
 		}
+		for key, written := range map[string]bool{"checkpoint.file": cp.File != "", "checkpoint.signal": cp.Signal != "", "checkpoint.copy": len(cp.Copy) > 0} {
+			if written {
+				e := c.Errorf(key, "is of no use with method = \"engine\"")
+				e.Hint = "the job's own checkpoints need method = \"app\""
+				j.Notes = append(j.Notes, e.Error())
+			}
+		}
+		slices.Sort(j.Notes)
 		return p, nil
 	case cp.File == "":
 		key := ""

@@ -235,7 +235,9 @@ func TestMisunderstood(t *testing.T) {
 		"slot_dir_mount = \"/s\"\nworkdir = \"/w\"":                                   "job.toml:2:11: workdir: " + ignored,
 		"workdir = \"/w\"\ncopy_from_container = [{src = \"/w/out\", dst = \"out\"}]": "job.toml:1:11: workdir: " + ignored,
 		"env.MEMORY = \"1g\"":                                                         "",
-		"[env]\nA = \"\"\nmemory = \"1g\"":                                            "job.toml:3:10: env.memory: is a variable of the container (memory is a key of its own, too, above the first [table])",
+		"[checkpoint]\nmethod = \"engine\"\nfile = \"state\"\nsignal = \"USR1\"": "job.toml:3:8: checkpoint.file: is of no use with method = \"engine\" (the job's own checkpoints need method = \"app\")\n" +
+			"job.toml:4:10: checkpoint.signal: is of no use with method = \"engine\" (the job's own checkpoints need method = \"app\")",
+		"[env]\nA = \"\"\nmemory = \"1g\"": "job.toml:3:10: env.memory: is a variable of the container (memory is a key of its own, too, above the first [table])",
 	} {
 		j, err := Plan(testInput(t, toml))
 		if err != nil {
