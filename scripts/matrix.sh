@@ -35,7 +35,7 @@ export CGO_ENABLED=0
 scripts/engines.sh start docker-host >/dev/null
 scripts/base-image.sh
 go test -c -tags integration -o "$work/engine.test" ./docker_wrapper/internal/engine
-go test -c -tags integration -o "$work/wrapper.test" ./docker_wrapper
+go test -c -tags integration,rootless -o "$work/wrapper.test" ./docker_wrapper
 go test -c -tags faults -o "$work/faults.test" ./docker_wrapper
 
 # results LOG: a line for each fact, test and scenario in it, "ok NAME" or "FAILED NAME".
