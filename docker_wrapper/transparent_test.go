@@ -29,6 +29,14 @@ func engineCan() bool {
 	return name == "docker-28" || name == "podman-5"
 }
 
+// onlyWhereItCan leaves a test out on an engine that can't checkpoint. TestCounterGoesOn has what happens there.
+func onlyWhereItCan(t *testing.T) {
+	t.Helper()
+	if !engineCan() {
+		t.Skip("this engine can't checkpoint containers")
+	}
+}
+
 func onPodman() bool { return strings.HasPrefix(os.Getenv("TEST_ENGINE_NAME"), "podman") }
 
 // reboot is a loss of power, as far as an engine can tell: it is killed with all that runs in it, and what it had in memory is
@@ -194,9 +202,7 @@ func cannotCheckpoint(t *testing.T) {
 // A job may have the client's file open, which is another after the restore, and what it prints may go to an output that it
 // has mounted.
 func TestGoesOnAmongTheClientsFiles(t *testing.T) {
-	if !engineCan() {
-		return // TestCounterGoesOn has what happens then
-	}
+	onlyWhereItCan(t)
 	const n = 600
 	c := newJob(t, fmt.Sprint("among_", os.Getpid()), "build_args = \"--label row=among\"\nproject_dir_mount = \"/project\"\n"+tallyConfig(2), nil)
 	printed, err := c.AddOutput(0, "printed", false)
@@ -228,9 +234,7 @@ func TestGoesOnAmongTheClientsFiles(t *testing.T) {
 
 // Whenever a restore is broken off, by the end of the wrapper or of the computer, the next one does it again.
 func TestRestoreBrokenOff(t *testing.T) {
-	if !engineCan() {
-		return // TestCounterGoesOn has what happens then
-	}
+	onlyWhereItCan(t)
 	const n = 200
 	s := newTally(t, "broken_off", 3600, fmt.Sprintf("take=100 tally=%d:20ms", n))
 	s.start()
@@ -267,9 +271,7 @@ func TestRestoreBrokenOff(t *testing.T) {
 
 // A job that must not stay in memory is checkpointed and ended: its memory is the computer's again.
 func TestParkedJobGivesItsMemoryBack(t *testing.T) {
-	if !engineCan() {
-		return // TestCounterGoesOn has what happens then
-	}
+	onlyWhereItCan(t)
 	const mb = 300
 	args := fmt.Sprintf("tally=10:20ms take=%d tally=300:20ms", mb)
 	s := newTally(t, "memory", 3600, args)
@@ -325,9 +327,7 @@ func resident(t *testing.T, args string) (bytes int) {
 // Whatever happens to wrapper, container and engine, the job never notices, and what an interruption costs is a period and
 // 2 s at most.
 func TestTransparentCheckpointsSurvive(t *testing.T) {
-	if !engineCan() {
-		return // TestCounterGoesOn has what happens then
-	}
+	onlyWhereItCan(t)
 	seed := uint64(1)
 	if text := os.Getenv("TEST_SEED"); text != "" {
 		n, err := strconv.ParseUint(text, 10, 64)
