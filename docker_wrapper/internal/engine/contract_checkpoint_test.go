@@ -3,13 +3,13 @@
 package engine_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,6 +49,24 @@ func (k *contract) saved(t *testing.T, c *engine.Container) (dir string) {
 	return dir
 }
 
+// heard is output that is read while more of it comes.
+type heard struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (h *heard) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.Write(p)
+}
+
+func (h *heard) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.String()
+}
+
 // lines are the numbers that the payload's count has printed.
 func lines(text string) (numbers []int) {
 	for line := range strings.Lines(text) {
@@ -81,7 +99,7 @@ var checkpointRows = []contractRow{
 		j := k.restorable("count=100000,20ms")
 		j.Container.Mounts = []job.Mount{{Source: dir, Target: "/slot"}}
 		c := k.start(t, j)
-		var early bytes.Buffer
+		var early heard
 		logs := c.Logs(t.Context(), time.Time{}, &early, &early)
 		defer logs.Stop()
 		k.eventually(t, "it counts", func() bool {
@@ -111,7 +129,7 @@ var checkpointRows = []contractRow{
 		if since.IsZero() {
 			since = last
 		}
-		var late bytes.Buffer
+		var late heard
 		logs = again.Logs(t.Context(), since, &late, &late)
 		k.eventually(t, "it goes on", func() bool { _, err := logs.Sync(t.Context()); return err == nil && len(lines(late.String())) > 10 })
 		k.must(t, again.Pause(t.Context()))
@@ -225,7 +243,7 @@ func (k *contract) kept(t *testing.T, c *engine.Container) int {
 // printed is all that a container has printed.
 func (k *contract) printed(t *testing.T, c *engine.Container) string {
 	t.Helper()
-	var out bytes.Buffer
+	var out heard
 	logs := c.Logs(t.Context(), time.Time{}, &out, &out)
 	defer logs.Stop()
 	if _, err := logs.Sync(t.Context()); err != nil {
