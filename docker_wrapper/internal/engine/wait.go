@@ -105,8 +105,7 @@ func (c *Container) exit(ctx context.Context, away time.Time) (job.Exit, error) 
 	exit.StartedAt = parseTime(in.State.StartedAt)
 	exit.FinishedAt = parseTime(in.State.FinishedAt)
 	exit.Outside, err = c.outside(ctx, exit, away)
-	unheard := exit.FinishedAt.Before(exit.StartedAt) // Docker 20.10 misses the kernel's word of what ends while it is being started
-	if (c.e.Info.quirks.oomUnsaid || unheard) && exit.Code == 137 && !exit.Outside && in.HostConfig != nil && in.HostConfig.Memory > 0 {
+	if c.e.Info.quirks.oomUnsaid && exit.Code == 137 && !exit.Outside && in.HostConfig != nil && in.HostConfig.Memory > 0 {
 		exit.OOMKilled = true // who else would kill it
 	}
 	return exit, err
