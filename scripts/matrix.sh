@@ -4,15 +4,17 @@
 # named, on Podman without root (scripts/engines.sh), as one table. It provides what is missing, and leaves nothing running. An engine that can't be
 # had is a failure.
 #
-# TESTS and FAULTS are regular expressions that choose among the tests of the whole program and the fault scenarios.
+# TESTS, FAULTS and REBOOTS are regular expressions that choose among the tests of the whole program and the fault scenarios.
 # DOCKER_HOST_LOG is what `make test` and `make faults` have said under TEST_LOG: docker-host's column is then taken
 # from there, and it isn't run again. What is left out on an engine has a dash.
 set -eu
 cd "$(dirname "$0")/.."
 engines=${*:-$(scripts/engines.sh names)}
-tests=${TESTS:-^(TestSamples|TestOneBuild|TestUnusedImageGoes|TestAccountKeyStaysHidden|TestServiceUser|TestQuitAndComeBack|TestMail|TestWebGraphics|TestCommandLineIsTheJobs|TestNoHealthcheckRuns|TestGPU|TestGPUSample|TestCounterGoesOn|TestParkedJobGivesItsMemoryBack|TestTransparentCheckpointsSurvive|TestOwnCheckpointsOutliveAReboot)\$}
+tests=${TESTS:-^(TestSamples|TestOneBuild|TestUnusedImageGoes|TestAccountKeyStaysHidden|TestServiceUser|TestQuitAndComeBack|TestMail|TestWebGraphics|TestCommandLineIsTheJobs|TestNoHealthcheckRuns|TestGPU|TestGPUSample|TestParkedJobGivesItsMemoryBack|TestGoesOnAmongTheClientsFiles)\$}
 # Those that need an engine: each end of a job, each phase, and each wish and loss that phases answer differently.
 faults=${FAULTS:-^(exit code (0|3)|signal (9|15) .*|more memory than allowed|SIGTERM ignored, quit|build, (quit|abort)|(create|copy-in|copy-out|finish), (SIGKILL|quit)|(run|paused), (SIGTERM|SIGKILL|quit|abort|reset)|run, container (removed|stopped|killed|paused.*)|paused, container (unpaused|killed)|run, image removed|create, name taken|copy-out done, SIG.*|(run|copy-out), engine away for 5 s|two wrappers in one slot|(build|run|finish), service killed|run, service restarted|run, SIGKILL and service killed|wrapper.s own service.*)\$}
+# Those that have the engine lose its power come last: its network is another then.
+reboots=${REBOOTS:-^(TestCounterGoesOn|TestTransparentCheckpointsSurvive|TestOwnCheckpointsOutliveAReboot|TestRestoreBrokenOff)\$}
 here=${DOCKER_HOST_LOG-}
 
 work=$(mktemp -d)
@@ -40,7 +42,7 @@ go test -c -tags faults -o "$work/faults.test" ./docker_wrapper
 
 # results LOG: a line for each fact, test and scenario in it, "ok NAME" or "FAILED NAME".
 results() {
-	awk -v tests="$tests" '
+	awk -v tests="$tests|$reboots" '
 		/^faults, .*: (ok|FAILED) after / {
 			verdict = / ok after / ? "ok" : "FAILED"
 			sub(/^faults, /, ""); sub(/: (ok|FAILED) after .*/, "")
@@ -113,6 +115,8 @@ column() {
 		export TMPDIR="$work/$1" FAULTS_RUN="$work/$1" FAULTS="$faults"
 		step "$1" docker_wrapper "$work/faults.test" -test.parallel 6 -test.run '^TestFaults$'
 		unset TMPDIR FAULTS_RUN FAULTS
+		ln -f "$work/wrapper.test" "$work/reboots.test"
+		step "$1" docker_wrapper "$work/reboots.test" -test.run "$reboots"
 		;;
 	esac
 	[ "$1" = docker-host ] || scripts/engines.sh stop "$1"
