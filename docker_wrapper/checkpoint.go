@@ -36,7 +36,7 @@ func (w *wrapper) checkpoints() *supervise.Checkpoints {
 		},
 		Timeout: time.Duration(c.Timeout),
 	}
-	if c.Method != job.ByApp {
+	if c.Whole() {
 		w.throughEngine(o)
 		return o
 	}

@@ -238,7 +238,7 @@ var errNoCheckpoint = errors.New("no checkpoint")
 // engine.ErrNoRestore when it is of no use.
 func (w *wrapper) goBack(ctx context.Context, image string, cpu time.Duration) (supervise.Prepared, error) {
 	none := supervise.Prepared{}
-	if m := w.job.Checkpoint.Method; m == job.ByApp || m == job.ByNobody {
+	if !w.job.Checkpoint.Whole() {
 		return none, errNoCheckpoint
 	}
 	dir, err := w.savedCheckpoints().Newest()
@@ -307,9 +307,8 @@ func useless(err error) error {
 // canGoBack reports that there is a checkpoint through the engine. When the computer has lost its power meanwhile, Podman
 // takes the last one for the container's end, and a good one: to go back costs at most a period.
 func (w *wrapper) canGoBack() bool {
-	m := w.job.Checkpoint.Method
 	dir, err := w.savedCheckpoints().Newest()
-	return m != job.ByApp && m != job.ByNobody && err == nil && dir != ""
+	return w.job.Checkpoint.Whole() && err == nil && dir != ""
 }
 
 // forget drops a checkpoint that is of no use, and says so.
@@ -322,8 +321,7 @@ func (w *wrapper) forget(err error) {
 
 // able reports whether containers of this job can be checkpointed through the engine. It is found out once, by trial.
 func (w *wrapper) able(ctx context.Context, image string) bool {
-	m := w.job.Checkpoint.Method
-	if m == job.ByApp || m == job.ByNobody {
+	if !w.job.Checkpoint.Whole() {
 		return true // it is not the engine that does it
 	}
 	if w.tried {
@@ -336,7 +334,7 @@ func (w *wrapper) able(ctx context.Context, image string) bool {
 	w.tried, w.canCheckpoint = !errors.Is(err, engine.ErrUnreachable), err == nil // that says nothing
 	if err != nil {
 		level := zerolog.DebugLevel
-		if m == job.ByEngine { // it was asked for
+		if w.job.Checkpoint.Method == job.ByEngine { // it was asked for
 			level = zerolog.WarnLevel
 		}
 		w.log.WithLevel(level).Err(err).Msg("no checkpoints through this engine")

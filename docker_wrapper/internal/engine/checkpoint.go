@@ -72,7 +72,7 @@ func (e *Engine) CanCheckpoint(j *job.Job) error { return canCheckpoint(e.Info.q
 func canCheckpoint(q quirks, j *job.Job) error {
 	c := j.Container
 	switch inside := q.checkpoints == keptInside; {
-	case j.Checkpoint.Method != job.ByEngine && j.Checkpoint.Method != job.IfAny:
+	case !j.Checkpoint.Whole():
 		return errors.New("the job doesn't want it")
 	case q.checkpoints == noCheckpoints:
 		return errors.New(q.checkpointHint)

@@ -169,6 +169,9 @@ type Checkpoint struct {
 	Copy          []Copy  `json:"copy,omitempty"`           // what is saved out of the container, below one directory of the wrapper's
 }
 
+// Whole reports that the engine is to checkpoint the job with all that runs in it, where it can.
+func (c Checkpoint) Whole() bool { return c.Method == ByEngine || c.Method == IfAny }
+
 // Stop says how the container ends early.
 type Stop struct {
 	OnQuit  string  `json:"on_quit"` // "pause", "stop", or "auto": stop where the job goes on from a checkpoint, else pause
