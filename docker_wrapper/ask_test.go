@@ -44,13 +44,3 @@ func ask(t *testing.T, asker *http.Client, path string, query url.Values, answer
 	}
 	return true
 }
-
-// every reports whether a condition came true within limit.
-func every(pause, limit time.Duration, ok func() bool) bool {
-	for deadline := time.Now().Add(limit); !ok(); time.Sleep(pause) {
-		if time.Now().After(deadline) {
-			return false
-		}
-	}
-	return true
-}

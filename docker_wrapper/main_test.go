@@ -213,10 +213,8 @@ func (b *bench) deny() error {
 
 // await polls, for things that nobody tells of.
 func await(what string, done func() bool) error {
-	for deadline := time.Now().Add(limit); !done(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			return fmt.Errorf("waited in vain for %s", what)
-		}
+	if !every(10*time.Millisecond, limit, done) {
+		return fmt.Errorf("waited in vain for %s", what)
 	}
 	return nil
 }

@@ -116,12 +116,8 @@ func read(t *testing.T, name string) string {
 // eventually waits for a condition.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatal("waited in vain: " + what)
-		}
-		time.Sleep(20 * time.Millisecond)
+	if !every(20*time.Millisecond, 30*time.Second, ok) {
+		t.Fatal("waited in vain: " + what)
 	}
 }
 

@@ -321,15 +321,15 @@ func (k *contract) says(t *testing.T, j *job.Job, want string) {
 // eventually polls a condition.
 func (k *contract) eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatal("waited in vain: " + what)
-		case <-tick.C:
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		began := time.Now()
+		if ok() {
+			return
 		}
+		if time.Now().After(deadline) {
+			t.Fatal("waited in vain: " + what)
+		}
+		time.Sleep(max(20*time.Millisecond, min(4*time.Since(began), time.Second))) // the engine has other things to do
 	}
 }
 
