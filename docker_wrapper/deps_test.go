@@ -45,7 +45,7 @@ var guests = map[string][]string{
 	"github.com/containerd/errdefs":    {rooms + "engine"},
 	"github.com/opencontainers":        {rooms + "engine"},
 	"github.com/moby":                  {rooms + "engine"},
-	"github.com/gofrs/flock":           {rooms + "engine"},
+	"github.com/gofrs/flock":           {module + "/docker_wrapper", rooms + "engine"},
 	"github.com/klauspost/compress":    {rooms + "engine"},
 	"github.com/google/shlex":          {rooms + "engine", rooms + "job"},
 	"github.com/NVIDIA/go-nvml":        {rooms + "gpu"},

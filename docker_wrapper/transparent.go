@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/rs/zerolog"
 
 	"boincdocker/docker_wrapper/internal/engine"
@@ -26,8 +27,10 @@ import (
 // output had been written. A job that knows nothing of checkpoints goes on from there.
 
 const (
-	keptFile   = "kept.json"                   // of a checkpoint
-	trialsFile = ".docker_wrapper_trials.json" // beside the projects' directories
+	keptFile      = "kept.json"                   // of a checkpoint
+	trialsFile    = ".docker_wrapper_trials.json" // beside the projects' directories
+	trialPatience = 2 * time.Minute               // twice what one may take
+	trialRetry    = 100 * time.Millisecond
 
 	// Unless job.toml says how often, no more than a twentieth of the time goes into checkpoints, and what fails is tried
 	// ever more seldom.
@@ -328,10 +331,10 @@ func (w *wrapper) able(ctx context.Context, image string) bool {
 		return w.canCheckpoint
 	}
 	err := w.engine.CanCheckpoint(w.job)
-	if err == nil { // to its end, though the client suspends each second or wants us gone
-		err = w.trial(context.WithoutCancel(ctx), image)
+	if err == nil {
+		err = w.trial(ctx, image)
 	}
-	w.tried, w.canCheckpoint = !errors.Is(err, engine.ErrUnreachable), err == nil // that says nothing
+	w.tried, w.canCheckpoint = !errors.Is(err, engine.ErrUnreachable) && !errors.Is(err, context.Canceled), err == nil // those say nothing
 	if err != nil {
 		level := zerolog.DebugLevel
 		if w.job.Checkpoint.Method == job.ByEngine { // it was asked for
@@ -342,20 +345,77 @@ func (w *wrapper) able(ctx context.Context, image string) bool {
 	return w.canCheckpoint
 }
 
-// trial tries it out with a container of its own, or remembers how that went since the computer was started.
+// trials is how trials went since the computer was started, by engine and whatever else of the job matters. "" means that
+// it can.
+type trials struct {
+	Boot string            `json:"boot"`
+	Said map[string]string `json:"said"`
+}
+
+// readTrials gives those of this boot, none if that has no name.
+func readTrials(name, boot string) trials {
+	var t trials
+	if err := readJSON(name, &t); err != nil || boot == "" || t.Boot != boot || t.Said == nil {
+		return trials{Boot: boot, Said: map[string]string{}}
+	}
+	return t
+}
+
+// trial tries it out with a container of its own, or remembers how that went since the computer was started. Of many jobs that
+// start at once one does.
 func (w *wrapper) trial(ctx context.Context, image string) error {
 	i := w.engine.Info
 	boot := bootID()
-	key := fmt.Sprint(i.Kind, " ", i.Version, " ", i.Host, " ", boot, " ", version, " ", w.job.Container.Network, " ", w.job.Container.User)
+	key := fmt.Sprint(i.Kind, " ", i.Version, " ", i.Host, " ", version, " ", w.job.Container.Network, " ", w.job.Container.User)
 	name := filepath.Join(w.init.BoincDir, "projects", trialsFile)
-	trials := map[string]string{}
-	if err := readJSON(name, &trials); err == nil && boot != "" {
-		if said, ok := trials[key]; ok && said == "" {
-			return nil
-		} else if ok {
-			return errors.New(said)
+	said, known := readTrials(name, boot).Said[key]
+	if !known {
+		unlock, err := w.lockTrial(ctx, name)
+		if err != nil {
+			return err
 		}
+		defer unlock()
+		said, known = readTrials(name, boot).Said[key]
 	}
+	switch {
+	case !known:
+	case said == "":
+		return nil
+	default:
+		return errors.New(said)
+	}
+	err := w.tryOut(context.WithoutCancel(ctx), image) // to its end, though the client suspends each second or wants us gone
+	if saysNothing(err) {
+		return err
+	}
+	if err != nil {
+		said = firstLine(err.Error())
+	}
+	t := readTrials(name, boot)
+	t.Said[key] = said
+	if writeErr := writeJSON(name, t); writeErr != nil {
+		w.log.Debug().Err(writeErr).Msg("the trial is made again the next time")
+	}
+	return err
+}
+
+// lockTrial waits until no other wrapper makes a trial. The lock goes with the process. Where there can be none, or after some
+// time, a second trial does no harm.
+func (w *wrapper) lockTrial(ctx context.Context, name string) (unlock func(), err error) {
+	l := flock.New(name+".lock", flock.SetPermissions(0o664))
+	unlock = func() { l.Close() }
+	if ok, err := l.TryLock(); ok || err != nil {
+		return unlock, nil
+	}
+	w.log.Info().Msg("another job tries out whether this engine can checkpoint: waiting")
+	waitCtx, cancel := context.WithTimeout(ctx, trialPatience)
+	defer cancel()
+	l.TryLockContext(waitCtx, trialRetry)
+	return unlock, ctx.Err()
+}
+
+// tryOut makes a trial.
+func (w *wrapper) tryOut(ctx context.Context, image string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -370,17 +430,6 @@ func (w *wrapper) trial(ctx context.Context, image string) error {
 	w.log.Info().Bool("can", err == nil).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("tried it out")
 	if removeErr := os.RemoveAll(dir); removeErr != nil {
 		w.log.Warn().Err(removeErr).Msg("what a trial has written is left")
-	}
-	if saysNothing(err) {
-		return err
-	}
-	said := ""
-	if err != nil {
-		said = firstLine(err.Error())
-	}
-	trials = map[string]string{key: said} // of another boot, or engine, none is wanted any more
-	if writeErr := writeJSON(name, trials); writeErr != nil {
-		w.log.Debug().Err(writeErr).Msg("the trial is made again the next time")
 	}
 	return err
 }

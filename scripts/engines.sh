@@ -175,32 +175,27 @@ wait_for_answer() {
 	fi
 }
 
-# frozen prints what lets go the processes of the container that are frozen: in the older kind of control groups they
-# don't end, and keep the container from ending.
-frozen() {
-	init=$(docker inspect -f '{{.State.Pid}}' "$container")
-	ps -eo pid=,ppid= | awk -v init="$init" '
+# thaw PID lets go the processes of the container with that init process that are frozen: in the older kind of control
+# groups they don't end, and keep the container from ending.
+thaw() {
+	ps -eo pid=,ppid= | awk -v init="$1" '
 		{ parent[$1] = $2 }
 		END { for (pid in parent) { for (p = pid; p > 1 && p != init; p = parent[p]); if (p == init) print pid } }' |
 		while read -r pid; do
-			state=/sys/fs/cgroup/freezer$(sed -n 's/^[0-9]*:freezer://p' "/proc/$pid/cgroup" 2>/dev/null)/freezer.state
-			if grep -qs FROZEN "$state"; then echo "$state"; fi
-		done | sort -u
-}
-
-thaw() { # FILE...
-	for state; do
-		echo THAWED >"$state" 2>/dev/null || :
-	done
+			state=/sys/fs/cgroup/freezer$(sed -n 's/^[0-9]*:freezer://p' "/proc/$pid/cgroup" 2>/dev/null)/freezer.state || continue
+			if grep -qsE "FROZEN|FREEZING" "$state"; then echo THAWED >"$state" 2>/dev/null || :; fi
+		done
 }
 
 reboot() {
 	[ "$name" != docker-host ] || give_up "docker-host is not only ours"
 	unset DOCKER_HOST # that of this machine
-	frozen=$(frozen)
+	init=$(docker inspect -f '{{.State.Pid}}' "$container")
 	docker kill "$container" >/dev/null &
-	# shellcheck disable=SC2086 # a list
-	thaw $frozen
+	while kill -0 $! 2>/dev/null; do # what is being restored at that moment is frozen a little later
+		thaw "$init"
+		sleep 0.2
+	done
 	wait $!
 	rm -f "$socket"
 	docker start "$container" >/dev/null
@@ -213,8 +208,7 @@ stop() {
 		return
 	fi
 	if [ "$(docker inspect -f '{{.State.Running}}' "$container" 2>/dev/null)" = true ]; then
-		# shellcheck disable=SC2046 # a list
-		thaw $(frozen)
+		thaw "$(docker inspect -f '{{.State.Pid}}' "$container")"
 		# What ends by itself leaves no control groups behind.
 		case $name in *-rootless | *-delegated) timeout 60 docker exec -u boinc "$container" podman rm -faqt0 >/dev/null 2>&1 || : ;; esac
 		timeout 60 docker -H "unix://$socket" ps -aq 2>/dev/null | xargs -r timeout 60 docker -H "unix://$socket" rm -fv >/dev/null 2>&1 || :

@@ -173,7 +173,7 @@ awk -v engines="$engines" '
 		printf "%d passed, %d failed\n", good, bad
 		exit bad > 0 || good == 0
 	}' $(for engine in $engines; do echo "$work/$engine.results"; done) || status=1
-if [ $status != 0 ]; then
+if [ $status != 0 ] || [ -n "$(find "$work" -maxdepth 1 -name '*.log.second')" ]; then
 	mkdir -p .test
 	cp "$work"/*.log* .test/
 	echo "matrix.sh: all output is in .test/" >&2

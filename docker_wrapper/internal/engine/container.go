@@ -472,10 +472,9 @@ func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 func (c *Container) Remove(ctx context.Context) error {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
-	c.letDie(ctx)
-	if c.e.Info.quirks.ungrouped { // what is frozen can't be killed, and what is stopped makes the engine wait
-		if err := c.Unpause(ctx); err != nil {
-			c.e.log.Debug().Err(err).Msg("what is removed doesn't go on")
+	if q := c.e.Info.quirks; q.stopsToRemove || q.ungrouped { // what is frozen can't be killed, and what is stopped makes the engine wait
+		if err := c.Kill(ctx); err != nil {
+			c.e.log.Debug().Err(err).Msg("what is removed runs on until then")
 		}
 	}
 	err := c.e.api.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})

@@ -402,6 +402,16 @@ var containerRows = []contractRow{
 			return err == nil && u.CPU > after.CPU+50*time.Millisecond
 		})
 	}},
+	{fact: "remove: at once, whatever the program makes of signals", check: func(t *testing.T, k *contract) {
+		for _, state := range []string{engine.StateRunning, engine.StatePaused} {
+			c := k.start(t, k.job("ignore=15", "write=/ready:", "sleep=1m"))
+			k.eventually(t, "it is ready", func() bool { _, err := c.ReadFile(t.Context(), "/ready", 1); return err == nil })
+			if state == engine.StatePaused {
+				k.must(t, c.Pause(t.Context()))
+			}
+			k.within(t, 5*time.Second, func() { k.mustRemove(t, c) })
+		}
+	}},
 	{fact: "remove: anonymous volumes go too, others stay", check: func(t *testing.T, k *contract) {
 		name := k.name("volume")
 		if _, err := k.api.VolumeCreate(t.Context(), volume.CreateOptions{Name: name}); err != nil {
