@@ -345,18 +345,18 @@ func (w *wrapper) able(ctx context.Context, image string) bool {
 	return w.canCheckpoint
 }
 
-// trials is how trials went since the computer was started, by engine and whatever else of the job matters. "" means that
+// trialNotes is how trials went since the computer was started, by engine and whatever else of the job matters. "" means that
 // it can.
-type trials struct {
+type trialNotes struct {
 	Boot string            `json:"boot"`
 	Said map[string]string `json:"said"`
 }
 
 // readTrials gives those of this boot, none if that has no name.
-func readTrials(name, boot string) trials {
-	var t trials
+func readTrials(name, boot string) trialNotes {
+	var t trialNotes
 	if err := readJSON(name, &t); err != nil || boot == "" || t.Boot != boot || t.Said == nil {
-		return trials{Boot: boot, Said: map[string]string{}}
+		return trialNotes{Boot: boot, Said: map[string]string{}}
 	}
 	return t
 }
