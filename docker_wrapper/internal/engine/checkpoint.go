@@ -42,6 +42,9 @@ const (
 // from an earlier try, and refuses it for a moment (moby#42900; on 28.5.2 the second try was enough each time).
 const restoreTries, restorePause = 10, 300 * time.Millisecond
 
+// restoreTime is what a restore may take: 64 GB from a disk that reads 100 MB in a second.
+const restoreTime = 15 * time.Minute
+
 // ErrLate: a trial took longer than it should. The computer may be busy.
 var ErrLate = errors.New("a small program in a container doesn't count in time")
 
@@ -268,6 +271,8 @@ func readInside(dir string) (in inside, err error) {
 // nothing.
 func (e *Engine) Restore(ctx context.Context, j *job.Job, dir string) (c *Container, since time.Time, err error) {
 	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, restoreTime)
+	defer cancel()
 	restore := e.restoreArchive
 	switch e.Info.quirks.checkpoints {
 	case noCheckpoints:
@@ -324,7 +329,7 @@ func (e *Engine) restoreInside(ctx context.Context, jc job.Container, dir string
 	case c.State == StateRunning || c.State == StatePaused: // Docker would do nothing, and say that all is well
 		return nil, errStillRunning
 	}
-	callCtx, cancel := e.call(ctx)
+	callCtx, cancel := callWithin(ctx, restoreTime)
 	defer cancel()
 	if err := e.api.ContainerStart(callCtx, c.ID, container.StartOptions{CheckpointID: in.Checkpoint}); err != nil {
 		return nil, wrap(err)

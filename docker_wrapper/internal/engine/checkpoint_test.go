@@ -1,11 +1,51 @@
 package engine
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"boincdocker/docker_wrapper/internal/engine/enginetest"
 	"boincdocker/docker_wrapper/internal/job"
 )
+
+// Memory of gigabytes takes longer to come back than an engine has for any other call.
+func TestRestoreTakesItsTime(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	fake.AddContainer("large")
+	j := &job.Job{Container: job.Container{Name: "large"}}
+	c, err := e.Find(t.Context(), j.Container)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	data, err := json.Marshal(inside{Container: c.ID, Checkpoint: "boinc1"})
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, dockersFile), data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.timeout, e.Info.quirks.checkpoints = 200*time.Millisecond, keptInside
+	fake.Inject(enginetest.Fault{Call: "start", Hang: true})
+	mended := make(chan struct{})
+	go func() {
+		defer close(mended)
+		fake.Await(t.Context(), "start", 1)
+		time.Sleep(5 * e.timeout)
+		fake.Mend()
+	}()
+	if _, _, err := e.Restore(t.Context(), j, dir); err != nil {
+		t.Error(err)
+	}
+	<-mended
+	if n := fake.Count("start"); n != 1 {
+		t.Errorf("it was asked for %d times, want once", n)
+	}
+}
 
 func TestCanCheckpoint(t *testing.T) {
 	docker := quirksOf(Docker, infoFacts{version: "28.5.2", experimental: true})
