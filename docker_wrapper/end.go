@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -326,7 +327,10 @@ func (w *wrapper) conclude(ctx context.Context, code int, message string) error 
 // still be moved, as far as its directories allow.
 func (w *wrapper) own(ctx context.Context) {
 	u, dir := w.job.Container.User, w.job.Slot.Payload
-	if dir == "" || !slot.Foreign(dir, os.Getuid()) || w.job.Standalone && u.Mode == "auto" {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return // it hasn't come to that
+	}
+	if !slot.Foreign(dir, os.Getuid()) || w.job.Standalone && u.Mode == "auto" {
 		return
 	}
 	err := errors.New("not root")

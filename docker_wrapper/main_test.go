@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -834,6 +835,9 @@ func TestBadInput(t *testing.T) {
 			}
 			if !regexp.MustCompile(tt.stderr).Match(said) {
 				t.Errorf("stderr.txt, want %q in it:\n%s", tt.stderr, said)
+			}
+			if bytes.Contains(said, []byte("another user's")) {
+				t.Errorf("stderr.txt tells of files that there aren't:\n%s", said)
 			}
 			left, err := b.leftovers()
 			if tt.kind == later {

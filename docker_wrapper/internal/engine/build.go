@@ -58,7 +58,7 @@ func stepVanished(err error) bool {
 // As seen with Docker 20.10, and in moby's builder/dockerfile, daemon/images and layer; the rest with Podman 4.3 and 5.8, when
 // images were removed or another service of the same user began meanwhile.
 var vanished = regexp.MustCompile(`(unable to find image|No such image:|destination image|set parent) "?sha256:[0-9a-f]{64}|layer does not exist` +
-	`|layer not known|checking if cached image exists from a previous build: .*not known|rename \S+/overlay-layers/tmp/\S+ \S+: no such file or directory`)
+	`|layer not known|checking if cached image exists from a previous build: .*not known|adding layer with blob "sha256:.*no such file or directory`)
 
 // needsBuildKit recognises the classic builder's complaints about what only BuildKit knows.
 func needsBuildKit(reason string) bool {

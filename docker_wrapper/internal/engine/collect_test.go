@@ -405,6 +405,10 @@ func TestStepVanishes(t *testing.T) {
 		{name: "Podman's", says: "checking if cached image exists from a previous build: getting top layer info: layer not known", times: 1, builds: 2},
 		{name: "Podman's, when a service of the same user begins", says: `committing container for step {Command:copy}: writing blob: adding layer with blob "sha256:45": ` +
 			`rename /var/lib/containers/storage/overlay-layers/tmp/temp-dir-18/0-addition /var/lib/containers/storage/overlay-layers/45.tar-split.gz: no such file or directory`, times: 1, builds: 2},
+		{name: "Podman's, when the layer that it makes goes", says: `committing container for step {Command:copy}: copying layers and metadata for container "ac": writing blob: ` +
+			`adding layer with blob "sha256:9d642f4d"/""/"sha256:9d642f4d": unpacking failed (error: exit status 1; output: open /trial: no such file or directory)`, times: 1, builds: 2},
+		{name: "a layer that this computer can't have", says: `writing blob: adding layer with blob "sha256:45": processing tar file(potentially insufficient UIDs or GIDs available in user namespace)`,
+			times: 9, builds: 1, final: true},
 		{name: "again and again", says: vanished, times: 9, builds: 3, final: false},
 		{name: "a command that says so", says: "The command '/bin/sh -c " + vanished + "' returned a non-zero code: 1", times: 9, builds: 1, final: true},
 	} {
