@@ -132,7 +132,7 @@ var checkpointRows = []contractRow{
 		var late heard
 		logs = again.Logs(t.Context(), since, &late, &late)
 		k.eventually(t, "it goes on", func() bool { _, err := logs.Sync(t.Context()); return err == nil && len(lines(late.String())) > 10 })
-		k.must(t, again.Pause(t.Context()))
+		k.pause(t, again)
 		_, err = logs.Sync(t.Context())
 		k.must(t, err)
 		logs.Stop()
@@ -171,7 +171,7 @@ var checkpointRows = []contractRow{
 	{fact: "checkpoint: a paused container can be held, and released it goes on", check: func(t *testing.T, k *contract) {
 		c := k.start(t, k.restorable("count=100000,10ms"))
 		k.goesOn(t, c)
-		k.must(t, c.Pause(t.Context()))
+		k.pause(t, c)
 		k.must(t, c.Hold(t.Context()))
 		k.must(t, c.Release(t.Context()))
 		k.goesOn(t, c)

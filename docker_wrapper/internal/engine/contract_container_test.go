@@ -368,7 +368,7 @@ var containerRows = []contractRow{
 	}},
 	{fact: "stop: a paused program can answer", check: func(t *testing.T, k *contract) {
 		c := k.ready(t, k.job("trap=5", "write=/ready:", "sleep=1m"))
-		k.must(t, c.Pause(t.Context()))
+		k.pause(t, c)
 		k.must(t, c.Stop(t.Context(), 20*time.Second))
 		if got := k.wait(t, c); got.Code != 5 {
 			t.Errorf("got %+v, want 5", got)
@@ -376,7 +376,7 @@ var containerRows = []contractRow{
 	}},
 	{fact: "kill: a paused program ends", check: func(t *testing.T, k *contract) {
 		c := k.start(t, k.job("sleep=1m"))
-		k.must(t, c.Pause(t.Context()))
+		k.pause(t, c)
 		k.must(t, c.Kill(t.Context()))
 		k.within(t, 5*time.Second, func() {
 			if got := k.wait(t, c); got.Code != 137 || got.OOMKilled {
@@ -386,7 +386,7 @@ var containerRows = []contractRow{
 	}},
 	{fact: "pause: nothing goes on", check: func(t *testing.T, k *contract) {
 		c := k.start(t, k.job("burn=1h"))
-		k.must(t, c.Pause(t.Context()))
+		k.pause(t, c)
 		before, err := c.Usage(t.Context())
 		k.must(t, err)
 		settled := time.Now().Add(300 * time.Millisecond)
@@ -407,7 +407,7 @@ var containerRows = []contractRow{
 			c := k.start(t, k.job("ignore=15", "write=/ready:", "sleep=1m"))
 			k.eventually(t, "it is ready", func() bool { _, err := c.ReadFile(t.Context(), "/ready", 1); return err == nil })
 			if state == engine.StatePaused {
-				k.must(t, c.Pause(t.Context()))
+				k.pause(t, c)
 			}
 			k.within(t, 5*time.Second, func() { k.mustRemove(t, c) })
 		}

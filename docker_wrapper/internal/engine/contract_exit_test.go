@@ -89,7 +89,7 @@ var exitRows = []contractRow{
 		c := k.ready(t, k.job("trap=5", "write=/ready:", "sleep=1m"))
 		exited := c.Wait(t.Context())
 		for range 3 {
-			k.must(t, c.Pause(t.Context()))
+			k.pause(t, c)
 			select {
 			case exit := <-exited:
 				t.Fatalf("paused, it gave %+v", exit)
@@ -147,7 +147,7 @@ var exitRows = []contractRow{
 			{"stopped", stop},
 			{"killed", func(c *engine.Container) error { return k.api.ContainerKill(t.Context(), c.ID, "SIGKILL") }},
 			{"stopped while paused", func(c *engine.Container) error {
-				k.must(t, c.Pause(t.Context()))
+				k.pause(t, c)
 				k.must(t, c.Unpause(t.Context()))
 				return stop(c)
 			}},
@@ -224,7 +224,7 @@ var exitRows = []contractRow{
 				t.Errorf("got joined=%t, want %t", got, on)
 			}
 		}
-		k.must(t, c.Pause(t.Context()))
+		k.pause(t, c)
 		k.must(t, c.Connect(t.Context(), "bridge", false))
 		k.must(t, c.Unpause(t.Context()))
 		k.must(t, c.Connect(t.Context(), "bridge", true))

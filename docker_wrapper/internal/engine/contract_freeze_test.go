@@ -210,7 +210,7 @@ func (k *contract) freezes(t *testing.T) {
 				if !f.pause(t, way) {
 					return
 				}
-				k.must(t, f.c.Pause(t.Context())) // again
+				k.pause(t, f.c) // again
 				f.stands(t)
 				if changed, err := f.c.Keep(t.Context(), true); changed || err != nil {
 					t.Errorf("kept paused: got changed=%t, %v", changed, err)
@@ -247,7 +247,7 @@ func (k *contract) endsFrozen(t *testing.T) {
 					}
 				})
 				for range 2 { // what has ended is as it is asked to be
-					k.must(t, f.c.Pause(t.Context()))
+					k.pause(t, f.c)
 					k.must(t, f.c.Unpause(t.Context()))
 				}
 			})
@@ -277,7 +277,7 @@ func (k *contract) takesOver(t *testing.T) {
 				if again, err := k.ungrouped(t).Find(t.Context(), f.job.Container); err != nil || again.State != engine.StateRunning {
 					t.Errorf("got %+v, %v, want it running", again, err)
 				}
-				k.must(t, f.c.Pause(t.Context()))
+				k.pause(t, f.c)
 			}
 		})
 	}
