@@ -13,7 +13,7 @@
 # In the -rootless ones no engine listens: there a user boinc, without session, home in the environment and
 # control groups of its own (the older may freeze, where groups are v1), has the program podman. In the -delegated one he has
 # control groups v2 of his own, though no controllers. What is run beside it is run as that user, with this directory
-# to be read, and finds what tests build in TEST_BINARIES.
+# to be read. Beside any but docker-host it finds the programs that tests run in TEST_BINARIES.
 # Their images are made when they are not there; `docker rmi` them to have newer ones next time.
 set -eu
 here=$PWD
@@ -39,16 +39,22 @@ container=${dir#/tmp/}
 
 # podman_image NAME BASE [PACKAGE]: an image with Podman in it. The network is the host's: only packages come that way.
 podman_image() {
-	if docker image inspect "$1" >/dev/null 2>&1; then return; fi
+	exec 9>"/var/tmp/$1.lock"
+	flock 9 # engines of one image may be started at the same time
+	if docker image inspect "$1" >/dev/null 2>&1; then
+		exec 9>&-
+		return
+	fi
 	echo "engines.sh: making $1" >&2
 	mkdir -p .test
-	docker build -q --force-rm --network host -t "$1" - >.test/engines.log 2>&1 <<-END || give_up "$1 could not be made" .test/engines.log
+	docker build -q --force-rm --network host -t "$1" - >".test/$1.log" 2>&1 <<-END || give_up "$1 could not be made" ".test/$1.log"
 		FROM $2
 		RUN apt-get -o Acquire::Check-Valid-Until=false update && \
 		    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
 		        podman runc netavark aardvark-dns uidmap slirp4netns passt fuse-overlayfs iptables nftables ca-certificates ${3-} && \
 		    rm -rf /var/lib/apt/lists/*
 	END
+	exec 9>&-
 }
 
 # What Podman needs where there is no systemd: its events in a file; runc, because Debian 12's crun
@@ -220,10 +226,13 @@ stop() {
 
 run() {
 	host=$(start)
-	case $name in *-rootless | *-delegated)
+	if [ "$name" != docker-host ]; then # once for all that is run beside it
 		CGO_ENABLED=0 go build -trimpath -o "$dir/bin/" ./docker_wrapper ./docker_wrapper/testdata/worker ./docker_wrapper/internal/engine/testdata/contract/payload
 		CGO_ENABLED=0 go build -trimpath -o "$dir/bin/samples/" ./samples/hello/worker ./samples/universal/primes ./samples/checkpoint/sum
-		as_boinc TEST_BINARIES="$dir/bin" "$@"
+		export TEST_BINARIES="$dir/bin"
+	fi
+	case $name in *-rootless | *-delegated)
+		as_boinc TEST_BINARIES="$TEST_BINARIES" "$@"
 		return
 		;;
 	esac

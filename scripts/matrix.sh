@@ -123,12 +123,9 @@ column() {
 	echo "matrix.sh: $1 took $(($(date +%s) - began)) s" >&2
 }
 
-# Images are made before, one after the other. Then the engines are used side by side, since their tests wait for
-# containers most of the time; this machine's own, in which the others live, comes after them.
+# The engines are used side by side, since their tests wait for containers much of the time; this machine's own, in which
+# the others live, comes after them.
 others=$(echo "$engines" | sed 's/docker-host//')
-for engine in $others; do
-	scripts/engines.sh start "$engine" >/dev/null && scripts/engines.sh stop "$engine" || :
-done
 for engine in $others; do
 	column "$engine" &
 	lanes="$lanes $!"
