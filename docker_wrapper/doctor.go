@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/user"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"boincdocker/boincapi"
@@ -25,7 +28,9 @@ type diagnosis struct {
 	System   string     `json:"system"`   // such as "linux/amd64, 8 CPUs"
 	User     string     `json:"user"`
 	Dir      string     `json:"dir"`
-	Free     int64      `json:"free"` // bytes in Dir; -1 when unknown
+	BOINC    string     `json:"boinc"` // the client's data directory, if that is around here or around this program; else ""
+	Rules    []string   `json:"rules"` // what docker_wrapper.toml says there, a line each
+	Free     int64      `json:"free"`  // bytes in Dir; -1 when unknown
 	Engines  []examined `json:"engines"`
 	GPUs     []seen     `json:"gpus"`
 }
@@ -50,7 +55,7 @@ type seen struct {
 }
 
 // abilities lists what jobs rely on, one line each.
-func abilities(f engine.Found) []ability {
+func abilities(f engine.Found, tried map[string]string) []ability {
 	yes := func(ok bool) string {
 		if ok {
 			return "yes"
@@ -62,7 +67,7 @@ func abilities(f engine.Found) []ability {
 		{"limits CPUs", yes(f.CPULimit)},
 		{"limits processes", yes(f.PidsLimit)},
 		{"pauses", pauses(f)},
-		{"checkpoints", checkpoints(f)},
+		{"checkpoints", checkpoints(f, tried)},
 	}
 }
 
@@ -75,17 +80,67 @@ func pauses(f engine.Found) string {
 }
 
 // checkpoints: what depends on CRIU and the kernel is known by trial alone.
-func checkpoints(f engine.Found) string {
+func checkpoints(f engine.Found, tried map[string]string) string {
 	if why := f.NoCheckpoints(); why != "" {
 		return "no: " + why
 	}
-	return "perhaps: it is tried out before the first job that needs it"
+	return told(f.Info, tried)
+}
+
+// told is what trials have told of an engine. Not every network and user may do.
+func told(i engine.Info, tried map[string]string) string {
+	is := "perhaps: it is tried out before the first job that needs it"
+	for _, key := range slices.Sorted(maps.Keys(tried)) {
+		switch {
+		case !strings.HasPrefix(key, trialKey(i, "")):
+		case tried[key] == "":
+			return "yes: it was tried out"
+		default:
+			is = "no: it was tried out: " + tried[key]
+		}
+	}
+	return is
+}
+
+// boincDir finds the client's data directory: around dir, or around this program, which lies in a project's directory there.
+func boincDir(dir string) string {
+	around := []string{dir}
+	if self, err := os.Executable(); err == nil {
+		around = append(around, filepath.Dir(self))
+	}
+	for _, at := range around {
+		for ; ; at = filepath.Dir(at) {
+			if _, err := os.Stat(filepath.Join(at, "client_state.xml")); err == nil {
+				return at
+			}
+			if at == filepath.Dir(at) {
+				break
+			}
+		}
+	}
+	return ""
+}
+
+// rules are the lines of docker_wrapper.toml that say something; the error tells what is wrong with them.
+func rules(dataDir string) (lines []string, err error) {
+	_, err = readPolicy(dataDir)
+	data, _ := os.ReadFile(filepath.Join(dataDir, job.PolicyFile))
+	for line := range strings.Lines(string(data)) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			lines = append(lines, line)
+		}
+	}
+	return lines, err
 }
 
 // examine looks at everything. It changes nothing, but for a Podman service of its own where no engine answers.
 func examine(ctx context.Context, dir string) diagnosis {
-	d := diagnosis{Problems: []string{}, Engines: []examined{}, GPUs: []seen{}, Wrapper: version, Dir: dir, Free: freeSpace(dir),
+	d := diagnosis{Problems: []string{}, Engines: []examined{}, GPUs: []seen{}, Rules: []string{}, Wrapper: version, Dir: dir, Free: freeSpace(dir), BOINC: boincDir(dir),
 		System: fmt.Sprintf("%s/%s, %d CPUs", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()), User: who()}
+	tried := map[string]string{}
+	if d.BOINC != "" {
+		tried = readTrials(filepath.Join(d.BOINC, "projects", trialsFile), bootID()).Said
+	}
 	var chosen *engine.Found
 	found, err := engine.Survey(ctx, engine.Options{})
 	for i, f := range found {
@@ -94,12 +149,19 @@ func examine(ctx context.Context, dir string) diagnosis {
 		}
 		e := examined{Found: f, Free: freeSpace(f.Dir)}
 		if f.Problem == "" {
-			e.Abilities = abilities(f)
+			e.Abilities = abilities(f, tried)
 		}
 		d.Engines = append(d.Engines, e)
 	}
 	if err != nil {
 		d.Problems = append(d.Problems, err.Error())
+	}
+	if d.BOINC != "" {
+		lines, err := rules(d.BOINC)
+		if err != nil {
+			d.Ready, d.Problems = false, append(d.Problems, err.Error())
+		}
+		d.Rules = append(d.Rules, lines...)
 	}
 	gpus, err := listGPUs()
 	if err != nil && !errors.Is(err, gpu.ErrBlind) {
@@ -146,6 +208,17 @@ func (d diagnosis) write(w io.Writer) {
 	line("wrapper", "%s on %s", d.Wrapper, d.System)
 	line("user", "%s", d.User)
 	line("here", "%s, %s", d.Dir, space(d.Free))
+	switch {
+	case d.BOINC == "":
+		line("BOINC", "no data directory around here, where %s would be", job.PolicyFile)
+	case len(d.Rules) == 0:
+		line("BOINC", "%s, no rules in %s", d.BOINC, job.PolicyFile)
+	default:
+		line("BOINC", "%s, rules in %s:", d.BOINC, job.PolicyFile)
+	}
+	for _, r := range d.Rules {
+		line("", "%s", r)
+	}
 	for _, e := range d.Engines {
 		if e.Problem != "" {
 			line("engine", "%s: %s", e.Host, e.Problem)

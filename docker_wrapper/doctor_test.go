@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"boincdocker/docker_wrapper/internal/engine"
@@ -17,13 +18,33 @@ func TestAbilities(t *testing.T) {
 		{engine.Found{Info: engine.Info{Rootless: true}, Cgroups: "1, cgroupfs"}, "limits memory;limits CPUs;limits processes;pauses;checkpoints;"},
 	} {
 		got := ""
-		for _, a := range abilities(tt.f) {
+		for _, a := range abilities(tt.f, nil) {
 			if a.Is != "yes" {
 				got += a.Name + ";"
 			}
 		}
 		if got != tt.want {
 			t.Errorf("%+v: got %q, want %q", tt.f, got, tt.want)
+		}
+	}
+}
+
+// What trials have told is told again, of this engine's.
+func TestTriedAbility(t *testing.T) {
+	i := engine.Info{Kind: engine.Podman, Version: "5.8.6", Host: "unix:///a"}
+	other := i
+	other.Host = "unix:///b"
+	for _, tt := range []struct {
+		tried map[string]string
+		want  string
+	}{
+		{nil, "perhaps:"},
+		{map[string]string{trialKey(other, "bridge auto"): ""}, "perhaps:"},
+		{map[string]string{trialKey(i, "bridge auto"): "no CRIU"}, "no: it was tried out: no CRIU"},
+		{map[string]string{trialKey(i, "bridge auto"): "no CRIU", trialKey(i, "none auto"): ""}, "yes:"},
+	} {
+		if got := told(i, tt.tried); !strings.HasPrefix(got, tt.want) {
+			t.Errorf("%v: got %q, want %q", tt.tried, got, tt.want)
 		}
 	}
 }

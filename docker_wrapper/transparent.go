@@ -352,6 +352,11 @@ type trialNotes struct {
 	Said map[string]string `json:"said"`
 }
 
+// trialKey is where the notes have a trial with that engine, of jobs with a network and user such as more says.
+func trialKey(i engine.Info, more string) string {
+	return fmt.Sprint(i.Kind, " ", i.Version, " ", i.Host, " ", version, " ", more)
+}
+
 // readTrials gives those of this boot, none if that has no name.
 func readTrials(name, boot string) trialNotes {
 	var t trialNotes
@@ -364,9 +369,8 @@ func readTrials(name, boot string) trialNotes {
 // trial tries it out with a container of its own, or remembers how that went since the computer was started. Of many jobs that
 // start at once one does.
 func (w *wrapper) trial(ctx context.Context, image string) error {
-	i := w.engine.Info
 	boot := bootID()
-	key := fmt.Sprint(i.Kind, " ", i.Version, " ", i.Host, " ", version, " ", w.job.Container.Network, " ", w.job.Container.User)
+	key := trialKey(w.engine.Info, fmt.Sprint(w.job.Container.Network, " ", w.job.Container.User))
 	name := filepath.Join(w.init.BoincDir, "projects", trialsFile)
 	said, known := readTrials(name, boot).Said[key]
 	if !known {
