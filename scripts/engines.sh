@@ -7,7 +7,7 @@
 #                              there when it comes back, and what it had in memory is not
 # engines.sh stop NAME         stop it, and remove all that was in it
 #
-# docker-host is this machine's own engine, by engine.sh. Each of the others is a container of that one,
+# docker-host is this machine's own engine, by engine.sh, and docker-20 stands for it where that can't be rebooted. Each of the others is a container of that one,
 # privileged as far as this machine allows, with a network, storage and processes of its own: what it runs
 # ends with it, and this machine's bridges and storage are left alone. It sees the same /tmp.
 # In the -rootless ones no engine listens: there a user boinc, without session, home in the environment and
@@ -37,8 +37,8 @@ dir=/tmp/boinc_test_engine_$(pwd | cksum | cut -d' ' -f1)_$name # short: a socke
 socket=$dir/engine.sock
 container=${dir#/tmp/}
 
-# podman_image NAME BASE [PACKAGE]: an image with Podman in it. The network is the host's: only packages come that way.
-podman_image() {
+# engine_image NAME BASE PACKAGE...: an image with an engine in it. The network is the host's: only packages come that way.
+engine_image() {
 	exec 9>"/var/tmp/$1.lock"
 	flock 9 # engines of one image may be started at the same time
 	if docker image inspect "$1" >/dev/null 2>&1; then
@@ -47,15 +47,18 @@ podman_image() {
 	fi
 	echo "engines.sh: making $1" >&2
 	mkdir -p .test
-	docker build -q --force-rm --network host -t "$1" - >".test/$1.log" 2>&1 <<-END || give_up "$1 could not be made" ".test/$1.log"
-		FROM $2
+	image=$1 base=$2
+	shift 2
+	docker build -q --force-rm --network host -t "$image" - >".test/$image.log" 2>&1 <<-END || give_up "$image could not be made" ".test/$image.log"
+		FROM $base
 		RUN apt-get -o Acquire::Check-Valid-Until=false update && \
-		    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-		        podman runc netavark aardvark-dns uidmap slirp4netns passt fuse-overlayfs iptables nftables ca-certificates ${3-} && \
+		    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends iptables ca-certificates $* && \
 		    rm -rf /var/lib/apt/lists/*
 	END
 	exec 9>&-
 }
+
+podmans="podman runc netavark aardvark-dns uidmap slirp4netns passt fuse-overlayfs nftables"
 
 # What Podman needs where there is no systemd: its events in a file; runc, because Debian 12's crun
 # refuses this machine's kind of control groups; limits that may be set.
@@ -139,16 +142,20 @@ start() {
 	stop
 	own= # what a -rootless one has beyond the others
 	case $name in
+	docker-20)
+		scripts/base-image.sh
+		engine_image boinc_test_docker_20 debian:bookworm-slim docker.io
+		image=boinc_test_docker_20 command="exec dockerd --host unix://$socket --cgroup-parent /$container" ;;
 	docker-28)
 		scripts/newer-world.sh
 		image=boinc_test_newer_world command="exec dockerd --experimental --host unix://$socket --cgroup-parent /$container" ;;
 	podman-4*)
 		scripts/base-image.sh
-		podman_image boinc_test_podman_4 debian:bookworm-slim catatonit # the init process; the newer one is without
+		engine_image boinc_test_podman_4 debian:bookworm-slim "$podmans" catatonit # the init process; the newer one is without
 		image=boinc_test_podman_4 command="$podman unix://$socket" ;;
 	podman-5*)
 		scripts/newer-world.sh
-		podman_image boinc_test_podman_5 boinc_test_newer_world
+		engine_image boinc_test_podman_5 boinc_test_newer_world "$podmans"
 		image=boinc_test_podman_5 command="$podman unix://$socket" ;;
 	esac
 	case $name in *-rootless | *-delegated) command=$rootless own="--device /dev/net/tun -v /var/lib/boinc -v $(pwd):$(pwd):ro" ;; esac
@@ -247,7 +254,7 @@ run() {
 	DOCKER_HOST=$host TEST_ENGINE_HOST=$host TEST_ENGINE_NAME=$name "$@"
 }
 
-case " $names $rootless_names " in *" ${name:-?} "*) ;; *) [ "${1-}" = names ] || usage ;; esac
+case " $names docker-20 $rootless_names " in *" ${name:-?} "*) ;; *) [ "${1-}" = names ] || usage ;; esac
 case ${1-} in
 names) if [ "$name" = rootless ]; then echo "$rootless_names"; else echo "$names"; fi ;;
 start) start ;;

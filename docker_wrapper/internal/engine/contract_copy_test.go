@@ -132,7 +132,7 @@ var copyRows = []contractRow{
 			}
 		}
 	}},
-	{fact: "copy in and out: a large file, with little memory", check: func(t *testing.T, k *contract) {
+	{fact: "copy in and out: a large file, with little memory", alone: true, check: func(t *testing.T, k *contract) {
 		const size = 256 << 20
 		dir := t.TempDir()
 		in, err := os.Create(dir + "/big")
