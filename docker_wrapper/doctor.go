@@ -45,7 +45,8 @@ type examined struct {
 // ability is something that engines can do or can't, here and now.
 type ability struct {
 	Name string `json:"name"`
-	Is   string `json:"is"`
+	Can  string `json:"can"` // yes, no, or perhaps
+	Why  string `json:"why,omitempty"`
 }
 
 // seen is a GPU, and how it would be given to a container.
@@ -54,52 +55,52 @@ type seen struct {
 	Passed string `json:"passed,omitempty"` // by the chosen engine
 }
 
-// abilities lists what jobs rely on, one line each.
+// abilities lists what jobs rely on.
 func abilities(f engine.Found, tried map[string]string) []ability {
-	yes := func(ok bool) string {
-		if ok {
-			return "yes"
+	limits := func(what string, can bool) ability {
+		if can {
+			return ability{"limits " + what, "yes", ""}
 		}
-		return "no: the engine's control groups don't do it"
+		return ability{"limits " + what, "no", "the engine's control groups don't do it"}
 	}
 	return []ability{
-		{"limits memory", yes(f.MemoryLimit)},
-		{"limits CPUs", yes(f.CPULimit)},
-		{"limits processes", yes(f.PidsLimit)},
-		{"pauses", pauses(f)},
-		{"checkpoints", checkpoints(f, tried)},
+		limits("memory", f.MemoryLimit),
+		limits("CPUs", f.CPULimit),
+		limits("processes", f.PidsLimit),
+		pauses(f),
+		checkpoints(f, tried),
 	}
 }
 
 // pauses: where the engine has no root's rights it can't freeze control groups of version 1 (kernel: cgroup-v1/freezer-subsystem.rst).
-func pauses(f engine.Found) string {
+func pauses(f engine.Found) ability {
 	if f.Rootless && strings.HasPrefix(f.Cgroups, "1") {
-		return "no: it has no rights on control groups of version 1; a job's processes are stopped by signals instead"
+		return ability{"pauses", "no", "it has no rights on control groups of version 1; a job's processes are stopped by signals instead"}
 	}
-	return "yes"
+	return ability{"pauses", "yes", ""}
 }
 
-// checkpoints: what depends on CRIU and the kernel is known by trial alone.
-func checkpoints(f engine.Found, tried map[string]string) string {
+// checkpoints: what depends on CRIU and the kernel is known by trial alone, and not every network and user may do.
+func checkpoints(f engine.Found, tried map[string]string) ability {
 	if why := f.NoCheckpoints(); why != "" {
-		return "no: " + why
+		return ability{"checkpoints", "no", why}
 	}
 	return told(f.Info, tried)
 }
 
-// told is what trials have told of an engine. Not every network and user may do.
-func told(i engine.Info, tried map[string]string) string {
-	is := "perhaps: it is tried out before the first job that needs it"
+// told is what trials have told of an engine.
+func told(i engine.Info, tried map[string]string) ability {
+	a := ability{"checkpoints", "perhaps", "it is tried out before the first job that needs it"}
 	for _, key := range slices.Sorted(maps.Keys(tried)) {
 		switch {
 		case !strings.HasPrefix(key, trialKey(i, "")):
 		case tried[key] == "":
-			return "yes: it was tried out"
+			return ability{"checkpoints", "yes", "it was tried out"}
 		default:
-			is = "no: it was tried out: " + tried[key]
+			a.Can, a.Why = "no", "it was tried out: "+tried[key]
 		}
 	}
-	return is
+	return a
 }
 
 // boincDir finds the client's data directory: around dir, or around this program, which lies in a project's directory there.
@@ -234,7 +235,11 @@ func (d diagnosis) write(w io.Writer) {
 		line("engine", "%s %s (API %s) at %s, %s%s", e.Kind, e.Version, e.APIVersion, e.Host, root, mark)
 		line("", "control groups %s; storage %s in %s, %s; %d images, %d containers", e.Cgroups, e.Storage, e.Dir, space(e.Free), e.Images, e.Containers)
 		for _, a := range e.Abilities {
-			line("", "%s: %s", a.Name, a.Is)
+			if a.Why == "" {
+				line("", "%s: %s", a.Name, a.Can)
+			} else {
+				line("", "%s: %s: %s", a.Name, a.Can, a.Why)
+			}
 		}
 	}
 	if len(d.GPUs) == 0 {
