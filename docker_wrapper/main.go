@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/gpu"
+	"boincdocker/docker_wrapper/internal/job"
 	"boincdocker/docker_wrapper/internal/slot"
 )
 
@@ -95,6 +97,23 @@ As the first argument:
 Everything else reaches the container in the variable ARGS. By hand, the project directory is ./project.
 `
 
+// mistyped is the option that a person has meant by a first argument which looks like it, "" for none. What a client passes
+// is the job's, whatever it looks like.
+func mistyped(argv []string, o options, dir string) string {
+	if len(argv) == 0 || len(o.args) == 0 || o.args[0] != argv[0] {
+		return ""
+	}
+	name, isOption := strings.CutPrefix(argv[0], "--")
+	if _, err := os.Stat(filepath.Join(dir, boincapi.InitDataFile)); err == nil || !isOption {
+		return ""
+	}
+	name, _, _ = strings.Cut(name, "=")
+	if meant := job.Nearest(name, []string{"config", "dockerfile", "verbose", "sporadic", "plan", "check", "doctor", "version", "help"}); meant != "" {
+		return "--" + meant
+	}
+	return ""
+}
+
 // Main is the program. It returns the exit code.
 func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 	o, err := parseArgs(argv)
@@ -115,6 +134,10 @@ func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 	}
 	if o.doctor {
 		return doctor(ctx, dir, o.json, stdout, stderr)
+	}
+	if meant := mistyped(argv, o, dir); meant != "" {
+		fmt.Fprintf(stderr, "docker_wrapper: %s: no such option (did you mean %s? An argument of the job's comes after --)\n", argv[0], meant)
+		return boincapi.ExitInitFailure
 	}
 	w := &wrapper{o: o, dir: dir, stdout: stdout, stderr: stderr, argErr: err}
 	if o.plan || o.check {

@@ -68,7 +68,7 @@ func suggestKey(name string) string {
 	if other, ok := otherNames[plain(name)]; ok {
 		return didYouMean(other)
 	}
-	return didYouMean(nearest(name, names))
+	return didYouMean(Nearest(name, names))
 }
 
 // otherMembers are what compose files, docker and other programs call src and dst.
@@ -79,7 +79,7 @@ func meantMember(name string, known []string) string {
 	if other := otherMembers[plain(name)]; slices.Contains(known, other) {
 		return other
 	}
-	return nearest(name, known)
+	return Nearest(name, known)
 }
 
 func isKey(name string) bool {
@@ -100,10 +100,10 @@ func didYouMean(name string) string {
 
 func plain(s string) string { return strings.ReplaceAll(strings.ToLower(s), "-", "_") }
 
-// nearest gives the candidate that name was perhaps meant to be, or "": at most two letters off, and
+// Nearest gives the candidate that name was perhaps meant to be, or "": at most two letters off, and
 // less than half of them, else the first with a common beginning of four letters or more that is
 // all of one of the two.
-func nearest(name string, candidates []string) string {
+func Nearest(name string, candidates []string) string {
 	name = plain(name)
 	if len(name) > 40 {
 		return ""
