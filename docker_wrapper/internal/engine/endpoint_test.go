@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -106,5 +107,22 @@ func TestPermissionHint(t *testing.T) {
 	group := groupOf(name)
 	if want := "usermod -aG " + group + " "; group != "root" && !strings.Contains(got, want) {
 		t.Errorf("got %q, want %q in it", got, want)
+	}
+}
+
+// What is installed is started, and what isn't is installed.
+func TestStartHint(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("elsewhere it is one sentence")
+	}
+	none, docker := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(docker, "dockerd"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := startHint([]string{none, docker}); !strings.Contains(got, "systemctl start docker") {
+		t.Errorf("with Docker: got %q", got)
+	}
+	if got := startHint([]string{none}); !strings.Contains(got, "apt install") {
+		t.Errorf("without an engine: got %q", got)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"os/user"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -193,7 +195,20 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if denied != "" {
 		return nil, fmt.Errorf("%w: %s (%s)", ErrPermission, denied, permissionHint(denied))
 	}
-	return nil, fmt.Errorf("%w; tried %s (is Docker or Podman installed and started? try: sudo systemctl start docker)", ErrUnreachable, strings.Join(tried, ", "))
+	return nil, fmt.Errorf("%w; tried %s (%s)", ErrUnreachable, strings.Join(tried, ", "), startHint(append(filepath.SplitList(o.Getenv("PATH")), "/usr/sbin"))) // not everybody's PATH has that
+}
+
+// startHint is what may bring an engine up that doesn't answer.
+func startHint(path []string) string {
+	if runtime.GOOS != "linux" {
+		return "is Docker or Podman installed and started?"
+	}
+	for _, dir := range path {
+		if _, err := os.Stat(filepath.Join(dir, "dockerd")); err == nil {
+			return "Docker is installed; try: sudo systemctl start docker"
+		}
+	}
+	return "neither Docker nor Podman seems to be installed; try: sudo apt install podman"
 }
 
 // candidates are where an engine may listen, in the order in which it is looked for.
