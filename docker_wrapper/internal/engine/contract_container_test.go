@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -401,6 +403,53 @@ var containerRows = []contractRow{
 			u, err := c.Usage(t.Context())
 			return err == nil && u.CPU > after.CPU+50*time.Millisecond
 		})
+	}},
+	{fact: "options: each of create_args reaches the container", check: func(t *testing.T, k *contract) {
+		j := k.job("cat=/proc/self/status", "cat=/proc/self/limits", "cat=/etc/hosts", "cat=/etc/resolv.conf", "cat=/proc/sys/kernel/hostname",
+			"cat=/proc/sys/kernel/msgmax", "pwd", "stat=/dev/mine", "groups", "write=/scratch/f:in scratch", "cat=/scratch/f", "size=/scratch", "write=/f:x")
+		j.Container.Network = "bridge"
+		j.Container.Extra = job.CreateArgs{
+			AddHosts: []string{"elsewhere:192.0.2.7"}, CapAdd: []string{"SYS_PTRACE"}, CapDrop: []string{"CHOWN"}, CPUSet: "0", Devices: []string{"/dev/null:/dev/mine"},
+			DNS: []string{"192.0.2.53"}, GroupAdd: []string{"4321"}, Hostname: "guest", IPC: "private", Labels: map[string]string{"theirs": "x"},
+			ReadOnly: true, Sysctls: map[string]string{"kernel.msgmax": "12345"}, Tmpfs: map[string]string{"/scratch": "size=1m"},
+			Ulimits: []job.Ulimit{{Name: "nofile", Soft: 99, Hard: 100}}, Workdir: "/data",
+		}
+		c := k.start(t, j)
+		got := k.finish(t, c)
+		for option, want := range map[string]string{
+			"--add-host": `(?m)^192\.0\.2\.7\s+elsewhere\b`, "--cpuset-cpus": `(?m)^Cpus_allowed_list:\s+0$`, "--device": `"/dev/mine"`,
+			"--dns": `(?m)^nameserver 192\.0\.2\.53$`, "--group-add": `\b4321\b`, "--hostname": `(?m)^guest$`, "--sysctl": `(?m)^12345$`,
+			"--tmpfs": `in scratch\D*1048576\b`, "--ulimit": `(?m)^Max open files\s+99\s+100\s`, "--workdir": `(?m)^/data$`, "no-new-privileges": `(?m)^NoNewPrivs:\s+1$`,
+		} {
+			if !regexp.MustCompile(want).MatchString(got.out) {
+				t.Errorf("%s: want %s in what the container sees", option, want)
+			}
+		}
+		const chown, ptrace = 1 << 0, 1 << 19 // capabilities(7)
+		if caps, err := strconv.ParseUint(field(got.out, "CapBnd:"), 16, 64); err != nil || caps&chown != 0 || caps&ptrace == 0 {
+			t.Errorf("--cap-add, --cap-drop: got %x, %v", caps, err)
+		}
+		if !strings.Contains(got.errOut, "read-only") {
+			t.Errorf("--read-only: got %q", got.errOut)
+		}
+		if got := k.inspect(t, c).Config.Labels["theirs"]; got != "x" {
+			t.Errorf("--label: got %q", got)
+		}
+		if t.Failed() {
+			t.Logf("%s\n%s", got.out, got.errOut)
+		}
+	}},
+	{fact: "options: a runtime is chosen, or nothing runs", check: func(t *testing.T, k *contract) {
+		j := k.job()
+		j.Container.Extra.Runtime = "nosuch"
+		c, err := k.e.Create(t.Context(), j, k.image)
+		if err == nil {
+			t.Cleanup(func() { k.mustRemove(t, c) })
+			err = c.Start(t.Context())
+		}
+		if !errors.Is(err, engine.ErrHost) {
+			t.Errorf("got %v, want ErrHost", err)
+		}
 	}},
 	{fact: "remove: at once, whatever the program makes of signals", check: func(t *testing.T, k *contract) {
 		for _, state := range []string{engine.StateRunning, engine.StatePaused} {

@@ -105,7 +105,8 @@ var phrases = []struct {
 	{"nvidia-container-cli", ErrHost},
 	{"unresolvable cdi devices", ErrHost},
 	{"cdi device injection failed", ErrHost},
-	{"unknown or invalid runtime name", ErrHost},
+	{"unknown or invalid runtime name", ErrHost}, // --runtime
+	{"unknown runtime specified", ErrHost},       // likewise, Docker 20
 	{"bind source path does not exist", ErrHost}, // an engine in a virtual machine or sandbox that can't see BOINC's directory
 	{"mounts denied", ErrHost},                   // Docker Desktop
 	{"error while creating mount source path", ErrHost},
