@@ -186,7 +186,7 @@ func TestOneBuild(t *testing.T) {
 	builds, trials := 0, 0
 	for _, c := range clients {
 		builds += strings.Count(stderrOf(t, c), "build: done")
-		trials += strings.Count(stderrOf(t, c), " trying out ")
+		trials += strings.Count(stderrOf(t, c), "tried it out can=true") // a trial that came too late is made again
 	}
 	if builds != 1 || trials > 1 {
 		t.Errorf("got %d builds, want 1; %d trials of checkpoints, want 1 at most", builds, trials)

@@ -94,7 +94,8 @@ As the first argument:
   --version        print the version
   --help           print this
 
-Everything else reaches the container in the variable ARGS. By hand, the project directory is ./project.
+Everything else reaches the container in the variable ARGS. By hand, the project directory is ./project, and a first
+argument that looks like one of these mistyped is refused.
 `
 
 // mistyped is the option that a person has meant by a first argument which looks like it, "" for none. What a client passes

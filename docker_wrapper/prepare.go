@@ -108,10 +108,14 @@ func (w *wrapper) again(ctx context.Context, c *engine.Container, p supervise.Pr
 	case !errors.Is(err, errNoCheckpoint):
 		return supervise.Prepared{}, err
 	}
+	able := w.able(ctx, c.Image) // which may take its time: nothing must run yet
+	if err := ctx.Err(); err != nil {
+		return supervise.Prepared{}, err
+	}
 	if err := w.start(ctx, p.CPUBase, w.episode.LastLog); err != nil {
 		return supervise.Prepared{}, w.without(ctx, err)
 	}
-	p.Container, p.Apart, p.Began, p.Unable, p.Anew = c, true, true, !w.able(ctx, c.Image), w.episode.Anew
+	p.Container, p.Apart, p.Began, p.Unable, p.Anew = c, true, true, !able, w.episode.Anew
 	return p, nil
 }
 

@@ -260,6 +260,10 @@ func (w *wrapper) goBack(ctx context.Context, image string, cpu time.Duration) (
 	if k.Image != strings.TrimPrefix(image, "sha256:") {
 		return none, fmt.Errorf("%w: its image is gone, and another is in its place", engine.ErrNoRestore)
 	}
+	able := w.able(ctx, image) // which may take its time: nothing must run yet
+	if err := ctx.Err(); err != nil {
+		return none, err
+	}
 	if err := w.snapshot(dir).PutBack(ctx); ctx.Err() != nil {
 		return none, err
 	} else if err != nil {
@@ -295,7 +299,7 @@ func (w *wrapper) goBack(ctx context.Context, image string, cpu time.Duration) (
 		return none, err
 	}
 	w.tellGraphics(ctx)
-	return supervise.Prepared{Container: c, Apart: true, Began: true, CPUBase: cpu, Unable: !w.able(ctx, c.Image)}, nil
+	return supervise.Prepared{Container: c, Apart: true, Began: true, CPUBase: cpu, Unable: !able}, nil
 }
 
 // useless is what becomes of an error of the files of a checkpoint: what this computer has against it may mend, what is
@@ -334,7 +338,10 @@ func (w *wrapper) able(ctx context.Context, image string) bool {
 	if err == nil {
 		err = w.trial(ctx, image)
 	}
-	w.tried, w.canCheckpoint = !errors.Is(err, engine.ErrUnreachable) && !errors.Is(err, context.Canceled), err == nil // those say nothing
+	if errors.Is(err, context.Canceled) { // it was not found out; what fails then is tried ever more seldom
+		return true
+	}
+	w.tried, w.canCheckpoint = !errors.Is(err, engine.ErrUnreachable), err == nil // that says nothing
 	if err != nil {
 		level := zerolog.DebugLevel
 		if w.job.Checkpoint.Method == job.ByEngine { // it was asked for

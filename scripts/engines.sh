@@ -39,7 +39,7 @@ container=${dir#/tmp/}
 
 # engine_image NAME BASE PACKAGE...: an image with an engine in it. The network is the host's: only packages come that way.
 engine_image() {
-	exec 9>"/var/tmp/$1.lock"
+	exec 9>>"/run/$1.lock"
 	flock 9 # engines of one image may be started at the same time
 	if docker image inspect "$1" >/dev/null 2>&1; then
 		exec 9>&-

@@ -136,6 +136,9 @@ for engine in $others; do
 done
 for lane in $lanes; do wait "$lane" || :; done
 lanes=''
+for engine in $others; do
+	[ -s "$work/$engine.results" ] || echo "FAILED all of $engine" >"$work/$engine.results"
+done
 case $engines in *docker-host*)
 	column docker-host
 	cat "$work/docker-20.results" >>"$work/docker-host.results"

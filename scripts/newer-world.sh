@@ -21,7 +21,7 @@ if docker image inspect "$name" >/dev/null 2>&1; then
 fi
 timeout 10 docker version >/dev/null 2>&1 || give_up "no container engine answers; scripts/engine.sh ensure provides one"
 [ "$(id -u)" = 0 ] || give_up "$name, which the newer BOINC client runs in, is not there, and only root can make it (debootstrap)"
-exec 9>"/var/tmp/$name.lock"
+exec 9>>"/run/$(echo "$name" | tr / _).lock"
 flock 9 # whoever else wants it at the same time waits until it is made
 if docker image inspect "$name" >/dev/null 2>&1; then
 	exit 0

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -29,18 +30,20 @@ func TestRestoreTakesItsTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.timeout, e.Info.quirks.checkpoints = 200*time.Millisecond, keptInside
+	e.timeout, e.Info.quirks.checkpoints = time.Second, keptInside
 	fake.Inject(enginetest.Fault{Call: "start", Hang: true})
+	ctx, cancel := context.WithCancel(t.Context())
 	mended := make(chan struct{})
 	go func() {
 		defer close(mended)
-		fake.Await(t.Context(), "start", 1)
-		time.Sleep(5 * e.timeout)
+		fake.Await(ctx, "start", 1)
+		time.Sleep(3 * e.timeout)
 		fake.Mend()
 	}()
 	if _, _, err := e.Restore(t.Context(), j, dir); err != nil {
 		t.Error(err)
 	}
+	cancel()
 	<-mended
 	if n := fake.Count("start"); n != 1 {
 		t.Errorf("it was asked for %d times, want once", n)

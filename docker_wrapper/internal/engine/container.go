@@ -472,6 +472,7 @@ func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 func (c *Container) Remove(ctx context.Context) error {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
+	c.letDie(ctx)
 	if q := c.e.Info.quirks; q.stopsToRemove || q.ungrouped { // what is frozen can't be killed, and what is stopped makes the engine wait
 		if err := c.Kill(ctx); err != nil {
 			c.e.log.Debug().Err(err).Msg("what is removed runs on until then")

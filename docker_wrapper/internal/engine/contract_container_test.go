@@ -408,8 +408,14 @@ var containerRows = []contractRow{
 		j := k.job("cat=/proc/self/status", "cat=/proc/self/limits", "cat=/etc/hosts", "cat=/etc/resolv.conf", "cat=/proc/sys/kernel/hostname",
 			"cat=/proc/sys/kernel/msgmax", "pwd", "stat=/dev/mine", "groups", "write=/scratch/f:in scratch", "cat=/scratch/f", "size=/scratch", "write=/f:x")
 		j.Container.Network = "bridge"
+		own, err := os.ReadFile("/proc/self/status")
+		k.must(t, err)
+		cpu := regexp.MustCompile(`^\d+`).FindString(field(string(own), "Cpus_allowed_list:"))
+		if k.e.Info.Rootless { // it has no control group for that
+			cpu = ""
+		}
 		j.Container.Extra = job.CreateArgs{
-			AddHosts: []string{"elsewhere:192.0.2.7"}, CapAdd: []string{"SYS_PTRACE"}, CapDrop: []string{"CHOWN"}, CPUSet: "0", Devices: []string{"/dev/null:/dev/mine"},
+			AddHosts: []string{"elsewhere:192.0.2.7"}, CapAdd: []string{"SYS_PTRACE"}, CapDrop: []string{"CHOWN"}, CPUSet: cpu, Devices: []string{"/dev/null:/dev/mine"},
 			DNS: []string{"192.0.2.53"}, GroupAdd: []string{"4321"}, Hostname: "guest", IPC: "private", Labels: map[string]string{"theirs": "x"},
 			ReadOnly: true, Sysctls: map[string]string{"kernel.msgmax": "12345"}, Tmpfs: map[string]string{"/scratch": "size=1m"},
 			Ulimits: []job.Ulimit{{Name: "nofile", Soft: 99, Hard: 100}}, Workdir: "/data",
@@ -417,7 +423,7 @@ var containerRows = []contractRow{
 		c := k.start(t, j)
 		got := k.finish(t, c)
 		for option, want := range map[string]string{
-			"--add-host": `(?m)^192\.0\.2\.7\s+elsewhere\b`, "--cpuset-cpus": `(?m)^Cpus_allowed_list:\s+0$`, "--device": `"/dev/mine"`,
+			"--add-host": `(?m)^192\.0\.2\.7\s+elsewhere\b`, "--cpuset-cpus": `(?m)^Cpus_allowed_list:\s+` + cpu + `\b`, "--device": `"/dev/mine"`,
 			"--dns": `(?m)^nameserver 192\.0\.2\.53$`, "--group-add": `\b4321\b`, "--hostname": `(?m)^guest$`, "--sysctl": `(?m)^12345$`,
 			"--tmpfs": `in scratch\D*1048576\b`, "--ulimit": `(?m)^Max open files\s+99\s+100\s`, "--workdir": `(?m)^/data$`, "no-new-privileges": `(?m)^NoNewPrivs:\s+1$`,
 		} {

@@ -115,12 +115,15 @@ func TestStartHint(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("elsewhere it is one sentence")
 	}
-	none, docker := t.TempDir(), t.TempDir()
-	if err := os.WriteFile(filepath.Join(docker, "dockerd"), nil, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if got := startHint([]string{none, docker}); !strings.Contains(got, "systemctl start docker") {
-		t.Errorf("with Docker: got %q", got)
+	none := t.TempDir()
+	for program, want := range map[string]string{"dockerd": "systemctl start docker", "podman": "systemctl start podman.socket"} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, program), nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if got := startHint([]string{none, dir}); !strings.Contains(got, want) {
+			t.Errorf("with %s: got %q", program, got)
+		}
 	}
 	if got := startHint([]string{none}); !strings.Contains(got, "apt install") {
 		t.Errorf("without an engine: got %q", got)

@@ -195,7 +195,11 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if denied != "" {
 		return nil, fmt.Errorf("%w: %s (%s)", ErrPermission, denied, permissionHint(denied))
 	}
-	return nil, fmt.Errorf("%w; tried %s (%s)", ErrUnreachable, strings.Join(tried, ", "), startHint(append(filepath.SplitList(o.Getenv("PATH")), "/usr/sbin"))) // not everybody's PATH has that
+	hint := "is it started?"
+	if o.Host == "" {
+		hint = startHint(append(filepath.SplitList(o.Getenv("PATH")), "/usr/sbin")) // not everybody's PATH has that
+	}
+	return nil, fmt.Errorf("%w; tried %s (%s)", ErrUnreachable, strings.Join(tried, ", "), hint)
 }
 
 // startHint is what may bring an engine up that doesn't answer.
@@ -203,9 +207,14 @@ func startHint(path []string) string {
 	if runtime.GOOS != "linux" {
 		return "is Docker or Podman installed and started?"
 	}
-	for _, dir := range path {
-		if _, err := os.Stat(filepath.Join(dir, "dockerd")); err == nil {
-			return "Docker is installed; try: sudo systemctl start docker"
+	for _, engine := range []struct{ program, hint string }{
+		{"dockerd", "Docker is installed; try: sudo systemctl start docker"},
+		{"podman", "Podman is installed; try: sudo systemctl start podman.socket"},
+	} {
+		for _, dir := range path {
+			if _, err := os.Stat(filepath.Join(dir, engine.program)); err == nil {
+				return engine.hint
+			}
 		}
 	}
 	return "neither Docker nor Podman seems to be installed; try: sudo apt install podman"

@@ -272,7 +272,7 @@ func explain(err error, w, last string, options []*flagOption, names []string) (
 		if strings.ContainsAny(name, " \t") {
 			h = "each word is an element of its own"
 		} else if long, ok := strings.CutPrefix(name, "--"); ok {
-			if n := Nearest(long, names); n != "" {
+			if n := nearest(long, names); n != "" {
 				h = didYouMean("--" + n)
 			}
 		} else if slices.Contains(names, nameOf("-" + w)[2:]) {
@@ -556,7 +556,7 @@ func (c *CreateArgs) mount(s string) error {
 			}
 			memory = append(memory, "mode="+val)
 		default:
-			return hint(didYouMean(Nearest(name, []string{"type", "source", "target", "destination", "readonly"})), "%s is not supported", cut(name))
+			return hint(didYouMean(nearest(name, []string{"type", "source", "target", "destination", "readonly"})), "%s is not supported", cut(name))
 		}
 	}
 	switch kind {
@@ -682,7 +682,7 @@ func checkMountOptions(b Bind) error {
 	options := strings.Split(b.Options, ",")
 	for i, o := range options {
 		if !slices.Contains(mountOptions, o) {
-			return hint(didYouMean(Nearest(o, mountOptions)), "%s is no option of a mount", quote(o))
+			return hint(didYouMean(nearest(o, mountOptions)), "%s is no option of a mount", quote(o))
 		}
 		if slices.Contains(options[:i], o) {
 			return fmt.Errorf("option %s is given twice", o)
@@ -854,7 +854,7 @@ func parseSignal(s string) (string, error) {
 	if slices.Contains(signals[1:], name) || realTime.MatchString(name) {
 		return "SIG" + name, nil
 	}
-	h := Nearest(name, signals[1:])
+	h := nearest(name, signals[1:])
 	if h != "" {
 		h = "SIG" + h
 	}

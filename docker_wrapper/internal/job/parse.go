@@ -807,7 +807,7 @@ func oneOf(words ...string) func(string) (string, error) {
 			quoted[i] = strconv.Quote(w)
 		}
 		last := len(words) - 1
-		return "", hint(didYouMean(Nearest(s, words)), "want %s or %s", strings.Join(quoted[:last], ", "), quoted[last])
+		return "", hint(didYouMean(nearest(s, words)), "want %s or %s", strings.Join(quoted[:last], ", "), quoted[last])
 	}
 }
 

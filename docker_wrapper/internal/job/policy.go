@@ -90,7 +90,7 @@ func ParsePolicy(name string, data []byte) (Policy, error) {
 		for _, v := range (value{reader: r, v: root}).fields() {
 			i := slices.IndexFunc(policyKeys, func(k policyKey) bool { return k.Name == v.key })
 			if i < 0 {
-				v.mistake(didYouMean(Nearest(v.key, policyNames())), "unknown key")
+				v.mistake(didYouMean(nearest(v.key, policyNames())), "unknown key")
 				continue
 			}
 			policyKeys[i].read(&p, v)
@@ -152,7 +152,7 @@ func devicePath(s string) (string, error) {
 func knownCapability(s string) (string, error) {
 	name := strings.TrimPrefix(strings.ToUpper(s), "CAP_")
 	if !slices.Contains(capabilities, name) {
-		return "", hint(didYouMean(Nearest(name, capabilities)), "is no capability")
+		return "", hint(didYouMean(nearest(name, capabilities)), "is no capability")
 	}
 	return name, nil
 }

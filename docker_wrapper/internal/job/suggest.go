@@ -68,7 +68,7 @@ func suggestKey(name string) string {
 	if other, ok := otherNames[plain(name)]; ok {
 		return didYouMean(other)
 	}
-	return didYouMean(Nearest(name, names))
+	return didYouMean(nearest(name, names))
 }
 
 // otherMembers are what compose files, docker and other programs call src and dst.
@@ -79,7 +79,7 @@ func meantMember(name string, known []string) string {
 	if other := otherMembers[plain(name)]; slices.Contains(known, other) {
 		return other
 	}
-	return Nearest(name, known)
+	return nearest(name, known)
 }
 
 func isKey(name string) bool {
@@ -100,9 +100,21 @@ func didYouMean(name string) string {
 
 func plain(s string) string { return strings.ReplaceAll(strings.ToLower(s), "-", "_") }
 
-// Nearest gives the candidate that name was perhaps meant to be, or "": at most two letters off, and
-// less than half of them, else the first with a common beginning of four letters or more that is
-// all of one of the two.
+// nearest is what may have been meant by name: what differs by a letter or two, else what begins likewise; "" for none.
+func nearest(name string, candidates []string) string {
+	if best := Nearest(name, candidates); best != "" || len(plain(name)) > 40 {
+		return best
+	}
+	name = plain(name)
+	for _, c := range candidates {
+		if p := plain(c); min(len(p), len(name)) >= 4 && (strings.HasPrefix(p, name) || strings.HasPrefix(name, p)) {
+			return c
+		}
+	}
+	return ""
+}
+
+// Nearest is the candidate from which name differs by a letter or two; "" for none.
 func Nearest(name string, candidates []string) string {
 	name = plain(name)
 	if len(name) > 40 {
@@ -114,15 +126,7 @@ func Nearest(name string, candidates []string) string {
 			best, least = c, d
 		}
 	}
-	if best != "" {
-		return best
-	}
-	for _, c := range candidates {
-		if p := plain(c); min(len(p), len(name)) >= 4 && (strings.HasPrefix(p, name) || strings.HasPrefix(name, p)) {
-			return c
-		}
-	}
-	return ""
+	return best
 }
 
 // distance counts the letters to insert, remove, replace or swap with a neighbour.
