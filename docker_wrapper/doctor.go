@@ -93,7 +93,7 @@ func told(i engine.Info, tried map[string]string) ability {
 	a := ability{"checkpoints", "perhaps", "it is tried out before the first job that needs it"}
 	for _, key := range slices.Sorted(maps.Keys(tried)) {
 		switch {
-		case !strings.HasPrefix(key, trialKey(i, "")):
+		case !strings.HasPrefix(key, trialsOf(i)):
 		case tried[key] == "":
 			return ability{"checkpoints", "yes", "it was tried out"}
 		default:

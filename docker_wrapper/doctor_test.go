@@ -39,9 +39,9 @@ func TestTriedAbility(t *testing.T) {
 		want  string
 	}{
 		{nil, "perhaps"},
-		{map[string]string{trialKey(other, "bridge auto"): ""}, "perhaps"},
-		{map[string]string{trialKey(i, "bridge auto"): "no CRIU"}, "no"},
-		{map[string]string{trialKey(i, "bridge auto"): "no CRIU", trialKey(i, "none auto"): ""}, "yes"},
+		{map[string]string{trialsOf(other) + "bridge auto": ""}, "perhaps"},
+		{map[string]string{trialsOf(i) + "bridge auto": "no CRIU"}, "no"},
+		{map[string]string{trialsOf(i) + "bridge auto": "no CRIU", trialsOf(i) + "none auto": ""}, "yes"},
 	} {
 		got := told(i, tt.tried)
 		if got.Can != tt.want || (got.Can == "no") != strings.Contains(got.Why, "no CRIU") {

@@ -359,9 +359,14 @@ type trialNotes struct {
 	Said map[string]string `json:"said"`
 }
 
-// trialKey is where the notes have a trial with that engine, of jobs with a network and user such as more says.
-func trialKey(i engine.Info, more string) string {
-	return fmt.Sprint(i.Kind, " ", i.Version, " ", i.Host, " ", version, " ", more)
+// trialsOf is how the notes call the trials with an engine.
+func trialsOf(i engine.Info) string {
+	return fmt.Sprint(i.Kind, " ", i.Version, " ", i.Host, " ", version, " ")
+}
+
+// trialKey is how they call that of jobs like this one.
+func (w *wrapper) trialKey() string {
+	return trialsOf(w.engine.Info) + fmt.Sprint(w.job.Container.Network, " ", w.job.Container.User)
 }
 
 // readTrials gives those of this boot, none if that has no name.
@@ -377,7 +382,7 @@ func readTrials(name, boot string) trialNotes {
 // start at once one does.
 func (w *wrapper) trial(ctx context.Context, image string) error {
 	boot := bootID()
-	key := trialKey(w.engine.Info, fmt.Sprint(w.job.Container.Network, " ", w.job.Container.User))
+	key := w.trialKey()
 	name := filepath.Join(w.init.BoincDir, "projects", trialsFile)
 	said, known := readTrials(name, boot).Said[key]
 	if !known {

@@ -1,0 +1,82 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/rs/zerolog"
+
+	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/engine/enginetest"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// While another job makes the trial this one waits. What that finds out holds here, too; who is called away meanwhile knows nothing,
+// and doesn't go without checkpoints for that.
+func TestTrialIsWaitedFor(t *testing.T) {
+	fake, err := enginetest.New(enginetest.Options{Podman: true, Version: "5.8.6"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fake.Close()
+	e, err := engine.Open(t.Context(), engine.Options{Host: fake.Host()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	newWrapper := func(dir string) *wrapper {
+		w := &wrapper{dir: dir, engine: e, log: zerolog.Nop(), job: &job.Job{}, init: &boincapi.InitData{BoincDir: dir}}
+		w.job.Checkpoint.Method = job.IfAny
+		return w
+	}
+	for _, tt := range []struct {
+		name  string
+		said  string // by the other
+		can   bool
+		tried bool
+	}{
+		{name: "it can", can: true, tried: true},
+		{name: "it can't", said: "no CRIU", tried: true},
+		{name: "called away", said: "?", can: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			name := filepath.Join(dir, "projects", trialsFile)
+			if err := os.Mkdir(filepath.Dir(name), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			l := flock.New(name + ".lock")
+			if err := l.Lock(); err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			w := newWrapper(dir)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go func() {
+				time.Sleep(3 * trialRetry) // it waits by then, or finds the note at once
+				if tt.said == "?" {
+					cancel()
+					return
+				}
+				if err := writeJSON(name, trialNotes{Boot: bootID(), Said: map[string]string{w.trialKey(): tt.said}}); err != nil {
+					t.Error(err)
+				}
+				l.Close()
+			}()
+			if got := w.able(ctx, "image"); got != tt.can || w.tried != tt.tried {
+				t.Errorf("got %v, found out: %v; want %v, %v", got, w.tried, tt.can, tt.tried)
+			}
+			if n := fake.Count("create"); n > 0 {
+				t.Errorf("%d containers were made", n)
+			}
+		})
+	}
+}
