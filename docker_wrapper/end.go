@@ -439,10 +439,13 @@ func (w *wrapper) removeNow(ctx context.Context) error {
 		c = w.engine.ByID(w.episode.Container)
 	default:
 		var err error
-		if c, err = w.engine.Find(ctx, w.job.Container); errors.Is(err, engine.ErrUnreachable) {
+		switch c, err = w.engine.Find(ctx, w.job.Container); {
+		case errors.Is(err, engine.ErrUnreachable):
 			return err
-		} else if err != nil {
-			return nil // not there, or not ours
+		case errors.Is(err, engine.ErrNotFound):
+			return w.engine.RemoveStray(ctx, w.job.Container)
+		case err != nil:
+			return nil // not ours
 		}
 	}
 	return c.Remove(ctx)

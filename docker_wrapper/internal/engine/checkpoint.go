@@ -345,6 +345,8 @@ func (e *Engine) restoreArchive(ctx context.Context, jc job.Container, dir strin
 		}
 	} else if !errors.Is(err, ErrNotFound) {
 		return nil, err
+	} else if err := e.RemoveStray(ctx, jc); err != nil {
+		return nil, err
 	}
 	f, err := os.Open(filepath.Join(dir, podmansFile))
 	if err != nil {

@@ -166,6 +166,14 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		r.Host.Init = new(bool) // Podman's is a package of its own
 		resp, err = e.api.ContainerCreate(ctx, r.Config, r.Host, r.Network, platform, r.Name)
 	}
+	if err != nil && strings.Contains(err.Error(), "is already in use") {
+		if _, found := e.Find(ctx, j.Container); errors.Is(found, ErrNotFound) {
+			if err := e.RemoveStray(ctx, j.Container); err != nil {
+				return nil, err
+			}
+			resp, err = e.api.ContainerCreate(ctx, r.Config, r.Host, r.Network, platform, r.Name)
+		}
+	}
 	if err != nil {
 		// The answer may have been lost although the container was made, and engines differ in how
 		// they say that a name is taken: ask by name.
@@ -188,6 +196,21 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		c.sayUnlimited(ctx, j.Container.Limits)
 	}
 	return c, nil
+}
+
+// RemoveStray removes what Podman keeps of a container of this name that was being made when Podman or the computer ended: its
+// storage has it, the engine knows nothing of it, and no other can have the name (measured on 5.8.6).
+func (e *Engine) RemoveStray(ctx context.Context, c job.Container) error {
+	if !e.Info.quirks.strays {
+		return nil
+	}
+	ctx, cancel := e.call(ctx)
+	defer cancel()
+	err := e.api.ContainerRemove(ctx, c.Name, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	if err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove what is left of container %s: %w", c.Name, wrap(err))
+	}
+	return nil
 }
 
 // sayUnlimited tells of limits that the job should have and that the engine passed over, or can't give, as where its

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -45,6 +46,29 @@ var containerRows = []contractRow{
 			t.Errorf("find: got %v, want ErrNameTaken", err)
 		}
 		k.inspect(t, his)
+	}},
+	{fact: "create: what was being made when the computer lost its power is in nobody's way", check: func(t *testing.T, k *contract) {
+		if k.e.Info.Kind != engine.Podman {
+			t.Skip("only Podman keeps its storage apart from what it knows")
+		}
+		j := k.job("exit=3")
+		k.stray(t, j.Container.Name)
+		_, err := k.api.ContainerCreate(t.Context(), &container.Config{Image: k.image}, nil, nil, nil, j.Container.Name)
+		if err == nil || !strings.Contains(err.Error(), "in use") {
+			t.Fatalf("got %v, want the name in use", err)
+		}
+		if _, err := k.e.Find(t.Context(), j.Container); !errors.Is(err, engine.ErrNotFound) {
+			t.Errorf("got %v, want ErrNotFound", err)
+		}
+		if got := k.do(t, j); got.exit.Code != 3 {
+			t.Errorf("got %+v, want 3", got.exit)
+		}
+		k.stray(t, j.Container.Name+"_2") // and nobody wants it any more
+		j.Container.Name += "_2"
+		k.must(t, k.e.RemoveStray(t.Context(), j.Container))
+		made, err := k.api.ContainerCreate(t.Context(), &container.Config{Image: k.image}, nil, nil, nil, j.Container.Name)
+		k.must(t, err)
+		k.must(t, k.api.ContainerRemove(t.Context(), made.ID, container.RemoveOptions{}))
 	}},
 	{fact: "create: an image that is gone", check: func(t *testing.T, k *contract) {
 		_, err := k.e.Create(t.Context(), k.job(), "sha256:"+strings.Repeat("0", 64))
@@ -494,6 +518,24 @@ var containerRows = []contractRow{
 			t.Errorf("got volumes %s, want %q gone and %s there", all, anonymous, name)
 		}
 	}},
+}
+
+// stray makes what only the engine's storage knows of: with a Podman that has the same storage, and a memory of its own.
+func (k *contract) stray(t *testing.T, name string) {
+	t.Helper()
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "containers.conf")
+	k.must(t, os.WriteFile(conf, fmt.Appendf(nil, "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nstatic_dir = %q\ntmp_dir = %q\n",
+		filepath.Join(dir, "static"), filepath.Join(dir, "tmp")), 0o644))
+	words := append(strings.Fields(os.Getenv("FAULTS_PODMAN")), "create", "--name", name, k.image)
+	if len(words) == 4 {
+		words = append([]string{"podman"}, words...)
+	}
+	cmd := exec.Command(words[0], words[1:]...)
+	cmd.Env = append(os.Environ(), "CONTAINERS_CONF="+conf)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", words, err, out)
+	}
 }
 
 // unlimited wants it said that an engine without control groups limits nothing, and wants the job to run all the same.

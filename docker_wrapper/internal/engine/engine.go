@@ -80,6 +80,7 @@ type quirks struct {
 	passesOver    bool // gives no word of limits that it doesn't set
 	ungrouped     bool // containers may have no control group of their own: they can't be paused, and their usage is not theirs
 	unpauseToStop bool // a paused container can't be stopped or killed
+	strays        bool // what it was just making when it ended keeps its name, and isn't listed
 	stopsToRemove bool // asks what runs to stop, and waits for it, before it removes it by force
 	buildKit      bool // has two builders
 	daemon        bool // containers end with it, and what happened before is forgotten
@@ -120,7 +121,7 @@ func quirksOf(kind string, i infoFacts) quirks {
 	}
 	if kind == Podman {
 		old := versions.LessThan(i.version, "5")
-		q = quirks{logDriver: "k8s-file", init: true, libpod: true, bridge: "podman", unpauseToStop: true, unpauseToPart: true, stopsToRemove: true, makesSources: true, mountsAsText: true,
+		q = quirks{logDriver: "k8s-file", init: true, libpod: true, bridge: "podman", unpauseToStop: true, unpauseToPart: true, stopsToRemove: true, strays: true, makesSources: true, mountsAsText: true,
 			cacheInMemory: true, followSkips: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, cpuQuota: i.cpuQuota, cpuShares: !i.rootless || i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 			passesOver: true, ungrouped: i.rootless,
 			hostName: "host.containers.internal", proxyHint: `env = ["HTTPS_PROXY=..."] under [engine] in containers.conf`}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/docker/docker/client"
 
+	"boincdocker/docker_wrapper/internal/engine/enginetest"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -46,5 +47,26 @@ func TestPodmanAfterReboot(t *testing.T) {
 				t.Errorf("got %+v, want that it did not end by itself", exit)
 			}
 		})
+	}
+}
+
+// When the computer loses its power while Podman makes a container, the name is taken by what nobody lists.
+func TestStrayIsRemoved(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{Podman: true, Version: "5.8.6"})
+	if err := fake.AddImage("r/a:1", enginetest.Image{}); err != nil {
+		t.Fatal(err)
+	}
+	j := simple()
+	fake.Inject(enginetest.Fault{Call: "create", Times: 1, Status: 500, Message: `container create: creating container storage: the container name "` + j.Container.Name +
+		`" is already in use by 2805a3268bab. You have to remove that container to be able to reuse that name: that name is already in use by an external entity`})
+	if _, err := e.Create(t.Context(), j, "r/a:1"); err != nil {
+		t.Error(err)
+	}
+	removed := false
+	for _, c := range fake.Calls() {
+		removed = removed || c.Name == "remove" && c.Target == j.Container.Name
+	}
+	if !removed {
+		t.Error("what keeps the name was not removed")
 	}
 }
