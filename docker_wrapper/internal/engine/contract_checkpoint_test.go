@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -79,12 +78,7 @@ func lines(text string) (numbers []int) {
 
 var checkpointRows = []contractRow{
 	{fact: "checkpoint: a trial tells whether it works here", check: func(t *testing.T, k *contract) {
-		j, program, dir := k.restorable(), filepath.Join(t.TempDir(), "wrapper"), t.TempDir()
-		build := exec.Command("go", "build", "-trimpath", "-o", program, "boincdocker/docker_wrapper")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
+		j, program, dir := k.restorable(), k.wrapper(t), t.TempDir()
 		err := k.e.CanCheckpoint(j)
 		if err == nil {
 			err = k.e.TryCheckpoint(t.Context(), j, k.image, program, dir)

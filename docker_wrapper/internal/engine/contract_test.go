@@ -47,7 +47,7 @@ type contract struct {
 	payload []byte // static program, see testdata/contract/payload
 	image   string // ID
 	made    atomic.Int64
-	prover  sync.Once // builds it
+	built   sync.Once // the whole program
 }
 
 type contractRow struct {
@@ -331,6 +331,23 @@ func (k *contract) eventually(t *testing.T, what string, ok func() bool) {
 		}
 		time.Sleep(max(20*time.Millisecond, min(4*time.Since(began), time.Second))) // the engine has other things to do
 	}
+}
+
+// wrapper is the whole program, which runs in containers, too.
+func (k *contract) wrapper(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv("TEST_BINARIES"); dir != "" {
+		return filepath.Join(dir, "docker_wrapper")
+	}
+	name := filepath.Join(k.dir, "wrapper")
+	k.built.Do(func() {
+		build := exec.Command("go", "build", "-trimpath", "-o", name, "boincdocker/docker_wrapper")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Errorf("build the wrapper: %v\n%s", err, out)
+		}
+	})
+	return name
 }
 
 // pause tries again, as the supervision does: now and then runc 1.1 can't freeze a control group of the older kind on a

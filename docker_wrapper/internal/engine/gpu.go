@@ -111,8 +111,8 @@ func (r *request) grant(g *job.GPUGrant, info Info) {
 			}
 		}
 	}
-	if keep && q.libpod { // the host's groups have no numbers in there; Podman hands on those of its user
-		r.Host.GroupAdd = []string{"keep-groups"}
+	if keep && q.libpod { // the host's groups have no numbers in there; crun hands on those of Podman's user
+		r.Host.Annotations = map[string]string{"run.oci.keep_original_groups": "1"}
 	}
 	if g.Prover != "" {
 		r.Host.Mounts = append(r.Host.Mounts, mount.Mount{Type: mount.TypeBind, Source: g.Prover, Target: HelperPath, ReadOnly: true})
@@ -218,9 +218,10 @@ func wanted(g *job.GPUGrant) (paths []string) {
 }
 
 // took reports whether the engine passed over the grant. A running container of Podman's says which device files it has,
-// whoever gave them; Docker says what it was asked for.
+// whoever gave them; Docker says what it was asked for. Without root they are mounts, which nobody lists: there the proof alone
+// tells.
 func (c *Container) took(in container.InspectResponse) error {
-	if in.HostConfig == nil {
+	if in.HostConfig == nil || c.e.Info.Rootless {
 		return nil
 	}
 	if c.gpu.Vendor == job.NVIDIA && !c.e.Info.quirks.libpod {

@@ -35,7 +35,10 @@ func (c *Container) runHelper(ctx context.Context, program, dir, say string) err
 	if err != nil {
 		return wrap(err)
 	}
-	pids := int64(32)
+	var limits container.Resources
+	if pids := int64(32); c.e.Info.quirks.pidsLimit { // else it could not be started
+		limits.PidsLimit = &pids
+	}
 	config := &container.Config{
 		Image:       in.Image,
 		Labels:      in.Config.Labels,
@@ -52,7 +55,7 @@ func (c *Container) runHelper(ctx context.Context, program, dir, say string) err
 		CapAdd:         []string{"CHOWN", "DAC_OVERRIDE", "FOWNER"},
 		SecurityOpt:    []string{"no-new-privileges"},
 		ReadonlyRootfs: true,
-		Resources:      container.Resources{PidsLimit: &pids},
+		Resources:      limits,
 		Mounts: []mount.Mount{
 			{Type: mount.TypeBind, Source: program, Target: HelperPath, ReadOnly: true},
 			{Type: mount.TypeBind, Source: dir, Target: HelperDir},
