@@ -243,8 +243,11 @@ func byResources() (list []scenario) {
 		add(fmt.Sprintf("signal %d to itself", n), func(t *testing.T) { signalsItself(t, n) })
 	}
 	add("more memory than allowed", func(t *testing.T) {
-		s := newTrial(t, order{code: boincapi.ExitOutOfMemory, config: "memory = \"32m\"\n", args: "write=result take=200"})
+		s := newTrial(t, order{code: boincapi.ExitOutOfMemory, config: "memory = \"32m\"\n", args: "wait=go_on write=result take=200", wait: true})
 		s.start()
+		s.running() // Docker 20 may miss it in what is just being started
+		eventually(t, "the engine to have it started", func() bool { return s.state() == "running" })
+		s.goOn()
 		s.finished(s.wait(time.Minute))
 	})
 	add("SIGTERM ignored, quit", testIgnored)
