@@ -33,8 +33,11 @@ export TEST_BUSYBOX=required
 export CGO_CFLAGS="${CGO_CFLAGS:--g -O2 -Wno-deprecated-declarations}" # NVML marks what newer drivers dropped
 # shellcheck disable=SC2046 # a list
 go test -race -timeout 10m $(go list ./... | grep -v -e '/docker_wrapper$' -e '/internal/engine$')
-# One after the other: they share the engine, and one of them measures time. Most of those that run side by side wait.
-integration() { go test -race -tags integration -timeout 20m -p 1 -parallel 6 "$@" ./docker_wrapper ./docker_wrapper/internal/engine; }
+# One after the other: they share the engine, and one of them measures time. The first waits most of the time.
+integration() {
+	go test -race -tags integration -timeout 20m -parallel 6 "$@" ./docker_wrapper &&
+		go test -race -tags integration -timeout 20m "$@" ./docker_wrapper/internal/engine
+}
 if [ -z "${TEST_LOG-}" ]; then
 	integration
 else

@@ -115,7 +115,7 @@ func quirksOf(kind string, i infoFacts) quirks {
 	if q.checkpointHint = "dockerd was started without --experimental"; i.experimental {
 		q.checkpoints = keptInside
 	}
-	q.oomUnsaid = !versions.LessThan(i.version, "28") // containerd's word of it may come too late
+	q.oomUnsaid = true // containerd's word of it may come too late
 	if i.hostGateway {
 		q.hostName, q.hostAlias = "host.docker.internal", "host.docker.internal:host-gateway"
 	}
