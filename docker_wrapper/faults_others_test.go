@@ -279,7 +279,7 @@ func (s *trial) endedWith(code int) {
 			s.Errorf("got %+v, want a temporary exit that says that it was ended from outside", r)
 		}
 		return
-	case code == 137 && (kind == engine.Podman && major < 5 || kind == engine.Docker && major >= 28): // nor that the kernel ended it for its memory
+	case code == 137 && (kind == engine.Podman && major < 5 || kind == engine.Docker): // nor that the kernel ended it for its memory
 		if s.o.code = boincapi.ExitOutOfMemory; !strings.Contains(r.Message, "more memory than its limit") {
 			s.Errorf("got %+v, want the memory named", r)
 		}
