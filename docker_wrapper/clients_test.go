@@ -43,7 +43,6 @@ const (
 	clientLog   = "client.log" // what the client says
 	platform    = "x86_64-pc-linux-gnu"
 	shortJob    = 0.3             // s of CPU time that may be wrong where 3 % is less
-	turnedJob   = 1.0             // likewise of a job that is suspended each second: what it uses after the last sample isn't known
 	patienceFor = 3 * time.Minute // what one step may take
 	input       = "a line of input\n"
 	wantOut     = "A LINE OF INPUT\n"
@@ -221,7 +220,6 @@ func testThrottle(t *testing.T, w *world) {
 	w.preferences(t, 50)
 	w.boinccmd(t, "--read_global_prefs_override")
 	j := w.send(t, "Throttle", "--seconds 5")
-	j.turned = true
 	j.begun(t)
 	var running, changes int
 	var states []string
@@ -694,7 +692,6 @@ type task struct {
 	result    string
 	sent      time.Time
 	restarted bool   // the client was, while it ran
-	turned    bool   // suspended and resumed each second
 	id        string // of its container
 
 	mu   sync.Mutex
@@ -910,11 +907,7 @@ func (j *task) cpuIsRight(t *testing.T, r project.Report) {
 	}
 	got, want := r.CPU, j.cpu(t).Seconds()
 	t.Logf("CPU time %.3f s, the control group's %.3f s, elapsed %.1f s", got, want, r.Elapsed)
-	short := shortJob
-	if j.turned {
-		short = turnedJob
-	}
-	if tolerance := max(0.03*want, short); math.Abs(got-want) > tolerance {
+	if tolerance := max(0.03*want, shortJob); math.Abs(got-want) > tolerance {
 		t.Errorf("CPU time %.3f s, the control group's is %.3f s", got, want)
 	}
 }

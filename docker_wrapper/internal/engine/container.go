@@ -166,7 +166,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		r.Host.Init = new(bool) // Podman's is a package of its own
 		resp, err = e.api.ContainerCreate(ctx, r.Config, r.Host, r.Network, platform, r.Name)
 	}
-	if err != nil && strings.Contains(err.Error(), "is already in use") {
+	if err != nil && e.Info.quirks.strays && strings.Contains(err.Error(), "is already in use") {
 		if _, found := e.Find(ctx, j.Container); errors.Is(found, ErrNotFound) {
 			if err := e.RemoveStray(ctx, j.Container); err != nil {
 				return nil, err
@@ -199,7 +199,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 }
 
 // RemoveStray removes what Podman keeps of a container of this name that was being made when Podman or the computer ended: its
-// storage has it, the engine knows nothing of it, and no other can have the name (measured on 5.8.6).
+// storage has it, the engine knows nothing of it, and no other can have the name (measured on 4.3.1 and 5.8.6).
 func (e *Engine) RemoveStray(ctx context.Context, c job.Container) error {
 	if !e.Info.quirks.strays {
 		return nil

@@ -218,10 +218,10 @@ func wanted(g *job.GPUGrant) (paths []string) {
 }
 
 // took reports whether the engine passed over the grant. A running container of Podman's says which device files it has,
-// whoever gave them; Docker says what it was asked for. Without root they are mounts, which nobody lists: there the proof alone
-// tells.
+// whoever gave them; Docker says what it was asked for. Without root Podman's are mounts, which it doesn't list: there the proof
+// alone tells.
 func (c *Container) took(in container.InspectResponse) error {
-	if in.HostConfig == nil || c.e.Info.Rootless {
+	if in.HostConfig == nil || c.e.Info.Rootless && c.e.Info.quirks.libpod {
 		return nil
 	}
 	if c.gpu.Vendor == job.NVIDIA && !c.e.Info.quirks.libpod {
