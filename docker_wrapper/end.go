@@ -55,6 +55,7 @@ var mends = []mend{
 	{boincapi.ErrLocked, 0, lockDelay, false},
 	{boincapi.ErrNoSegment, 0, soonDelay, false},
 	{errPolicy, 0, ownerDelay, false},
+	{errKey, 0, ownerDelay, false},
 	{supervise.ErrNetworkSuspended, 10 * time.Minute, networkDelay, true},
 	{engine.ErrPermission, 0, ownerDelay, false},
 	{engine.ErrUnreachable, 2 * time.Minute, engineDelay, false},
@@ -435,15 +436,17 @@ func (w *wrapper) removeNow(ctx context.Context) error {
 	c := w.container
 	switch {
 	case c != nil:
-	case w.job == nil: // what it is called isn't known
-		c = w.engine.ByID(w.episode.Container)
 	default:
+		own := job.Container{Name: w.episode.Container, Labels: w.ownLabels()} // an ID is as good as a name
+		if w.job != nil {
+			own = w.job.Container
+		}
 		var err error
-		switch c, err = w.engine.Find(ctx, w.job.Container); {
+		switch c, err = w.engine.Find(ctx, own); {
 		case errors.Is(err, engine.ErrUnreachable):
 			return err
 		case errors.Is(err, engine.ErrNotFound):
-			return w.engine.RemoveStray(ctx, w.job.Container)
+			return w.engine.RemoveStray(ctx, own)
 		case err != nil:
 			return nil // not ours
 		}

@@ -146,7 +146,7 @@ func (w *wrapper) open(ctx context.Context) error {
 		return nil
 	}
 	o := engine.Options{Log: w.log, Online: w.network.Use}
-	if w.episode.Container != "" && w.episode.Tries < maxFaithful {
+	if w.episode.Container != "" && w.episode.Tries < maxFaithful && engine.Known(w.episode.Host) {
 		o.Host = w.episode.Host
 	}
 	e, err := engine.Open(ctx, o)

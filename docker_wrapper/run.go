@@ -43,6 +43,7 @@ type wrapper struct {
 
 	app     *boincapi.App
 	init    *boincapi.InitData // nil when standalone
+	key     []byte             // of the data directory's wrappers; nil when standalone, and where nothing is touched
 	secrets *strings.Replacer  // the volunteer's, which no text of ours may show; nil while none is known
 
 	standalone bool        // no init_data.xml: nobody starts us again
@@ -106,6 +107,12 @@ func (w *wrapper) run(ctx context.Context) int {
 		return w.end(&job.ConfigError{File: "command line", Problem: w.argErr.Error()})
 	}
 	if w.init != nil {
+		if w.key, err = readKey(ctx, w.init.BoincDir); err == nil {
+			err = slot.Claim(w.dir, slotSeal(w.key, w.init))
+		}
+		if err != nil {
+			return w.end(err)
+		}
 		if w.episode, err = supervise.LoadEpisode(w.stateDir()); err != nil {
 			w.log.Warn().Err(err).Msg("earlier episodes are forgotten")
 		}
@@ -226,6 +233,9 @@ func (w *wrapper) plan() (*job.Job, error) {
 		}
 	}
 	in.Host = host()
+	if w.key != nil {
+		in.Proof = w.ownLabels()[job.LabelProof]
+	}
 	if c.UseGPU {
 		w.lookForGPUs(&in)
 	}
@@ -255,6 +265,14 @@ func (w *wrapper) signed(in job.Input, config string, hasConfig bool) bool {
 	}
 	ok := func(name string) bool { return slot.Signed(in.Dir, in.ProjectDir, name, w.init.AppFiles) }
 	return (!hasConfig || ok(config)) && (!in.HasDockerfile || ok(in.Dockerfile))
+}
+
+// ownLabels are those of this job's container.
+func (w *wrapper) ownLabels() map[string]string {
+	dir := realPath(w.dir)
+	labels := job.ContainerLabels(w.init, dir)
+	labels[job.LabelProof] = containerSeal(w.key, job.ContainerName(w.init, dir), labels)
+	return labels
 }
 
 // errPolicy: the volunteer's file can't be understood, so nothing is run until it can.

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/hmac"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"boincdocker/boincapi"
@@ -29,7 +31,7 @@ func (w *wrapper) sweep(ctx context.Context) {
 	}
 	w.swept = true
 	for _, c := range list {
-		if c.Name == w.job.Container.Name || !forgotten(c, time.Now()) {
+		if c.Name == w.job.Container.Name || !wrappers(c, w.key) || !forgotten(c, time.Now()) {
 			continue
 		}
 		if err := c.Remove(ctx); err != nil {
@@ -38,6 +40,17 @@ func (w *wrapper) sweep(ctx context.Context) {
 		}
 		w.log.Info().Str("container", c.Name).Msg("removed the container of a job that the client has forgotten")
 	}
+}
+
+// wrappers reports whether a wrapper made the container: for a job, or to help with it. Whoever builds an image or starts a
+// container can write all labels but the proof.
+func wrappers(c *engine.Container, key []byte) bool {
+	name := c.Name
+	for _, helps := range []string{engine.OwnerSuffix, engine.TrialSuffix} {
+		name = strings.TrimSuffix(name, helps)
+	}
+	proof := c.Labels[job.LabelProof]
+	return hmac.Equal([]byte(proof), []byte(containerSeal(key, name, c.Labels)))
 }
 
 // settling is how long a container stays whose slot says nothing of its job: it may just be made, its
@@ -55,7 +68,15 @@ func forgotten(c *engine.Container, now time.Time) bool {
 	if e, err := supervise.LoadEpisode(filepath.Join(slot, job.WrapperDir)); err != nil || e.Container == c.ID {
 		return false
 	}
-	f, err := os.Open(filepath.Join(slot, boincapi.InitDataFile))
+	name := filepath.Join(slot, boincapi.InitDataFile)
+	fi, err := os.Lstat(name)
+	if err == nil && !fi.Mode().IsRegular() {
+		return false
+	}
+	var f *os.File
+	if err == nil {
+		f, err = os.Open(name)
+	}
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist) && now.Sub(c.Made) >= settling
 	}

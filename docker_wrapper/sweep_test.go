@@ -59,3 +59,34 @@ func TestForgotten(t *testing.T) {
 		})
 	}
 }
+
+// Labels alone don't make a container a wrapper's: an image's maker writes them as well, and so does the owner.
+func TestWrappers(t *testing.T) {
+	key := []byte("key")
+	labels := func(change func(map[string]string)) map[string]string {
+		l := map[string]string{job.LabelDataDir: "/d", job.LabelProject: "p", job.LabelResult: "r", job.LabelSlot: "/d/slots/0"}
+		l[job.LabelProof] = containerSeal(key, "boinc_p_r", l)
+		change(l)
+		return l
+	}
+	for _, tt := range []struct {
+		name, container string
+		labels          map[string]string
+		want            bool
+	}{
+		{"a job's", "boinc_p_r", labels(func(map[string]string) {}), true},
+		{"of a helper", "boinc_p_r_owner", labels(func(map[string]string) {}), true},
+		{"of a trial", "boinc_p_r_trial", labels(func(map[string]string) {}), true},
+		{"made from the image of a job's container", "mine", labels(func(map[string]string) {}), false},
+		{"no proof", "boinc_p_r", labels(func(l map[string]string) { delete(l, job.LabelProof) }), false},
+		{"an empty proof", "boinc_p_r", labels(func(l map[string]string) { l[job.LabelProof] = "" }), false},
+		{"of another key", "boinc_p_r", labels(func(l map[string]string) { l[job.LabelProof] = containerSeal([]byte("x"), "boinc_p_r", l) }), false},
+		{"with another slot", "boinc_p_r", labels(func(l map[string]string) { l[job.LabelSlot] = "/d/slots/1/fifo" }), false},
+		{"with another result", "boinc_p_r", labels(func(l map[string]string) { l[job.LabelResult] = "s" }), false},
+		{"nothing at all", "boinc_p_r", nil, false},
+	} {
+		if got := wrappers(&engine.Container{Name: tt.container, Labels: tt.labels}, key); got != tt.want {
+			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}

@@ -453,7 +453,10 @@ func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, imageID, program
 	return err
 }
 
-func trialOf(j *job.Job) string { return j.Container.Name + "_trial" }
+// TrialSuffix is that of the name of a trial's container; what comes before is the job's container's.
+const TrialSuffix = "_trial"
+
+func trialOf(j *job.Job) string { return j.Container.Name + TrialSuffix }
 
 // RemoveTrial removes what a trial has left that was broken off, as with its engine.
 func (e *Engine) RemoveTrial(ctx context.Context, j *job.Job) error {

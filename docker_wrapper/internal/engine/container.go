@@ -87,7 +87,7 @@ func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) 
 	if in.ContainerJSONBase == nil || in.State == nil || in.Config == nil {
 		return nil, fmt.Errorf("find container %s: the engine's answer has no state in it", c.Name)
 	}
-	for _, l := range []string{job.LabelDataDir, job.LabelProject, job.LabelResult} {
+	for _, l := range []string{job.LabelDataDir, job.LabelProject, job.LabelResult, job.LabelProof} {
 		if got := in.Config.Labels[l]; got != c.Labels[l] {
 			return nil, fmt.Errorf("find container %s: %w", c.Name, ErrNameTaken)
 		}
@@ -131,9 +131,6 @@ func (e *Engine) outlast(ctx context.Context, id, name string) error {
 	}
 	return fmt.Errorf("find container %s: %w", name, ErrNotFound)
 }
-
-// ByID is the container of this ID, of which nothing else is known.
-func (e *Engine) ByID(id string) *Container { return &Container{ID: id, Name: id, e: e} }
 
 // Create makes the container, not started. ErrNotFound when the image is gone.
 func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Container, error) {

@@ -221,6 +221,20 @@ func startHint(path []string) string {
 	return "neither Docker nor Podman seems to be installed; try: sudo apt install podman"
 }
 
+// Known reports whether Open could come upon an engine at host by itself. What is written anywhere else about engines leads
+// nowhere.
+func Known(host string) bool {
+	o := Options{Getenv: os.Getenv}
+	found := candidates(o)
+	o.Getenv = func(name string) string {
+		if name == "DOCKER_HOST" { // it hides the others
+			return ""
+		}
+		return os.Getenv(name)
+	}
+	return host == serviceHost || slices.Contains(append(found, candidates(o)...), host)
+}
+
 // candidates are where an engine may listen, in the order in which it is looked for.
 func candidates(o Options) (list []string) {
 	if host := cmp.Or(o.Host, o.Getenv("DOCKER_HOST")); host != "" {

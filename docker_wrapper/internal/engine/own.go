@@ -15,6 +15,8 @@ const (
 	HelperDir  = "/.docker_wrapper_payload"
 	HelperEnv  = "DOCKER_WRAPPER_HELPER"
 
+	OwnerSuffix = "_owner" // of the helper container's name; what comes before is the job's container's
+
 	helperTime = 20 * time.Second // well under what a client waits after quit
 )
 
@@ -64,7 +66,7 @@ func (c *Container) runHelper(ctx context.Context, program, dir, say string) err
 	if c.e.Info.SELinux {
 		host.SecurityOpt = append(host.SecurityOpt, "label=disable")
 	}
-	helper := &Container{ID: c.Name + "_owner", Name: c.Name + "_owner", e: c.e}
+	helper := &Container{ID: c.Name + OwnerSuffix, Name: c.Name + OwnerSuffix, e: c.e}
 	if err := helper.Remove(ctx); err != nil { // one that an earlier try left
 		return err
 	}

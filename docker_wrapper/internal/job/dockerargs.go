@@ -996,5 +996,12 @@ func parseUlimit(s string) (Ulimit, error) {
 // reserved reports whether a slot name, or the directory it is in, belongs to BOINC or to the wrapper.
 func reserved(name string) bool {
 	first, _, _ := strings.Cut(name, "/")
-	return boincapi.Reserved(first) || first == ".docker_wrapper"
+	return boincapi.Reserved(first) || ReservedForWrapper(first)
+}
+
+// ReservedForWrapper reports whether a file system may take name, one path element, for [WrapperDir]: some fold letters,
+// and Windows drops dots and blanks at the end and what follows a colon.
+func ReservedForWrapper(name string) bool {
+	name, _, _ = strings.Cut(name, ":")
+	return strings.EqualFold(strings.TrimRight(name, ". "), WrapperDir)
 }

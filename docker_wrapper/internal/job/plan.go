@@ -43,6 +43,9 @@ type Input struct {
 	Found         []boincapi.Coproc // what the client has found, used or not, each GPU by itself; nil where that isn't known
 	LockDir       string            // absolute; "" means the project directory
 
+	// Proof goes on the container as [LabelProof]; "" for none.
+	Proof string
+
 	// Self is this program, for what of it runs in containers; "" for nothing.
 	Self string
 
@@ -546,8 +549,17 @@ func nthreads(in Input) float64 {
 }
 
 func labels(in Input) map[string]string {
-	l := map[string]string{LabelWrapper: "1", LabelSlot: in.Dir, LabelDataDir: in.Dir}
-	if d := in.Init; d != nil {
+	l := ContainerLabels(in.Init, in.Dir)
+	if in.Proof != "" {
+		l[LabelProof] = in.Proof
+	}
+	return l
+}
+
+// ContainerLabels are the labels that say which job's a container is. dir is the slot.
+func ContainerLabels(d *boincapi.InitData, dir string) map[string]string {
+	l := map[string]string{LabelWrapper: "1", LabelSlot: dir, LabelDataDir: dir}
+	if d != nil {
 		l[LabelDataDir] = d.BoincDir
 		l[LabelProject] = projectName(d)
 		l[LabelApp] = d.AppName

@@ -88,7 +88,7 @@ func (m *mover) moveIn() error {
 	if _, err := m.root.Stat(populated); err == nil {
 		return nil
 	}
-	if err := m.root.MkdirAll(job.WrapperDir, 0o770); err != nil {
+	if err := m.root.MkdirAll(job.WrapperDir, stateMode); err != nil {
 		return err
 	}
 	if err := m.root.MkdirAll(payloadName, 0o771); err != nil {

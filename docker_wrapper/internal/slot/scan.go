@@ -26,7 +26,7 @@ const (
 
 // hidden reports whether a name at the top of the slot is none of the job's.
 func hidden(name string) bool {
-	return strings.EqualFold(name, job.WrapperDir) || boincapi.Reserved(name)
+	return job.ReservedForWrapper(name) || boincapi.Reserved(name)
 }
 
 // Links lists the slot's link files and symlinks, by name. Only those count whose target lies

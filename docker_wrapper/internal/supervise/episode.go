@@ -35,14 +35,24 @@ type Done struct {
 	Message string `json:"message,omitempty"`
 }
 
-const episodeFile = "episode.json"
+const (
+	episodeFile = "episode.json"
+	maxEpisode  = 1 << 20 // bytes; a message for the project is the longest in it
+)
 
 // LoadEpisode reads what an earlier episode left in dir. There is none, or it can't be read: the
 // zero value, which loses nothing but numbers.
 func LoadEpisode(dir string) (Episode, error) {
-	data, err := os.ReadFile(filepath.Join(dir, episodeFile))
+	name := filepath.Join(dir, episodeFile)
+	fi, err := os.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Episode{}, nil
+	} else if err == nil && (!fi.Mode().IsRegular() || fi.Size() > maxEpisode) { // a FIFO would hang
+		err = fs.ErrInvalid
+	}
+	var data []byte
+	if err == nil {
+		data, err = os.ReadFile(name)
 	}
 	var e Episode
 	if err == nil {
@@ -60,7 +70,7 @@ func (e Episode) Save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", episodeFile, err)
 	}
-	if err := os.MkdirAll(dir, 0o770); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("write %s: %w", episodeFile, err)
 	}
 	name := filepath.Join(dir, episodeFile)

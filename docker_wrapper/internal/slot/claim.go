@@ -1,0 +1,139 @@
+package slot
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+const (
+	// sealName proves that an earlier episode of this job made the wrapper's directory.
+	sealName = job.WrapperDir + "/seal"
+	sealPart = sealName + ".part"
+
+	sealSize = 2 * sha256.Size // bytes of a seal: a MAC in hexadecimal
+)
+
+// Seal is a proof that only a holder of key can make of what the words say. A job never sees the key.
+func Seal(key []byte, words ...string) string {
+	mac := hmac.New(sha256.New, key)
+	for _, w := range words {
+		fmt.Fprintf(mac, "%d:%s", len(w), w)
+	}
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// Claim makes the wrapper's directory in the slot dir, or accepts the one that an earlier episode of the same job made.
+// seal names the job; see [Seal].
+//
+// The client makes directories for a job's file whose open name has slashes, so a workunit may have files under any name
+// before the wrapper first starts. What lies in a directory without the seal is believed in nothing: the error is a
+// *[job.ConfigError].
+func Claim(dir, seal string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("open slot: %w", err)
+	}
+	defer root.Close()
+	switch made, err := sealed(root, seal); {
+	case err != nil:
+		return fmt.Errorf("look for %s: %w", job.WrapperDir, err)
+	case made:
+		return root.Chmod(job.WrapperDir, stateMode)
+	}
+	if err := unclaimed(root); err != nil {
+		return err
+	}
+	if err = root.Mkdir(job.WrapperDir, stateMode); errors.Is(err, fs.ErrExist) {
+		err = root.Chmod(job.WrapperDir, stateMode)
+	}
+	if err == nil {
+		err = writeSeal(root, seal)
+	}
+	if err != nil {
+		return fmt.Errorf("make %s: %w", job.WrapperDir, err)
+	}
+	return nil
+}
+
+// stateMode keeps other users of the host away from the wrapper's directory: what a job leaves in the payload may have
+// set-user-ID bits until it is moved out.
+const stateMode = 0o700
+
+// sealed reports whether the wrapper's directory carries this seal.
+func sealed(root *os.Root, seal string) (bool, error) {
+	fi, err := root.Lstat(sealName)
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() != sealSize {
+		return false, ignoreAbsent(err)
+	}
+	f, err := root.Open(sealName)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	found, err := io.ReadAll(io.LimitReader(f, sealSize))
+	return hmac.Equal(found, []byte(seal)), err
+}
+
+// ignoreAbsent drops the errors that say that a name isn't there, or that what it lies in is no directory.
+func ignoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil
+	}
+	return err
+}
+
+// unclaimed reports what the job has put in the place of the wrapper's directory, in any spelling that a file system may
+// take for it. An empty directory is what a wrapper leaves that was killed right here.
+func unclaimed(root *os.Root) error {
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return fmt.Errorf("read slot: %w", err)
+	}
+	foreign := func(name string) error {
+		return &job.ConfigError{File: name, Problem: "the job has put this into the place of the wrapper's own files, which can't be told from it",
+			Hint: "give the job's files other names than " + job.WrapperDir}
+	}
+	for _, e := range entries {
+		switch {
+		case !job.ReservedForWrapper(e.Name()):
+			continue
+		case e.Name() != job.WrapperDir || !e.IsDir():
+			return foreign(e.Name())
+		}
+		inside, err := fs.ReadDir(root.FS(), job.WrapperDir)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", job.WrapperDir, err)
+		}
+		for _, in := range inside {
+			if name := job.WrapperDir + "/" + in.Name(); name != sealPart {
+				return foreign(name)
+			}
+		}
+	}
+	return nil
+}
+
+// writeSeal writes it whole, and to the disk: what is written after it counts only with it.
+func writeSeal(root *os.Root, seal string) error {
+	if err := root.RemoveAll(sealPart); err != nil {
+		return err
+	}
+	f, err := root.OpenFile(sealPart, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, seal)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return root.Rename(sealPart, sealName)
+}

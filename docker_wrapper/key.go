@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/job"
+	"boincdocker/docker_wrapper/internal/slot"
+)
+
+const (
+	// keyFile lies beside the projects' directories. No project chooses a name there, and no container sees it.
+	keyFile = ".docker_wrapper_key"
+	keySize = 32 // bytes; as SHA-256 has
+
+	keyPatience = 10 * time.Second // until another wrapper has made it
+	keyRetry    = 20 * time.Millisecond
+)
+
+// errKey: the wrapper can't tell its own files and containers from a job's.
+var errKey = errors.New("the key of the wrappers")
+
+// readKey reads the key that all wrappers of a BOINC data directory share, and makes it first where there is none.
+func readKey(ctx context.Context, dataDir string) ([]byte, error) {
+	if dataDir == "" {
+		return nil, fmt.Errorf("%w: init_data.xml doesn't say where BOINC's data directory is", errKey)
+	}
+	name := filepath.Join(dataDir, "projects", keyFile)
+	key, err := keyIn(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err = makeKey(ctx, name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errKey, err)
+	}
+	return key, nil
+}
+
+func keyIn(name string) ([]byte, error) {
+	fi, err := os.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("it is no file")}
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	key, err := io.ReadAll(io.LimitReader(f, keySize+1))
+	if err == nil && len(key) != keySize {
+		err = &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("it has not %d bytes: remove it, and jobs that have begun are lost", keySize)}
+	}
+	return key, err
+}
+
+// makeKey makes the key whole or not at all, one wrapper at a time.
+func makeKey(ctx context.Context, name string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, keyPatience)
+	defer cancel()
+	l := flock.New(name+".lock", flock.SetPermissions(0o600))
+	if _, err := l.TryLockContext(ctx, keyRetry); err != nil {
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	defer l.Close()
+	if key, err := keyIn(name); !errors.Is(err, fs.ErrNotExist) {
+		return key, err // another wrapper was faster
+	}
+	key := make([]byte, keySize)
+	rand.Read(key)
+	part := name + ".part"
+	err := os.RemoveAll(part)
+	if err == nil {
+		err = os.WriteFile(part, key, 0o600)
+	}
+	if err == nil {
+		err = syncFile(part)
+	}
+	if err == nil {
+		err = os.Rename(part, name)
+	}
+	return key, err
+}
+
+func syncFile(name string) error {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// slotSeal is what proves that the wrapper's directory in a slot is this job's. It holds wherever BOINC's data directory is
+// moved to.
+func slotSeal(key []byte, d *boincapi.InitData) string {
+	return slot.Seal(key, "slot", filepath.Base(d.ProjectDir), d.WUName, d.ResultName)
+}
+
+// containerSeal is what proves that a wrapper made the container of this name with these labels: those of an image or of
+// a stranger's container carry none.
+func containerSeal(key []byte, name string, labels map[string]string) string {
+	words := []string{"container", name}
+	for _, l := range []string{job.LabelDataDir, job.LabelProject, job.LabelResult, job.LabelSlot} {
+		words = append(words, labels[l])
+	}
+	return slot.Seal(key, words...)
+}
