@@ -188,7 +188,7 @@ func (w *wrapper) plan() (*job.Job, error) {
 		in.LockDir = filepath.Join(os.TempDir(), fmt.Sprintf("docker_wrapper_%d", os.Getuid()))
 	}
 	var err error
-	if in.Links, err = slot.Links(in.Dir, scope); err != nil {
+	if in.Links, err = slot.Links(in.Dir, scope, w.appFiles()); err != nil {
 		return nil, err
 	}
 	files := slot.Files(job.Slot{Dir: in.Dir, Links: in.Links})
@@ -226,7 +226,8 @@ func (w *wrapper) plan() (*job.Job, error) {
 	in.HasDockerfile = statErr == nil
 	w.setVerbosity(c.Verbose)
 	if w.init != nil {
-		in.Signed = w.signed(in, config, data != nil)
+		in.Signed = w.signed(in, config, data != nil) && !w.episode.Unsigned
+		w.episode.Unsigned = !in.Signed
 		in.Policy, err = readPolicy(w.init.BoincDir)
 		if err != nil {
 			return nil, err
@@ -247,6 +248,14 @@ func (w *wrapper) plan() (*job.Job, error) {
 	return j, err
 }
 
+// appFiles are the physical names of the app version's files; none by hand.
+func (w *wrapper) appFiles() []string {
+	if w.init == nil {
+		return nil
+	}
+	return w.init.AppFiles
+}
+
 func (w *wrapper) setVerbosity(verbose int) {
 	if w.o.verbose {
 		verbose = 2
@@ -263,7 +272,7 @@ func (w *wrapper) signed(in job.Input, config string, hasConfig bool) bool {
 	if !hasConfig && !in.HasDockerfile {
 		return false
 	}
-	ok := func(name string) bool { return slot.Signed(in.Dir, in.ProjectDir, name, w.init.AppFiles) }
+	ok := func(name string) bool { return slot.Signed(in.Dir, in.ProjectDir, filepath.ToSlash(filepath.Clean(name)), in.Links, w.init.AppFiles) }
 	return (!hasConfig || ok(config)) && (!in.HasDockerfile || ok(in.Dockerfile))
 }
 

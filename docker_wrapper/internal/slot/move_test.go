@@ -120,7 +120,7 @@ func (h host) client(t testing.TB) {
 // plan is what job.Plan makes of the slot.
 func (h host) plan(t testing.TB) job.Slot {
 	t.Helper()
-	links, err := Links(h.slot(), h.project())
+	links, err := Links(h.slot(), h.project(), nil)
 	must(t, err)
 	for i, l := range links {
 		links[i].Output = strings.HasPrefix(filepath.Base(l.Target), "wu_0_")

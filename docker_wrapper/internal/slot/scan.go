@@ -31,9 +31,12 @@ func hidden(name string) bool {
 
 // Links lists the slot's link files and symlinks, by name. Only those count whose target lies
 // directly in the project directory, as the client makes them: a job that leaves a link file of its
-// own in the slot gains nothing. After the first MoveIn only those count that were there at it. With an empty projectDir (standalone) all link files count, and symlinks,
+// own in the slot gains nothing. A copied input that looks like a link file is no link: see [forgedLinks]. After the first MoveIn
+// only those count that were there at it. With an empty projectDir (standalone) all link files count, and symlinks,
 // which are then the directory's own affair, don't.
-func Links(dir, projectDir string) ([]job.Link, error) {
+//
+// appFiles are the physical names of the app version's files.
+func Links(dir, projectDir string, appFiles []string) ([]job.Link, error) {
 	var links []job.Link
 	looked := 0
 	var walk func(rel string, depth int) error
@@ -70,6 +73,11 @@ func Links(dir, projectDir string) ([]job.Link, error) {
 	if projectDir == "" {
 		return links, nil
 	}
+	forged, err := forgedLinks(dir, projectDir, links, appFiles)
+	if err != nil {
+		return nil, err
+	}
+	links = slices.DeleteFunc(links, func(l job.Link) bool { return forged[l.Name] })
 	first, err := readNoted(dir)
 	if err != nil {
 		return nil, err
@@ -78,6 +86,79 @@ func Links(dir, projectDir string) ([]job.Link, error) {
 	}
 	valid := func(s string) string { return string([]rune(s)) } // as JSON has it
 	return slices.DeleteFunc(links, func(l job.Link) bool { return first[valid(l.Name)] != valid(filepath.Base(l.Target)) }), nil
+}
+
+// forgedLinks finds those of the link files that the client didn't make: copies of a job's input that has the form of a link
+// file. Their bytes are those of a file in the project directory, from which the client has copied them.
+//
+// A workunit can't make another job's link look like a copy of its own input where that leads to a file of the app version:
+// the client links each of those files, so the only name that leads to one is the client's.
+func forgedLinks(dir, projectDir string, links []job.Link, appFiles []string) (map[string]bool, error) {
+	bytesOf := map[string]string{}
+	sizes := map[int64]bool{}
+	led := map[string]int{} // how many names lead to a target
+	for _, l := range links {
+		led[l.Target]++
+		name := filepath.Join(dir, filepath.FromSlash(l.Name))
+		fi, err := os.Lstat(name)
+		if err != nil || !fi.Mode().IsRegular() { // a symlink is no copy
+			continue
+		}
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("read slot: %w", err)
+		}
+		bytesOf[l.Name], sizes[int64(len(data))] = string(data), true
+	}
+	if len(bytesOf) == 0 {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(projectDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read project directory: %w", err)
+	}
+	inputs := map[string]bool{} // contents of the project's files that may be of a link's size
+	for _, e := range entries {
+		if fi, err := e.Info(); err != nil || !fi.Mode().IsRegular() || !sizes[fi.Size()] {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(projectDir, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return nil, fmt.Errorf("read project directory: %w", err)
+		}
+		inputs[string(data)] = true
+	}
+	copied := map[string]bool{}
+	for _, l := range links {
+		data, regular := bytesOf[l.Name]
+		own := led[l.Target] == 1 && slices.Contains(appFiles, filepath.Base(l.Target)) && !copiedInto(dir, l.Target)
+		copied[l.Name] = regular && inputs[data] && !own
+	}
+	return copied, nil
+}
+
+// copiedInto reports whether a file at the top of the slot has the same bytes as target: the client has copied it.
+func copiedInto(dir, target string) bool {
+	return len(sameAs(dir, target)) > 0
+}
+
+// sameAs lists the files at the top of the slot that have the bytes of a file of the project. An empty file has no bytes:
+// what was moved into the payload leaves such files.
+func sameAs(dir, target string) (names []string) {
+	fi, err := os.Stat(target)
+	entries, readErr := os.ReadDir(dir)
+	if err != nil || readErr != nil || fi.Size() == 0 {
+		return nil
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err == nil && info.Mode().IsRegular() && info.Size() == fi.Size() && same(filepath.Join(dir, e.Name()), target, fi.Size()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names
 }
 
 // readNoted reads which links the slot had before the job's first start: names and physical names. It is nil when all
@@ -121,6 +202,9 @@ func linkTarget(dir, name string, mode fs.FileMode) (string, bool) {
 			target = filepath.Join(filepath.Dir(full), target)
 		}
 	case mode.IsRegular():
+		if fi, err := os.Lstat(full); err != nil || fi.Size() > resolve.MaxLinkSize {
+			return "", false
+		}
 		f, err := os.Open(full)
 		if err != nil {
 			return "", false
@@ -145,27 +229,43 @@ func linkTarget(dir, name string, mode fs.FileMode) (string, bool) {
 
 // Signed reports whether a file of the slot belongs to the app version, whose files the client has
 // checked the project's signature of: its link points to one of appFiles in the project directory,
-// or, when it was copied, its bytes are those of one.
-func Signed(dir, projectDir, name string, appFiles []string) bool {
+// or, when it was copied, its bytes are those of one. links are those of [Links].
+//
+// Such a file counts under its own logical name alone. The client has put each of the app version's files into the slot once,
+// so of two names that lead to the same file a workunit has given one, and neither counts.
+func Signed(dir, projectDir, name string, links []job.Link, appFiles []string) bool {
+	leading := func(target string) (n int) { // names of the slot
+		for _, l := range links {
+			if l.Target == target {
+				n++
+			}
+		}
+		return n
+	}
+	for _, l := range links {
+		if l.Name == name {
+			return slices.Contains(appFiles, filepath.Base(l.Target)) && leading(l.Target) == 1 && !copiedInto(dir, l.Target)
+		}
+	}
 	fi, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(name)))
-	if err != nil {
+	if err != nil || !fi.Mode().IsRegular() {
 		return false
 	}
-	if target, ok := linkTarget(dir, name, fi.Mode()); ok {
-		return allowed(target, projectDir) && slices.Contains(appFiles, filepath.Base(target))
-	}
-	if !fi.Mode().IsRegular() {
-		return false
-	}
+	alike, led := 0, 0 // files of the app version with these bytes, which are as good as each other, and the names that lead to them
+	var copied []string
 	for _, app := range appFiles {
-		if app != filepath.Base(app) {
+		target := filepath.Join(projectDir, app)
+		if app != filepath.Base(app) || !same(filepath.Join(dir, filepath.FromSlash(name)), target, fi.Size()) {
 			continue
 		}
-		if same(filepath.Join(dir, filepath.FromSlash(name)), filepath.Join(projectDir, app), fi.Size()) {
-			return true
-		}
+		alike++
+		led += leading(target)
+		copied = sameAs(dir, target)
 	}
-	return false
+	if fi.Size() > 0 && !slices.Contains(copied, name) { // not at the top of the slot
+		led++
+	}
+	return alike > 0 && led+len(copied) <= alike
 }
 
 // same reports whether two files hold the same bytes.

@@ -54,7 +54,7 @@ func TestLinks(t *testing.T) {
 	}
 	must(t, syscall.Mkfifo(filepath.Join(h.slot(), "fifo"), 0o644)) // must not be waited for
 
-	got, err := Links(h.slot(), p+"/")
+	got, err := Links(h.slot(), p+"/", nil)
 	want := []job.Link{{Name: "absolute", Target: p + "/in_2"}, {Name: "amp", Target: p + "/a&b"}, {Name: strings.Repeat("d/", maxDepth) + "in", Target: p + "/in_4"},
 		{Name: "in", Target: p + "/in_0"}, {Name: "roundabout", Target: p + "/in_3"}, {Name: "sub/in", Target: p + "/in_1"}, {Name: "sub/sym", Target: p + "/in_6"},
 		{Name: "sym", Target: p + "/in_5"}}
@@ -64,12 +64,12 @@ func TestLinks(t *testing.T) {
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v; want -, got +:\n%s", err, diff)
 	}
-	all, err := Links(h.slot(), "")
+	all, err := Links(h.slot(), "", nil)
 	must(t, err)
 	if !slices.Contains(all, job.Link{Name: "etc", Target: "/etc/passwd"}) || slices.ContainsFunc(all, func(l job.Link) bool { return l.Name == "shadow" }) {
 		t.Errorf("standalone: got %v, want link files only", all)
 	}
-	if got, err := Links(filepath.Join(h.dir, "none"), p); err == nil {
+	if got, err := Links(filepath.Join(h.dir, "none"), p, nil); err == nil {
 		t.Errorf("no slot: got %v, want an error", got)
 	}
 }
@@ -79,7 +79,7 @@ func TestLinksAreThoseOfTheFirstStart(t *testing.T) {
 	h := newHost(t)
 	links := func(project string) (names []string) {
 		t.Helper()
-		links, err := Links(h.slot(), project)
+		links, err := Links(h.slot(), project, nil)
 		must(t, err)
 		for _, l := range links {
 			names = append(names, l.Name)
@@ -120,41 +120,109 @@ func TestLinksAreThoseOfTheFirstStart(t *testing.T) {
 	}
 	must(t, os.WriteFile(filepath.Join(h.slot(), linksName), nil, 0o644))
 	var mistake *job.ConfigError
-	if got, err := Links(h.slot(), h.project()); !errors.As(err, &mistake) {
+	if got, err := Links(h.slot(), h.project(), nil); !errors.As(err, &mistake) {
 		t.Errorf("the list is damaged, the job's files are in the slot: got %v, %v, want a *job.ConfigError", got, err)
 	}
 }
 
 func TestSigned(t *testing.T) {
-	h := host{t.TempDir()}
-	const text = "use_gpu = true\n"
-	for name, text := range map[string]string{"job_1.toml": text, "empty_1": "", "unlisted": "portmap = [\"1:1\"]\n", "sub/job_2.toml": "verbose = 2\n"} {
-		write(t, h.project(), name, text, 0o644)
-	}
+	const text, other = "use_gpu = true\n", "privileged\n"
 	big := strings.Repeat("x", 200<<10)
-	write(t, h.project(), "big_1", big, 0o644)
-	for name, text := range map[string]string{
-		"link": soft + "job_1.toml</soft_link>\n", "link_unlisted": soft + "unlisted</soft_link>\n",
-		"link_elsewhere": "<soft_link>/tmp/job_1.toml</soft_link>\n", "link_below": soft + "sub/job_1.toml</soft_link>\n",
-		"copy": text, "copy_longer": text + "\n", "copy_shorter": text[1:], "copy_other_bytes": strings.Replace(text, "true", "fals", 1),
-		"copy_unlisted": "portmap = [\"1:1\"]\n", "copy_below": "verbose = 2\n", "copy_empty": "",
-		"copy_big": big, "copy_big_end": big[1:] + "y",
+	app := []string{"job_1.toml", "job_1_again.toml", "admin_1.toml", "empty_1", "big_1", "sub/job_2.toml", "../../" + slotDir + "/unlisted", "missing"}
+	link := func(name string) string { return soft + name + "</soft_link>\n" }
+	for _, tt := range []struct {
+		name  string
+		slot  map[string]string // its files; "->x" for a symlink to x
+		input string            // what a file of the workunit in the project directory holds; "" for none
+		want  bool
+	}{
+		{"a link", map[string]string{"f": link("big_1")}, "", true},
+		{"a symlink", map[string]string{"f": "->../../" + projectDir + "/big_1"}, "", true},
+		{"a copy", map[string]string{"f": other}, "", true},
+		{"an empty copy", map[string]string{"f": "", "placeholder": ""}, "", true},
+		{"a large copy", map[string]string{"f": big}, "", true},
+		{"two copies of two files that are alike", map[string]string{"f": text, "g": text}, "", true},
+		{"links to two files that are alike", map[string]string{"f": link("job_1.toml"), "g": link("job_1_again.toml")}, "", true},
+		{"a link whose bytes a workunit has as well", map[string]string{"f": link("big_1")}, link("big_1"), true},
+
+		{"a link to what isn't listed", map[string]string{"f": link("unlisted")}, "", false},
+		{"a link to elsewhere", map[string]string{"f": "<soft_link>/tmp/big_1</soft_link>\n"}, "", false},
+		{"a link to below", map[string]string{"f": link("sub/big_1")}, "", false},
+		{"a copy, longer", map[string]string{"f": text + "\n"}, "", false},
+		{"a copy, shorter", map[string]string{"f": text[1:]}, "", false},
+		{"a copy, other bytes", map[string]string{"f": strings.Replace(text, "true", "fals", 1)}, "", false},
+		{"a copy of what isn't listed", map[string]string{"f": "portmap = [\"1:1\"]\n"}, "", false},
+		{"a copy of what is below", map[string]string{"f": "verbose = 2\n"}, "", false},
+		{"a large copy, another end", map[string]string{"f": big[1:] + "y"}, "", false},
+		{"a symlink in the slot", map[string]string{"f": "->g", "g": other}, "", false}, // a job could change what it points to
+		{"nothing", nil, "", false},
+
+		// The client has put each file of the app version into the slot once.
+		{"a workunit's copy that has the form of a link", map[string]string{"f": link("admin_1.toml"), "admin": link("admin_1.toml")}, link("admin_1.toml"), false},
+		{"beside the client's symlink", map[string]string{"f": link("admin_1.toml"), "admin": "->../../" + projectDir + "/admin_1.toml"}, link("admin_1.toml"), false},
+		{"beside the client's copy", map[string]string{"f": link("admin_1.toml"), "admin": other}, link("admin_1.toml"), false},
+		{"another way to write it", map[string]string{"f": "x <soft_link> ../../" + projectDir + "/./admin_1.toml <", "admin": link("admin_1.toml")}, "x <soft_link> ../../" + projectDir + "/./admin_1.toml <", false},
+		{"a workunit's copy of another file", map[string]string{"f": other, "admin": link("admin_1.toml")}, other, false},
+		{"beside a copy", map[string]string{"f": other, "admin": other}, other, false},
+		{"a third copy of two that are alike", map[string]string{"f": text, "g": text, "h": text}, text, false},
 	} {
-		write(t, h.slot(), name, text, 0o644)
-	}
-	must(t, os.Symlink("../../"+projectDir+"/job_1.toml", filepath.Join(h.slot(), "sym")),
-		os.Symlink("copy", filepath.Join(h.slot(), "sym_here")), // a job could change what it points to
-		os.Mkdir(filepath.Join(h.slot(), "dir"), 0o755),
-		syscall.Mkfifo(filepath.Join(h.slot(), "fifo"), 0o644))
-	for name, want := range map[string]bool{"link": true, "sym": true, "copy": true, "copy_empty": true, "copy_big": true,
-		"link_unlisted": false, "link_elsewhere": false, "link_below": false, "copy_longer": false, "copy_shorter": false, "copy_other_bytes": false,
-		"copy_unlisted": false, "copy_below": false, "copy_big_end": false, "sym_here": false, "dir": false, "fifo": false, "none": false} {
-		t.Run(name, func(t *testing.T) {
-			got := Signed(h.slot(), h.project(), name, []string{"job_1.toml", "empty_1", "big_1", "sub/job_2.toml", "../../" + slotDir + "/copy_unlisted", "missing"})
-			if got != want {
-				t.Errorf("got %v, want %v", got, want)
+		t.Run(tt.name, func(t *testing.T) {
+			h := host{t.TempDir()}
+			for name, text := range map[string]string{"job_1.toml": text, "job_1_again.toml": text, "admin_1.toml": other, "empty_1": "", "big_1": big,
+				"unlisted": "portmap = [\"1:1\"]\n", "sub/job_2.toml": "verbose = 2\n"} {
+				write(t, h.project(), name, text, 0o644)
+			}
+			if tt.input != "" {
+				write(t, h.project(), "jf_input", tt.input, 0o644)
+			}
+			must(t, os.MkdirAll(h.slot(), 0o755))
+			for name, text := range tt.slot {
+				if target, ok := strings.CutPrefix(text, "->"); ok {
+					must(t, os.Symlink(target, filepath.Join(h.slot(), name)))
+					continue
+				}
+				write(t, h.slot(), name, text, 0o644)
+			}
+			links, err := Links(h.slot(), h.project(), app)
+			must(t, err)
+			if got := Signed(h.slot(), h.project(), "f", links, app); got != tt.want {
+				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})
+	}
+	h := host{t.TempDir()}
+	write(t, h.project(), "job_1.toml", text, 0o644)
+	must(t, os.MkdirAll(filepath.Join(h.slot(), "dir"), 0o755), syscall.Mkfifo(filepath.Join(h.slot(), "fifo"), 0o644))
+	for _, name := range []string{"dir", "fifo", "none"} {
+		if Signed(h.slot(), h.project(), name, nil, app) {
+			t.Errorf("%s: got signed", name)
+		}
+	}
+}
+
+// An input that the client has copied is no link, whatever is in it: it would read other jobs' files, and write this one's
+// outputs.
+func TestACopyIsNoLink(t *testing.T) {
+	h := host{t.TempDir()}
+	forged := map[string]string{
+		"reads":    soft + "in_of_another_job</soft_link>\n",
+		"writes":   soft + "wu_0_r1_0</soft_link>\n",
+		"blanks":   "\t <soft_link>\n" + "../../" + projectDir + "/x</soft_link>",
+		"dots":     "<soft_link>./../../" + projectDir + "/../p.org_x/y</soft_link>",
+		"absolute": "<soft_link>" + h.project() + "/z</soft_link>",
+		"sub/dir":  soft + "in_of_another_job</soft_link>",
+	}
+	for name, text := range forged {
+		write(t, h.slot(), name, text, 0o644)
+		write(t, h.project(), "jf_"+strings.ReplaceAll(name, "/", "_"), text, 0o644)
+	}
+	write(t, h.slot(), "long", soft+"q</soft_link>\n"+strings.Repeat("x", 4096), 0o644)
+	write(t, h.slot(), "in", soft+"in_1</soft_link>\n", 0o644)
+	write(t, h.project(), "in_1", "1 2 3", 0o644)
+	got, err := Links(h.slot(), h.project(), nil)
+	want := []job.Link{{Name: "in", Target: filepath.Join(h.project(), "in_1")}}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v; want -, got +:\n%s", err, diff)
 	}
 }
 

@@ -25,6 +25,7 @@ type Episode struct {
 	Proven     bool          `json:"proven,omitempty"`    // it has its GPUs, if it is to have any
 	Checkpoint Mark          `json:"checkpoint,omitzero"` // the newest; zero for none
 	Anew       bool          `json:"anew,omitempty"`      // the last checkpoint was lost, and there is none since
+	Unsigned   bool          `json:"unsigned,omitempty"`  // its files were not signed when it began, whatever they are now
 	Tries      int           `json:"tries,omitempty"`     // temporary exits since a container was last started
 	Done       *Done         `json:"done,omitempty"`      // the job has ended; only the finish file may be missing
 }
