@@ -192,9 +192,13 @@ func (s Snapshot) putBack(ctx context.Context, i int, tree string, list []copied
 		part = file + unfinished
 	}
 	c := copier{ctx: ctx, part: part}
+	if c.saved, err = os.OpenRoot(s.Dir); err != nil {
+		return err
+	}
+	defer c.saved.Close()
 	for _, k := range list { // directories come before what is in them
 		name := string(k.Name)
-		from := filepath.Join(s.Dir, strconv.Itoa(i), name)
+		from := filepath.Join(strconv.Itoa(i), name)
 		if _, changed := want[name]; !changed {
 			continue
 		}
@@ -220,6 +224,13 @@ func (s Snapshot) lists() (lists [][]copied, err error) {
 	data, err := os.ReadFile(filepath.Join(s.Dir, listFile))
 	if err == nil {
 		err = json.Unmarshal(data, &lists)
+	}
+	for _, list := range lists {
+		for _, k := range list {
+			if !filepath.IsLocal(string(k.Name)) {
+				return nil, fmt.Errorf("%s: %q is outside of the snapshot", listFile, k.Name)
+			}
+		}
 	}
 	return lists, err
 }
@@ -329,7 +340,8 @@ type copier struct {
 	ctx     context.Context
 	left    int64
 	limited bool
-	part    string // what a file is called that is being put back
+	part    string   // what a file is called that is being put back
+	saved   *os.Root // the snapshot that it is put back from
 }
 
 // ErrNoRoom: the slot would be larger than the job's bound.
@@ -364,7 +376,7 @@ func (c *copier) take(root *os.Root, name, as, to string) (k copied, err error) 
 	return k, errors.Join(c.copy(out, f, k.Size), out.Close())
 }
 
-// restore makes name in a tree what k says, with the bytes of the host file from.
+// restore makes name in a tree what k says, with the bytes of the file from in the snapshot.
 func (c *copier) restore(root *os.Root, name string, k copied, from string) (err error) {
 	switch {
 	case k.Mode.IsDir():
@@ -390,11 +402,14 @@ func (c *copier) restore(root *os.Root, name string, k copied, from string) (err
 }
 
 func (c *copier) restoreFile(root *os.Root, name string, k copied, from string) error {
-	in, err := os.Open(from)
+	in, err := c.saved.OpenFile(from, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
+	if fi, err := in.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return errors.Join(err, &fs.PathError{Op: "read", Path: from, Err: fs.ErrInvalid})
+	}
 	part := filepath.Join(filepath.Dir(name), c.part)
 	if err := root.RemoveAll(part); err != nil {
 		return err

@@ -4,6 +4,7 @@ package slot
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -258,5 +259,47 @@ func TestSnapshotOfOthersFiles(t *testing.T) {
 	s := Snapshot{Dir: t.TempDir(), Trees: []string{"/etc/passwd"}}
 	if err := s.Take(t.Context(), "", 0); (err == nil) != (os.Getuid() == 0) {
 		t.Errorf("as user %d: got %v", os.Getuid(), err)
+	}
+}
+
+// A list of files is no way out of the snapshot, whoever wrote it.
+func TestSnapshotStaysInside(t *testing.T) {
+	name := func(s string) string { b, _ := json.Marshal([]byte(s)); return string(b) }
+	for what, forge := range map[string]func(s Snapshot, secret string) string{
+		"a name with dots":  func(s Snapshot, _ string) string { return name("../../../secret") },
+		"dots after a name": func(s Snapshot, _ string) string { return name("a/../../../../secret") },
+		"an absolute name":  func(s Snapshot, secret string) string { return name(secret) },
+		"a symlink": func(s Snapshot, secret string) string {
+			must(t, os.Symlink(secret, filepath.Join(s.Dir, "0", "x")))
+			return name("x")
+		},
+		"a directory's symlink": func(s Snapshot, secret string) string {
+			must(t, os.Symlink(filepath.Dir(secret), filepath.Join(s.Dir, "0", "d")))
+			return name("d/secret")
+		},
+		"a FIFO": func(s Snapshot, _ string) string {
+			must(t, syscall.Mkfifo(filepath.Join(s.Dir, "0", "x"), 0o600))
+			return name("x")
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := t.TempDir()
+			secret := filepath.Join(dir, "secret")
+			s := Snapshot{Dir: filepath.Join(dir, "s", "files"), Trees: []string{filepath.Join(dir, "tree")}}
+			must(t, os.MkdirAll(filepath.Join(s.Dir, "0"), 0o700), os.Mkdir(s.Trees[0], 0o700), os.Mkdir(filepath.Join(s.Trees[0], "d"), 0o700),
+				os.WriteFile(secret, []byte("account key"), 0o600))
+			list := fmt.Sprintf(`[[{"name":%s,"mode":%d,"owner":[%d,%d]},{"name":%s,"mode":420,"owner":[%d,%d],"size":11}]]`,
+				name("."), uint32(fs.ModeDir|0o700), os.Getuid(), os.Getgid(), forge(s, secret), os.Getuid(), os.Getgid())
+			must(t, os.WriteFile(filepath.Join(s.Dir, listFile), []byte(list), 0o600))
+			if err := s.PutBack(t.Context()); err == nil {
+				t.Error("got no error")
+			}
+			must(t, filepath.WalkDir(s.Trees[0], func(name string, d fs.DirEntry, err error) error {
+				if err == nil && d.Type().IsRegular() {
+					t.Errorf("%s came into the job's files", name)
+				}
+				return err
+			}))
+		})
 	}
 }
