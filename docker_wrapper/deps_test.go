@@ -55,7 +55,7 @@ var guests = map[string][]string{
 	"github.com/spf13/pflag":           {rooms + "job"},
 	"github.com/rs/zerolog":            {module + "/docker_wrapper", rooms + "engine", rooms + "supervise"},
 	"golang.org/x/term":                {module + "/docker_wrapper"},
-	"golang.org/x/sys":                 {module + "/docker_wrapper", rooms + "engine", module + "/boincapi", module + "/boincapi/boinctest", module + "/resolve"},
+	"golang.org/x/sys":                 {module + "/docker_wrapper", rooms + "engine", rooms + "slot", module + "/boincapi", module + "/boincapi/boinctest", module + "/resolve"},
 }
 
 // pure is what a package without network, engine and files doesn't import.

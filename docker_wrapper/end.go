@@ -163,7 +163,7 @@ func (w *wrapper) aborted(ctx context.Context) error {
 	w.log.Info().Msg("aborted")
 	ctx, cancel := context.WithTimeout(ctx, abortTime)
 	defer cancel()
-	w.own(ctx) // or the client could not clear the slot
+	w.own(ctx, false) // or the client could not clear the slot
 	w.remove(ctx)
 	return &ended{code: boincapi.ExitAbortedByClient, silent: true}
 }
@@ -175,6 +175,9 @@ func (w *wrapper) leave(ctx context.Context, parked time.Time) error {
 		w.log.Info().Msg("interrupted: the container is removed; what it wrote here stays")
 		w.remove(ctx)
 		return &ended{code: 130, silent: true} // as shells have it for SIGINT
+	}
+	if w.container != nil && !parked.IsZero() { // the client may clear the slot without us
+		w.own(ctx, true)
 	}
 	w.log.Info().Msg("leaving; the job goes on the next time")
 	return &ended{silent: true}
@@ -229,7 +232,7 @@ func (w *wrapper) failed(ctx context.Context, err error) error {
 		}
 		return err
 	}
-	w.own(ctx)
+	w.own(ctx, false)
 	w.remove(ctx)
 	if moveErr := w.moveOut(); moveErr != nil {
 		w.log.Warn().Err(moveErr).Msg("the job's files are not all back in the slot")
@@ -305,7 +308,7 @@ func exitCode(exit job.Exit, l job.Limits) (int, string) {
 
 // conclude moves the job's files back, and removes the container when nothing needs it any more.
 func (w *wrapper) conclude(ctx context.Context, code int, message string) error {
-	w.own(context.WithoutCancel(ctx))
+	w.own(context.WithoutCancel(ctx), false)
 	if w.mail != nil {
 		if err := w.mail.last(ctx); err != nil {
 			return err
@@ -325,8 +328,8 @@ func (w *wrapper) conclude(ctx context.Context, code int, message string) error 
 }
 
 // own makes the job's files BOINC's, where the container ran as another user. What stays another's can
-// still be moved, as far as its directories allow.
-func (w *wrapper) own(ctx context.Context) {
+// still be moved, as far as its directories allow. goesOn lets the container's user go on with them.
+func (w *wrapper) own(ctx context.Context, goesOn bool) {
 	u, dir := w.job.Container.User, w.job.Slot.Payload
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return // it hasn't come to that
@@ -336,13 +339,13 @@ func (w *wrapper) own(ctx context.Context) {
 	}
 	err := errors.New("not root")
 	if os.Getuid() == 0 {
-		err = slot.Own(dir, 0, os.Getgid())
+		err = slot.Own(dir, 0, os.Getgid(), goesOn)
 	} else if self, exeErr := os.Executable(); exeErr == nil && w.container != nil {
-		owner := fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid())
+		uid, gid := os.Getuid(), os.Getgid()
 		if w.engine.Info.Rootless {
-			owner = "0:0" // as its containers call the engine's user
+			uid, gid = 0, 0 // as its containers call the engine's user
 		}
-		err = w.container.RunHelper(ctx, self, dir, owner)
+		err = w.container.RunHelper(ctx, self, dir, fmt.Sprintf("%d:%d:%t", uid, gid, goesOn))
 	}
 	if err != nil {
 		w.log.Warn().Err(err).Msg("some of the job's files stay another user's")

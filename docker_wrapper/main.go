@@ -148,7 +148,7 @@ func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 }
 
 // help is the wrapper as a helper of itself in a container: it looks for GPUs, counts, or runs as root and gives the files of a
-// directory to a user, UID:GID. No command line leads here, because a workunit's is the job's.
+// directory to a user, UID:GID:SHARED. No command line leads here, because a workunit's is the job's.
 func help(say string, args []string, stdout, stderr io.Writer) int {
 	var err error
 	switch say {
@@ -158,8 +158,9 @@ func help(say string, args []string, stdout, stderr io.Writer) int {
 		err = countAloud(engine.HelperDir)
 	default:
 		var uid, gid int
-		if _, err = fmt.Sscanf(say, "%d:%d", &uid, &gid); err == nil {
-			err = slot.Own(engine.HelperDir, uid, gid)
+		var shared bool
+		if _, err = fmt.Sscanf(say, "%d:%d:%t", &uid, &gid, &shared); err == nil {
+			err = slot.Own(engine.HelperDir, uid, gid, shared)
 		}
 	}
 	if err != nil {

@@ -272,7 +272,9 @@ func (w *wrapper) signed(in job.Input, config string, hasConfig bool) bool {
 	if !hasConfig && !in.HasDockerfile {
 		return false
 	}
-	ok := func(name string) bool { return slot.Signed(in.Dir, in.ProjectDir, filepath.ToSlash(filepath.Clean(name)), in.Links, w.init.AppFiles) }
+	ok := func(name string) bool {
+		return slot.Signed(in.Dir, in.ProjectDir, filepath.ToSlash(filepath.Clean(name)), in.Links, w.init.AppFiles)
+	}
 	return (!hasConfig || ok(config)) && (!in.HasDockerfile || ok(in.Dockerfile))
 }
 
@@ -303,7 +305,9 @@ func readPolicy(dataDir string) (job.Policy, error) {
 	return p, nil
 }
 
-func host() job.Host { return job.Host{UID: os.Getuid(), GID: os.Getgid(), CPUs: runtime.NumCPU()} }
+func host() job.Host {
+	return job.Host{UID: os.Getuid(), GID: os.Getgid(), CPUs: runtime.NumCPU(), Memory: hostMemory()}
+}
 
 // show prints the plan, or what is wrong with job.toml.
 func (w *wrapper) show() int {

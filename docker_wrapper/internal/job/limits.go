@@ -21,9 +21,23 @@ const (
 	idleShares = 128
 )
 
+// letUse is how many bytes of memory the volunteer lets BOINC use; 0 where that isn't known. Of the two preferences, for a
+// computer that is in use and for one that isn't, the larger counts: the client suspends jobs by the smaller.
+func letUse(d *boincapi.InitData, h Host) int64 {
+	total := d.HostInfo.MemBytes
+	if total <= 0 {
+		total = float64(h.Memory)
+	}
+	percent := max(d.GlobalPrefs.RAMMaxUsedBusyPct, d.GlobalPrefs.RAMMaxUsedIdlePct)
+	if !(percent > 0 && percent < 100) {
+		percent = 100
+	}
+	return int64(total * percent / 100)
+}
+
 // limits decides what the container may use. A file that isn't signed may tighten them, not widen
-// what follows from the bounds that the client knows.
-func limits(c *Config, d *boincapi.InitData, nthreads float64, signed bool) Limits {
+// what follows from the bounds that the client knows. No file may have more memory than the volunteer lets BOINC use.
+func limits(c *Config, d *boincapi.InitData, nthreads float64, signed bool, h Host) Limits {
 	l := Limits{CPUs: nthreads, ShmSize: defaultShm, Pids: max(defaultPids, int64(32*math.Ceil(nthreads)))}
 	if d != nil {
 		l.Disk = int64(d.RscDiskBound)
@@ -42,6 +56,11 @@ func limits(c *Config, d *boincapi.InitData, nthreads float64, signed bool) Limi
 		}
 	}
 	set(&l.Memory, l.Memory > 0, c.Memory, c.Create.Memory)
+	if d != nil {
+		if most := letUse(d, h); most > 0 && (l.Memory == 0 || l.Memory > most) {
+			l.Memory = most
+		}
+	}
 	set(&l.ShmSize, false, c.ShmSize, c.Create.ShmSize) // counted as memory anyway
 	set(&l.Pids, true, c.Pids, c.Create.PidsLimit)
 	if c.Create.CPUs > 0 && (signed || c.Create.CPUs < l.CPUs) {

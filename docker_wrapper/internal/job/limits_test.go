@@ -16,6 +16,10 @@ func TestLimits(t *testing.T) {
 	usual := Limits{CPUs: 2, CPUShares: idleShares, Memory: 2.5 * gib, ShmSize: 64 << 20, Pids: 512, Disk: 5 * gib}
 	with := func(set func(*Limits)) Limits { l := usual; set(&l); return l }
 	const wide = "memory = \"8g\"\nshm_size = \"1g\"\npids = 10000\n"
+	volunteer := func(bound float64) *boincapi.InitData { // has 8 GiB, and lets BOINC use 75 % of it
+		return &boincapi.InitData{RscMemoryBound: bound, HostInfo: boincapi.HostInfo{MemBytes: 8 * gib},
+			GlobalPrefs: boincapi.GlobalPrefs{RAMMaxUsedBusyPct: 50, RAMMaxUsedIdlePct: 75}}
+	}
 	for _, tt := range []struct {
 		name, toml string
 		d          *boincapi.InitData
@@ -27,7 +31,7 @@ func TestLimits(t *testing.T) {
 		{"and of an unsigned job", "", bounds, 2, false, usual},
 		{"a small job has a margin too", "", &boincapi.InitData{RscMemoryBound: 100 << 20}, 1, true,
 			Limits{CPUs: 1, CPUShares: idleShares, Memory: 356 << 20, ShmSize: 64 << 20, Pids: 512}},
-		{"no bounds", "", &boincapi.InitData{NoPriorityChange: true}, 0.5, true, Limits{CPUs: 0.5, ShmSize: 64 << 20, Pids: 512}},
+		{"no bounds", "", &boincapi.InitData{NoPriorityChange: true}, 0.5, true, Limits{CPUs: 0.5, Memory: 16 * gib, ShmSize: 64 << 20, Pids: 512}},
 		{"standalone", "", nil, 4, true, Limits{CPUs: 4, ShmSize: 64 << 20, Pids: 512}},
 		{"many threads", "", nil, 63.5, true, Limits{CPUs: 63.5, ShmSize: 64 << 20, Pids: 2048}},
 		{"signed and wider", wide, bounds, 2, true, with(func(l *Limits) { l.Memory, l.ShmSize, l.Pids = 8*gib, gib, 10000 })},
@@ -36,6 +40,16 @@ func TestLimits(t *testing.T) {
 			with(func(l *Limits) { l.Memory, l.ShmSize, l.Pids = 512<<20, 1<<20, 20 })},
 		{"unsigned without a bound", "memory = \"8g\"", &boincapi.InitData{}, 1, false,
 			Limits{CPUs: 1, CPUShares: idleShares, Memory: 8 * gib, ShmSize: 64 << 20, Pids: 512}},
+		{"unsigned, without a bound, more than the host has", "memory = \"900g\"", &boincapi.InitData{}, 1, false,
+			Limits{CPUs: 1, CPUShares: idleShares, Memory: 16 * gib, ShmSize: 64 << 20, Pids: 512}},
+		{"without a bound: what the volunteer lets BOINC use", "", volunteer(0), 1, true,
+			Limits{CPUs: 1, CPUShares: idleShares, Memory: 6 * gib, ShmSize: 64 << 20, Pids: 512}},
+		{"a bound beyond that", "", volunteer(100 * gib), 1, true,
+			Limits{CPUs: 1, CPUShares: idleShares, Memory: 6 * gib, ShmSize: 64 << 20, Pids: 512}},
+		{"signed and beyond that", "memory = \"7g\"", volunteer(gib), 1, true,
+			Limits{CPUs: 1, CPUShares: idleShares, Memory: 6 * gib, ShmSize: 64 << 20, Pids: 512}},
+		{"unsigned and below that", "memory = \"5g\"", volunteer(0), 1, false,
+			Limits{CPUs: 1, CPUShares: idleShares, Memory: 5 * gib, ShmSize: 64 << 20, Pids: 512}},
 		{"create_args win", "memory = \"1g\"\npids = 99\ncreate_args = \"--memory 3g --pids-limit 77 --cpus 1.5 --shm-size 2m\"", bounds, 2, true,
 			with(func(l *Limits) { l.Memory, l.Pids, l.CPUs, l.ShmSize = 3*gib, 77, 1.5, 2<<20 })},
 		{"signed with more processors", "create_args = \"--cpus 8\"", bounds, 2, true, with(func(l *Limits) { l.CPUs = 8 })},
@@ -44,11 +58,19 @@ func TestLimits(t *testing.T) {
 		{"sizes in bytes", "memory = 1073741824", bounds, 2, true, with(func(l *Limits) { l.Memory = gib })},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := limits(testInput(t, tt.toml).Config, tt.d, tt.threads, tt.signed)
+			got := limits(testInput(t, tt.toml).Config, tt.d, tt.threads, tt.signed, Host{Memory: 16 * gib})
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("want -, got +:\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestLimitsWhereNothingIsKnown(t *testing.T) {
+	got := limits(testInput(t, "").Config, &boincapi.InitData{}, 1, false, Host{})
+	want := Limits{CPUs: 1, CPUShares: idleShares, ShmSize: 64 << 20, Pids: 512}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("want -, got +:\n%s", diff)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,6 +59,7 @@ type Input struct {
 type Host struct {
 	UID, GID int // of the user that runs the wrapper; -1 where there are none (Windows)
 	CPUs     int
+	Memory   int64 // bytes; 0 where it isn't known
 	GPUs     []GPU
 	Blind    bool // GPUs can't be listed on this system
 }
@@ -98,7 +100,7 @@ func Plan(in Input) (*Job, error) {
 		}
 	}
 	threads := nthreads(in)
-	bounds := limits(c, in.Init, threads, signed)
+	bounds := limits(c, in.Init, threads, signed, in.Host)
 	for i := range image.Sources {
 		if s := &image.Sources[i]; s.Dockerfile != "" {
 			boundBuild(s, in.Policy, signed, bounds)
@@ -119,12 +121,16 @@ func Plan(in Input) (*Job, error) {
 		return nil, err
 	}
 
+	user, err := planUser(in, signed, slotMount != "")
+	if err != nil {
+		return nil, err
+	}
 	j.Container = Container{
 		Name:       ContainerName(in.Init, in.Dir),
 		Labels:     labels(in),
 		Entrypoint: c.Entrypoint,
 		Command:    c.Command,
-		User:       planUser(in, slotMount != ""),
+		User:       user,
 		Mounts:     j.Container.Mounts,
 		Binds:      binds(c, at),
 		Ports:      ports(c),
@@ -163,6 +169,15 @@ func Plan(in Input) (*Job, error) {
 		if err := (Policy{}).check(c, true, at); err != nil {
 			j.Notes = append(j.Notes, "on a volunteer's computer: "+err.Error())
 		}
+	}
+	if asked := max(c.Memory, c.Create.Memory); bounds.Memory > 0 && asked > bounds.Memory {
+		key := "memory"
+		if c.Memory < asked {
+			key = "create_args"
+		}
+		e := c.Errorf(key, "%d MB of memory are more than the %d MB that this job may have", asked>>20, bounds.Memory>>20)
+		e.Hint = "the volunteer's preferences, or the workunit's rsc_memory_bound, say so"
+		j.Notes = append(j.Notes, e.Error())
 	}
 	j.Notes = append(j.Notes, misunderstood(c, slotMount)...)
 	for _, w := range c.Warnings {
@@ -324,14 +339,25 @@ func planFiles(in Input, j *Job, slotMount string) error {
 	if slotMount != "" {
 		mount(j.Slot.Payload, slotMount, false)
 	}
-	if c.ProjectDirMount != "" {
+	if c.ProjectDirMount != "" && j.Signed {
 		mount(in.ProjectDir, c.ProjectDirMount, !j.Standalone)
+	}
+	// A job that isn't signed sees of the project directory what its slot links to: the rest is other jobs'.
+	shown := map[string]bool{}
+	linked := func(target string) {
+		if !shown[target] {
+			shown[target] = true
+			mount(target, path.Join(c.ProjectDirMount, filepath.Base(target)), true)
+		}
 	}
 	byName := map[string]Link{}
 	for _, l := range in.Links {
 		l.Output = isOutput(in.Init, l.Target) || j.Standalone && l.Missing
 		byName[l.Name] = l
 		j.Slot.Links = append(j.Slot.Links, l)
+		if c.ProjectDirMount != "" && !j.Signed && !l.Output && !l.Missing {
+			linked(l.Target)
+		}
 		switch {
 		case l.Output:
 			if c.ProjectDirMount != "" && !j.Standalone {
@@ -480,17 +506,30 @@ func imageNames(c *Config, signed bool) error {
 	return nil
 }
 
-func planUser(in Input, slotMounted bool) User {
+// planUser decides as whom the container runs. One that isn't signed and writes files of the host's runs as BOINC's user: what
+// another user leaves there may have set-user-ID bits, and can't be removed by BOINC.
+func planUser(in Input, signed, slotMounted bool) (User, error) {
 	c := in.Config
-	switch u := first(c.Create.User, c.User); {
+	auto := User{Mode: "auto", UID: in.Host.UID, GID: in.Host.GID}
+	writes := slotMounted || !signed && c.ProjectDirMount != ""
+	u := first(c.Create.User, c.User)
+	switch foreign := !signed && writes && in.Host.UID >= 0; {
+	case u != "" && u != "auto" && foreign:
+		own := strconv.Itoa(in.Host.UID)
+		if u == own || u == own+":"+strconv.Itoa(in.Host.GID) {
+			return auto, nil
+		}
+		e := c.Errorf("user", "%q: a job whose files aren't signed runs as BOINC's user where files of the host are mounted", u)
+		e.Hint = "leave the key out, or copy files instead of mounting them"
+		return User{}, e
 	case u == "image":
-		return User{Mode: "image"}
+		return User{Mode: "image"}, nil
 	case u != "" && u != "auto":
-		return User{Mode: "fixed", Fixed: u}
-	case !slotMounted || in.Host.UID < 0:
-		return User{Mode: "image"} // nothing of the host's is written by the container itself
+		return User{Mode: "fixed", Fixed: u}, nil
+	case !writes || in.Host.UID < 0:
+		return User{Mode: "image"}, nil // the container itself writes nothing of the host's
 	default:
-		return User{Mode: "auto", UID: in.Host.UID, GID: in.Host.GID}
+		return auto, nil
 	}
 }
 

@@ -582,16 +582,22 @@ func (m *mover) out(name string, e fs.DirEntry) error {
 	return m.root.Rename(inside, name)
 }
 
-// plainMode takes from a file of the job what would let others act as its owner.
+// plainMode takes from a file of the job what would let others act as its owner: bits of its mode, and what a file system
+// keeps beside it.
 func (m *mover) plainMode(inside string) error {
 	fi, err := m.root.Lstat(inside)
-	if err != nil || fi.Mode() == fi.Mode().Perm() {
+	if err != nil {
 		return err
 	}
-	if err := m.step(); err != nil {
-		return err
+	if fi.Mode() != fi.Mode().Perm() {
+		if err := m.step(); err != nil {
+			return err
+		}
+		if err := m.root.Chmod(inside, fi.Mode().Perm()); err != nil {
+			return err
+		}
 	}
-	return m.root.Chmod(inside, fi.Mode().Perm())
+	return stripAttributes(filepath.Join(m.slot.Dir, filepath.FromSlash(inside)))
 }
 
 // holdsOurs reports whether a directory of the slot has something in it that is not the job's to
@@ -800,6 +806,11 @@ func DropOutputs(s job.Slot) error {
 		fi, err := os.Lstat(l.Target)
 		if l.Output && err == nil && fi.Mode().IsRegular() && fi.Mode() != fi.Mode().Perm() {
 			if err := ignorePermission(os.Chmod(l.Target, fi.Mode().Perm())); err != nil {
+				return fmt.Errorf("output file of %s: %w", l.Name, err)
+			}
+		}
+		if l.Output && err == nil && fi.Mode().IsRegular() {
+			if err := ignorePermission(stripAttributes(l.Target)); err != nil {
 				return fmt.Errorf("output file of %s: %w", l.Name, err)
 			}
 		}

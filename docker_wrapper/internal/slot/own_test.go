@@ -26,7 +26,7 @@ func TestForeignAndOwn(t *testing.T) {
 	write(t, filepath.Dir(outside), "outside", "text", 0o600)
 	must(t, os.Symlink(outside, filepath.Join(dir, "link")), os.Chmod(filepath.Join(dir, "sub/file"), 0o4555|os.ModeSetuid), os.Chmod(filepath.Join(dir, "sub"), 0o500))
 	const uid, gid = 65534, 65533
-	must(t, Own(dir, uid, gid))
+	must(t, Own(dir, uid, gid, false))
 	if Foreign(dir, uid) {
 		t.Error("given away: got foreign")
 	}
@@ -39,6 +39,12 @@ func TestForeignAndOwn(t *testing.T) {
 	for name, want := range map[string]os.FileMode{"sub": os.ModeDir | 0o700, "sub/file": 0o755, "link": os.ModeSymlink | 0o777} {
 		if u, g, mode := owner(filepath.Join(dir, name)); u != uid || g != gid || mode != want {
 			t.Errorf("%s: got %d:%d %v, want %d:%d %v", name, u, g, mode, uid, gid, want)
+		}
+	}
+	must(t, os.Chmod(filepath.Join(dir, "sub/file"), 0o4700|os.ModeSetuid), Own(dir, uid+1, gid, true))
+	for name, want := range map[string]os.FileMode{"sub": os.ModeDir | 0o777, "sub/file": 0o766} {
+		if u, _, mode := owner(filepath.Join(dir, name)); u != uid+1 || mode != want {
+			t.Errorf("%s, shared: got %d %v, want %d %v", name, u, mode, uid+1, want)
 		}
 	}
 	if u, _, mode := owner(outside); u != 0 || mode != 0o600 {
@@ -54,7 +60,7 @@ func TestOwnDeepDirectories(t *testing.T) {
 	dir := t.TempDir()
 	nest(t, dir, 6000)
 	start := time.Now()
-	must(t, Own(dir, 65534, 65533))
+	must(t, Own(dir, 65534, 65533, false))
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("it took %v", took)
 	}

@@ -31,11 +31,15 @@ func Foreign(dir string, uid int) bool {
 }
 
 // Own gives all that is below dir to a user, who can then read and remove it. No link is followed. It
-// needs root's rights.
-func Own(dir string, uid, gid int) error {
+// needs root's rights. shared lets all other users of the container go on with the files, too.
+func Own(dir string, uid, gid int, shared bool) error {
+	o := owner{uid, gid, 0o600}
+	if shared {
+		o.mode = 0o666
+	}
 	root, err := os.OpenRoot(dir)
 	if err == nil {
-		err = errors.Join(ownOne(root, ".", uid, gid), ownAll(root, uid, gid), root.Close())
+		err = errors.Join(o.one(root, "."), o.all(root), root.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("give files to user %d: %w", uid, err)
@@ -43,9 +47,15 @@ func Own(dir string, uid, gid int) error {
 	return nil
 }
 
-// ownAll gives away what is in a directory. It goes from one directory into the next, because a way from the
+// owner is a user that gets files, and what may at least be done with them.
+type owner struct {
+	uid, gid int
+	mode     fs.FileMode
+}
+
+// all gives away what is in a directory. It goes from one directory into the next, because a way from the
 // top would be walked anew for every file.
-func ownAll(dir *os.Root, uid, gid int) error {
+func (o owner) all(dir *os.Root) error {
 	f, err := dir.Open(".")
 	if err != nil {
 		return err
@@ -55,7 +65,7 @@ func ownAll(dir *os.Root, uid, gid int) error {
 		return err
 	}
 	for _, e := range entries {
-		if err := ownOne(dir, e.Name(), uid, gid); err != nil {
+		if err := o.one(dir, e.Name()); err != nil {
 			return err
 		}
 		if !e.IsDir() {
@@ -65,24 +75,24 @@ func ownAll(dir *os.Root, uid, gid int) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(ownAll(below, uid, gid), below.Close()); err != nil {
+		if err := errors.Join(o.all(below), below.Close()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func ownOne(dir *os.Root, name string, uid, gid int) error {
+func (o owner) one(dir *os.Root, name string) error {
 	fi, err := dir.Lstat(name)
 	if err != nil {
 		return err
 	}
-	if err := dir.Lchown(name, uid, gid); err != nil || fi.Mode()&fs.ModeSymlink != 0 {
+	if err := dir.Lchown(name, o.uid, o.gid); err != nil || fi.Mode()&fs.ModeSymlink != 0 {
 		return err
 	}
-	mode := fi.Mode().Perm() | 0o600 // what would let others act as that user goes
+	mode := fi.Mode().Perm() | o.mode // what would let others act as that user goes
 	if fi.IsDir() {
-		mode |= 0o700
+		mode |= o.mode & 0o444 >> 2 // to enter it
 	}
 	return dir.Chmod(name, mode)
 }

@@ -4,4 +4,4 @@ package slot
 func Foreign(string, int) bool { return false }
 
 // Own has nothing to do.
-func Own(string, int, int) error { return nil }
+func Own(string, int, int, bool) error { return nil }

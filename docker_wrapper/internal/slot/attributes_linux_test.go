@@ -1,0 +1,37 @@
+package slot
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a job has written beside a file's bytes doesn't come out with them.
+func TestAttributesStayBehind(t *testing.T) {
+	h := newHost(t)
+	s := h.plan(t)
+	must(t, MoveIn(s, nil))
+	access := []byte{2, 0, 0, 0, 1, 0, 6, 0, 0xff, 0xff, 0xff, 0xff, 2, 0, 7, 0, 0xe8, 3, 0, 0, // owner rw, user 1000 rwx
+		4, 0, 4, 0, 0xff, 0xff, 0xff, 0xff, 0x10, 0, 7, 0, 0xff, 0xff, 0xff, 0xff, 0x20, 0, 0, 0, 0xff, 0xff, 0xff, 0xff} // acl(5)'s own form, as linux/posix_acl_xattr.h has it
+	netAdmin := []byte{1, 0, 0, 2, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} // VFS_CAP_REVISION_2, effective
+	for _, name := range []string{"result", "sub/result"} {
+		write(t, h.payload(), name, "x", 0o755)
+		inside := filepath.Join(h.payload(), name)
+		must(t, unix.Setxattr(inside, "user.mine", []byte("x"), 0), unix.Setxattr(inside, "system.posix_acl_access", access, 0))
+		if os.Getuid() == 0 { // only root may
+			must(t, unix.Setxattr(inside, "security.capability", netAdmin, 0))
+		}
+	}
+	write(t, h.payload(), "read-only", "x", 0o444)
+	_, err := MoveOut(s)
+	must(t, err)
+	for _, name := range []string{"result", "sub/result", "read-only"} {
+		got, err := attributes(filepath.Join(h.slot(), name))
+		if got = slices.DeleteFunc(got, func(a string) bool { return a == "security.selinux" }); err != nil || len(got) > 0 {
+			t.Errorf("%s: got %q, %v, want none", name, got, err)
+		}
+	}
+}
