@@ -145,7 +145,7 @@ func cleanSlot(t *testing.T, c *boinctest.Client, uid int) {
 		if got := int(fi.Sys().(*syscall.Stat_t).Uid); got != uid {
 			t.Errorf("%s is owned by user %d, want %d", name, got, uid)
 		}
-		notes := []string{job.WrapperDir + "/episode.json", job.WrapperDir + "/links.json"}
+		notes := []string{job.WrapperDir + "/episode.json", job.WrapperDir + "/links.json", job.WrapperDir + "/seal"}
 		if rel, _ := filepath.Rel(c.Slot(), name); strings.HasPrefix(rel, job.WrapperDir+"/") && !slices.Contains(notes, rel) {
 			t.Errorf("%s is left", rel)
 		}
