@@ -35,7 +35,8 @@
 // boinc_ufr_* and boinc_ufs_*; with --sporadic, ac and ca.
 // Written beside the projects' directories: .docker_wrapper_images.json, what images wrappers got and when
 // they were last used, so that they are removed in time, and .docker_wrapper_trials.json, whether this computer's
-// engine can checkpoint containers.
+// engine can checkpoint containers. There, too, .docker_wrapper_key: 32 random bytes by which wrappers tell their own
+// directories in slots, and their own containers, from what jobs put there. Without it jobs that have begun are lost.
 //
 // # Endings
 //
