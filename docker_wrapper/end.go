@@ -176,7 +176,8 @@ func (w *wrapper) leave(ctx context.Context, parked time.Time) error {
 		w.remove(ctx)
 		return &ended{code: 130, silent: true} // as shells have it for SIGINT
 	}
-	if w.container != nil && !parked.IsZero() { // the client may clear the slot without us
+	foreign := w.job.Container.User.Mode != "auto" || w.engine != nil && w.engine.Info.Rootless
+	if w.container != nil && !parked.IsZero() && foreign { // the client may clear the slot without us
 		w.own(ctx, true)
 	}
 	w.log.Info().Msg("leaving; the job goes on the next time")
