@@ -740,13 +740,13 @@ func TestReports(t *testing.T) {
 			t.Errorf("while it was suspended: got %v, want %v", got, want)
 		}
 	})
-	t.Run("no sample while paused", func(t *testing.T) {
+	t.Run("one sample when it is paused, none while it is", func(t *testing.T) {
 		w, _ := play(t, Options{}, nil, at{5*s + s/2, suspended}, at{time.Hour, quit})
 		if w.calls > 8 {
 			t.Errorf("got %d calls, want those of 5 s", w.calls)
 		}
-		if got := last(w.reports).CPU; got != 10 {
-			t.Errorf("got %v s, want 10", got)
+		if got := last(w.reports).CPU; got != 11 {
+			t.Errorf("got %v s, want what it had used when it was paused, 11", got)
 		}
 	})
 	t.Run("seldom asked when old", func(t *testing.T) {

@@ -29,12 +29,15 @@ type sample struct {
 }
 
 // sample asks, in a goroutine of its own so that a slow engine doesn't stop the watch, and never
-// twice at a time. Checkpoints are looked for more often where that is cheap, or one is expected.
+// twice at a time. Checkpoints are looked for more often where that is cheap, or one is expected. A young job is asked
+// once more when it has been paused: a client that throttles suspends it each second, and what it uses after the last
+// question can only be estimated.
 func (r *runner) sample(now time.Time) {
 	c := r.checkpoints()
-	full := now.Sub(r.sampledAt) >= r.sampleEvery()-tickTime/2
+	paused := r.snap.State == Paused && r.sampledAt.Before(r.since) && r.sampleEvery() <= 2*minSample
+	full := paused || now.Sub(r.sampledAt) >= r.sampleEvery()-tickTime/2
 	look := c != nil && !c.whole() && (full || c.Near || r.cp.asked)
-	if r.snap.State != Running || r.cp.held || r.sampling || !full && !look {
+	if r.snap.State != Running && !paused || r.cp.held || r.sampling || !full && !look {
 		return
 	}
 	if r.sampling = true; full {
