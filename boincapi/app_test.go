@@ -907,3 +907,21 @@ func TestRedirectStderrCatchesACrash(t *testing.T) {
 		t.Errorf("got %q, want the panic behind what was there", got)
 	}
 }
+
+// The job's end reaches the client though its names can't be known.
+func TestStartForged(t *testing.T) {
+	dir := slotWith(t, "<wu_name>x</wu_name><app_file>evil</app_file><wu_name>y</wu_name>\n")
+	synctest.Test(t, func(t *testing.T) {
+		app, err := Start(t.Context(), Options{Dir: dir})
+		var forged *ForgedError
+		if !errors.As(err, &forged) || app.Standalone() {
+			t.Fatalf("got %v, standalone %v, want a *ForgedError: there is a client", err, app.Standalone())
+		}
+		if err := app.Finish(206, "no"); err != nil {
+			t.Error(err)
+		}
+		if got, want := readFile(t, filepath.Join(dir, FinishFileName)), "206\nno\n\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}

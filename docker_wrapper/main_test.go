@@ -440,6 +440,8 @@ func (b *bench) set(key, value string) error {
 			d.PlanClass, err = value, nil
 		case "result":
 			d.ResultName, err = value, nil
+		case "workunit":
+			d.WUName, err = value, nil
 		case "authenticator":
 			d.Authenticator, err = value, nil
 		case "proxy": // http://USER:PASSWORD@HOST:PORT
