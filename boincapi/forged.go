@@ -14,7 +14,7 @@ type ForgedError struct {
 	Problem string
 }
 
-func (e *ForgedError) Error() string { 
+func (e *ForgedError) Error() string {
 	return fmt.Sprintf("a name in it brings tags of its own: element %s %s", e.Element, e.Problem)
 }
 
