@@ -66,8 +66,11 @@ type wrapper struct {
 
 // run is the story: read, plan, open the engine, supervise, end.
 func (w *wrapper) run(ctx context.Context) int {
-	w.log = newLogger(w.stderr, 1)
 	w.standalone = !exists(filepath.Join(w.dir, boincapi.InitDataFile))
+	if !w.standalone {
+		w.stderr = boincapi.PlainWriter(w.stderr) // the container's output goes there, too
+	}
+	w.log = newLogger(boincapi.PlainWriter(w.stderr), 1)
 	if !w.standalone {
 		if err := boincapi.RedirectStderr(w.dir); err != nil {
 			w.log.Error().Err(err).Msg("stderr.txt")
@@ -245,6 +248,9 @@ func (w *wrapper) setVerbosity(verbose int) {
 	if w.screen != nil {
 		out = w.screen
 	}
+	if w.standalone {
+		out = boincapi.PlainWriter(out)
+	}
 	w.log = newLogger(out, verbose)
 }
 
@@ -280,6 +286,7 @@ func host() job.Host { return job.Host{UID: os.Getuid(), GID: os.Getgid(), CPUs:
 
 // show prints the plan, or what is wrong with job.toml.
 func (w *wrapper) show() int {
+	w.stderr = boincapi.PlainWriter(w.stderr)
 	fail := func(err error) int {
 		for line := range strings.Lines(err.Error()) {
 			fmt.Fprintln(w.stderr, strings.TrimRight(line, "\n"))
