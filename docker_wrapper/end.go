@@ -55,6 +55,7 @@ var mends = []mend{
 	{boincapi.ErrLocked, 0, lockDelay, false},
 	{boincapi.ErrNoSegment, 0, soonDelay, false},
 	{errPolicy, 0, ownerDelay, false},
+	{errNoDir, 0, ownerDelay, false},
 	{supervise.ErrNetworkSuspended, 10 * time.Minute, networkDelay, true},
 	{engine.ErrPermission, 0, ownerDelay, false},
 	{engine.ErrUnreachable, 2 * time.Minute, engineDelay, false},

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -168,6 +169,11 @@ func (w *wrapper) reportEarly() {
 
 // plan reads everything and decides everything. It touches nothing.
 func (w *wrapper) plan() (*job.Job, error) {
+	if w.init != nil {
+		if err := checkDirs(w.init); err != nil {
+			return nil, err
+		}
+	}
 	in := job.Input{Init: w.init, Dir: w.dir, Args: w.o.args, Dockerfile: w.o.dockerfile, RealPath: mountSource}
 	if in.Dockerfile == "" {
 		in.Dockerfile = defaultDockerfile
@@ -266,12 +272,23 @@ func (w *wrapper) signed(in job.Input, config string, hasConfig bool) bool {
 // errPolicy: the volunteer's file can't be understood, so nothing is run until it can.
 var errPolicy = errors.New("the policy file of this computer")
 
+// errNoDir: what the client keeps in a directory, its volunteer's policy or the project's files, is looked for nowhere
+// else, as the slot is the job's.
+var errNoDir = errors.New("init_data.xml doesn't say where a directory of the client is")
+
+// checkDirs makes sure that the client has said where its directories are.
+func checkDirs(d *boincapi.InitData) error {
+	for _, dir := range []struct{ element, path string }{{"boinc_dir", d.BoincDir}, {"project_dir", d.ProjectDir}} {
+		if !filepath.IsAbs(dir.path) {
+			return fmt.Errorf("%w: its %s is %q, and no absolute path", errNoDir, dir.element, dir.path)
+		}
+	}
+	return nil
+}
+
 func readPolicy(dataDir string) (job.Policy, error) {
 	name := filepath.Join(dataDir, job.PolicyFile)
-	data, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return job.Policy{}, nil
-	}
+	data, err := readPolicyFile(name)
 	var p job.Policy
 	if err == nil {
 		p, err = job.ParsePolicy(name, data)
@@ -280,6 +297,39 @@ func readPolicy(dataDir string) (job.Policy, error) {
 		return job.Policy{}, fmt.Errorf("%w: %w", errPolicy, err)
 	}
 	return p, nil
+}
+
+const maxPolicy = 1 << 20 // bytes
+
+// readPolicyFile gives nil where there is no such file in its directory. What is there under its name and can't be read is an
+// error: its owner means something by it.
+func readPolicyFile(name string) ([]byte, error) {
+	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Dir(name)); err != nil {
+			return nil, fmt.Errorf("look into the directory where it would be: %w", err)
+		}
+		return nil, nil
+	}
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO's writer isn't waited for
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is a symlink that leads nowhere", name)
+	} else if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !fi.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", name)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxPolicy+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if len(data) > maxPolicy {
+		return nil, fmt.Errorf("%s is larger than 1 MiB", name)
+	}
+	return data, nil
 }
 
 func host() job.Host { return job.Host{UID: os.Getuid(), GID: os.Getgid(), CPUs: runtime.NumCPU()} }
