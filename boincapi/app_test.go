@@ -894,12 +894,13 @@ func TestCloseTwice(t *testing.T) {
 }
 
 func TestReserved(t *testing.T) {
-	for _, name := range []string{"init_data.xml", "Init_Data.XML", "boinc_finish_called", "trickle_down_5", "BOINC_UFR_x", "boinc_ufs_x", "ca", "graphics_app", "stdoutgfx.txt"} {
+	for _, name := range []string{"init_data.xml", "Init_Data.XML", "boinc_finish_called", "trickle_down_5", "BOINC_UFR_x", "boinc_ufs_x", "ca", "graphics_app", "stdoutgfx.txt",
+		"init_data.xml.", "init_data.xml . .", "STDERR.TXT::$DATA", "ca:x", "ac ", "boinc_loc\u212afile", "\u017ftderr.txt", "init_data\u200c.xml", "\ufeffca"} {
 		if !Reserved(name) {
 			t.Errorf("%s: got free, want reserved", name)
 		}
 	}
-	for _, name := range []string{"", "input", "cab", "trickle_up", "boinc_uf"} {
+	for _, name := range []string{"", "input", "cab", "trickle_up", "boinc_uf", ".", "..", " ca", ":ca", "ca.txt", "ça"} {
 		if Reserved(name) {
 			t.Errorf("%s: got reserved, want free", name)
 		}

@@ -178,6 +178,11 @@ func (w *wrapper) plan() (*job.Job, error) {
 	if in.Dockerfile == "" {
 		in.Dockerfile = defaultDockerfile
 	}
+	for _, named := range []struct{ option, name string }{{"--config", w.o.config}, {"--dockerfile", w.o.dockerfile}} {
+		if err := job.CheckLength(filepath.ToSlash(named.name)); err != nil {
+			return nil, &job.ConfigError{File: "command line", Key: named.option, Problem: fmt.Sprintf("%.80q… %v", named.name, err)}
+		}
+	}
 	in.ProjectDir = filepath.Join(w.dir, projectSubdir)
 	if w.init != nil {
 		// The slot's links are relative to the slot, whatever the client calls its directories.
