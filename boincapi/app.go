@@ -102,9 +102,9 @@ const (
 // ctx bounds the waiting in Start only.
 //
 // Errors: ErrLocked (another instance holds the slot), *InitDataError (init_data.xml is there but
-// can't be used, even after a second, since the client rewrites it in place), ErrNoSegment (the
-// segment can't be attached). The App that is returned with an error never hears the client, but can
-// TemporaryExit and must be closed.
+// can't be used, even after a second, since the client rewrites it in place; it wraps a *ForgedError
+// where that will not change), ErrNoSegment (the segment can't be attached). The App that is returned
+// with an error never hears the client, but can Finish or TemporaryExit, and must be closed.
 func Start(ctx context.Context, o Options) (*App, error) {
 	a := &App{
 		dir:     o.Dir,

@@ -614,10 +614,15 @@ func TestNotices(t *testing.T) {
 			c.take()
 			return text
 		}
-		if err := app.SendTrickleUp("news", "<a>1</a>"); err != nil {
+		for _, variety := range []string{"", "a<b", "a\nb", "a\tb", "a\x1bb", "a\u0085"} {
+			if err := app.SendTrickleUp(variety, ""); err == nil {
+				t.Errorf("variety %q: got no error, want one", variety)
+			}
+		}
+		if err := app.SendTrickleUp("news", "<a>1</a>\x00\x1b"); err != nil {
 			t.Fatal(err)
 		}
-		if got, want := readFile(t, filepath.Join(dir, TrickleUpFile)), "<variety>news</variety>\n<a>1</a>"; got != want {
+		if got, want := readFile(t, filepath.Join(dir, TrickleUpFile)), "<variety>news</variety>\n<a>1</a>??"; got != want {
 			t.Errorf("trickle-up file: got %q, want %q", got, want)
 		}
 		if err := app.SendTrickleUp("news", "again"); err != ErrBusy {
@@ -722,6 +727,11 @@ func TestFinish(t *testing.T) {
 		{"later, rounded up", func(a *App) error { return a.TemporaryExit(time.Millisecond, "r", false) }, TemporaryExitFile, "1\nr\n"},
 		{"later, with a notice", func(a *App) error { return a.TemporaryExit(-time.Second, "r", true) }, TemporaryExitFile, "0\nr\nnotice\n"},
 		{"much later", func(a *App) error { return a.TemporaryExit(1000*time.Hour, "r", false) }, TemporaryExitFile, "86400\nr\n"},
+		{"a hostile message", func(a *App) error { return a.Finish(1, "\x1b[2J\u009b</message>\x00]]></result>\nnotice\n") }, FinishFileName,
+			"1\n?[2J\xc2?< /message> ]] >< /result> notice\n\n"},
+		{"a long message", func(a *App) error { return a.Finish(1, strings.Repeat("</", 2000)) }, FinishFileName, "1\n" + strings.Repeat("< /", 340) + "\n\n"},
+		{"a hostile reason", func(a *App) error { return a.TemporaryExit(0, "</suspended_via_gui>\r<a/>\x7f", false) }, TemporaryExitFile,
+			"0\n< /suspended_via_gui> < a/>?\n"},
 		{"long reason", func(a *App) error { return a.TemporaryExit(0, strings.Repeat("x", 300), true) }, TemporaryExitFile, "0\n" + strings.Repeat("x", 253) + "\nnotice\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -884,12 +894,13 @@ func TestCloseTwice(t *testing.T) {
 }
 
 func TestReserved(t *testing.T) {
-	for _, name := range []string{"init_data.xml", "Init_Data.XML", "boinc_finish_called", "trickle_down_5", "BOINC_UFR_x", "boinc_ufs_x", "ca", "graphics_app", "stdoutgfx.txt"} {
+	for _, name := range []string{"init_data.xml", "Init_Data.XML", "boinc_finish_called", "trickle_down_5", "BOINC_UFR_x", "boinc_ufs_x", "ca", "graphics_app", "stdoutgfx.txt",
+		"init_data.xml.", "init_data.xml . .", "STDERR.TXT::$DATA", "ca:x", "ac ", "boinc_loc\u212afile", "\u017ftderr.txt", "init_data\u200c.xml", "\ufeffca"} {
 		if !Reserved(name) {
 			t.Errorf("%s: got free, want reserved", name)
 		}
 	}
-	for _, name := range []string{"", "input", "cab", "trickle_up", "boinc_uf"} {
+	for _, name := range []string{"", "input", "cab", "trickle_up", "boinc_uf", ".", "..", " ca", ":ca", "ca.txt", "ça"} {
 		if Reserved(name) {
 			t.Errorf("%s: got reserved, want free", name)
 		}
@@ -906,4 +917,22 @@ func TestRedirectStderrCatchesACrash(t *testing.T) {
 	if !strings.HasPrefix(got, "before\n") || !strings.Contains(got, "panic: crash for the record") {
 		t.Errorf("got %q, want the panic behind what was there", got)
 	}
+}
+
+// The job's end reaches the client though its names can't be known.
+func TestStartForged(t *testing.T) {
+	dir := slotWith(t, "<wu_name>x</wu_name><app_file>evil</app_file><wu_name>y</wu_name>\n")
+	synctest.Test(t, func(t *testing.T) {
+		app, err := Start(t.Context(), Options{Dir: dir})
+		var forged *ForgedError
+		if !errors.As(err, &forged) || app.Standalone() {
+			t.Fatalf("got %v, standalone %v, want a *ForgedError: there is a client", err, app.Standalone())
+		}
+		if err := app.Finish(206, "no"); err != nil {
+			t.Error(err)
+		}
+		if got, want := readFile(t, filepath.Join(dir, FinishFileName)), "206\nno\n\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
 }

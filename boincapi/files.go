@@ -13,12 +13,12 @@ import (
 )
 
 // SendTrickleUp sends a message to the project with the next scheduler request. The text must be fit
-// to stand in an XML element. ErrBusy while the client has not taken the previous one, usually for a
+// to stand in an XML element; control characters become "?". ErrBusy while the client has not taken the previous one, usually for a
 // second. Nothing happens in standalone mode.
 //
 // Format: boinc_send_trickle_up in BOINC's api/boinc_api.cpp.
 func (a *App) SendTrickleUp(variety, text string) error {
-	if variety == "" || strings.ContainsAny(variety, "<>&\r\n\x00") {
+	if variety == "" || strings.ContainsAny(variety, "<>&\r\n\t") || withoutControls(variety) != variety {
 		return fmt.Errorf("send trickle-up: variety %q has characters that XML cannot hold, or none", variety)
 	}
 	if a.standalone {
@@ -33,7 +33,7 @@ func (a *App) SendTrickleUp(variety, text string) error {
 	if _, err := os.Lstat(path); err == nil || waiting {
 		return ErrBusy
 	}
-	if err := writeWhole(path, "<variety>"+variety+"</variety>\n"+text); err != nil {
+	if err := writeWhole(path, "<variety>"+variety+"</variety>\n"+withoutControls(text)); err != nil {
 		return fmt.Errorf("send trickle-up: %w", err)
 	}
 	a.mu.Lock()

@@ -1,6 +1,7 @@
 package boincapi
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -258,9 +259,11 @@ type DayPrefs struct {
 // maxInitData is far more than any client writes; it keeps a broken file from filling the memory.
 const maxInitData = 16 << 20
 
-// ParseInitData reads an init_data.xml. It takes what BOINC's own reader takes, bare ampersands and
-// unknown elements included, and also the app_file list, which that one skips. A file that ends early
-// is an error.
+// ParseInitData reads an init_data.xml. It takes what a client writes, bare ampersands and elements that are
+// unknown here included, and also the app_file list, which BOINC's own reader skips.
+//
+// The client writes names as they are, and they are strangers'. A file in which one of them has brought tags is refused
+// with a *ForgedError. A file that ends early is another error: the client may just be writing it.
 func ParseInitData(r io.Reader) (InitData, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxInitData))
 	if err != nil {
@@ -274,7 +277,7 @@ func ParseInitData(r io.Reader) (InitData, error) {
 	if err != nil {
 		return InitData{}, fmt.Errorf("look for <app_init_data>: %w", err)
 	}
-	if !first.tag || first.text != "app_init_data" {
+	if !first.tag || first.text != rootElement {
 		return InitData{}, errors.New("the first tag is not <app_init_data>")
 	}
 	d := InitData{
@@ -283,7 +286,10 @@ func ParseInitData(r io.Reader) (InitData, error) {
 		ProxyInfo:   ProxyInfo{SOCKSServerPort: 80, HTTPServerPort: 80},
 		GlobalPrefs: defaultPrefs,
 	}
-	if err := s.block("app_init_data", d.fields()); err != nil {
+	if err := d.checkTags(s.rest); err != nil {
+		return InitData{}, err
+	}
+	if err := d.read(s, bytes.HasSuffix(bytes.TrimRight(s.rest, blanks), []byte("</"+rootElement+">"))); err != nil {
 		return InitData{}, err
 	}
 	return d, nil

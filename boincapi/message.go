@@ -166,16 +166,3 @@ func graphicsMessage(tag, value string) string {
 	value = oneLine(value, 255)
 	return "<" + tag + ">" + value + "</" + tag + ">"
 }
-
-// oneLine makes s fit in one line of at most limit bytes of a file that the client reads by lines.
-func oneLine(s string, limit int) string {
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' || r == 0 }), " ")
-	s = strings.TrimSpace(s)
-	if len(s) > limit {
-		for limit > 0 && s[limit]&0xc0 == 0x80 { // not within a character
-			limit--
-		}
-		s = s[:limit]
-	}
-	return s
-}

@@ -160,6 +160,15 @@ func TestOneLine(t *testing.T) {
 		{"nothing but line ends", "\r\n", ""},
 		{"too long", "0123456789ab", "0123456789"},
 		{"not within a character", "012345678é", "012345678"},
+		{"the end of an element", "a</b>", "a< /b>"},
+		{"an end in two lines", "<\r\n/b>", "< /b>"},
+		{"an end behind a NUL", "<\x00/b>", "< /b>"},
+		{"the beginning of an element", "<img a>", "< img a>"},
+		{"many beginnings", "<a<b<c<d<e", "< a< b< c<"[:9]},
+		{"half a tag", "abc <", "abc"},
+		{"half a tag at the limit", "012345678</b>", "012345678"},
+		{"the end of a CDATA section", "a]]>b", "a]] >b"},
+		{"control characters", "\x1b[2J\x7f\b\t.", "?[2J??\t."},
 	} {
 		if got := oneLine(c.text, 10); got != c.want {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // CoprocInfoFile lies in the client's data directory: the GPUs that it has found.
@@ -31,10 +32,31 @@ const (
 	UploadStatPrefix  = "boinc_ufs_"           // client → app: how that went
 )
 
-// Reserved reports whether name (one path element, in any case) belongs to the client or to the
+// FoldName is one spelling of all names (path elements) that some file system may take for the same: of capital and small
+// letters the small ones, without the blanks and dots at its end and the stream behind a colon, which Windows
+// drops, and without the characters that HFS+ passes over. It is no name for a file.
+//
+// Source: "Naming Files, Paths, and Namespaces" of Windows' documentation; utf8.c in git's sources (next_hfs_char).
+func FoldName(name string) string {
+	name, _, _ = strings.Cut(name, ":")
+	name = strings.Map(func(r rune) rune {
+		if r >= 0x200b && r <= 0x200f || r >= 0x202a && r <= 0x202e || r >= 0x206a && r <= 0x206f || r == 0xfeff {
+			return -1
+		}
+		for least := unicode.SimpleFold(r); least != r; least = unicode.SimpleFold(least) {
+			if least < 0x80 { // such as the k of the sign for kelvin
+				return unicode.ToLower(least)
+			}
+		}
+		return unicode.ToLower(r)
+	}, name)
+	return strings.TrimRight(name, ". ")
+}
+
+// Reserved reports whether name (one path element, as by FoldName) belongs to the client or to the
 // runtime, so that a job's own files must not be called so.
 func Reserved(name string) bool {
-	name = strings.ToLower(name)
+	name = FoldName(name)
 	switch name {
 	case InitDataFile, MmapFile, LockFile, FinishFileName, TemporaryExitFile, TrickleUpFile,
 		StderrFile, StdoutFile, "stderrgfx.txt", "stdoutgfx.txt", SetupCompleteFile, TaskStateFile,

@@ -125,7 +125,7 @@ func boincDir(dir string) string {
 // rules are the lines of docker_wrapper.toml that say something; the error tells what is wrong with them.
 func rules(dataDir string) (lines []string, err error) {
 	_, err = readPolicy(dataDir)
-	data, _ := os.ReadFile(filepath.Join(dataDir, job.PolicyFile))
+	data, _ := readPolicyFile(filepath.Join(dataDir, job.PolicyFile))
 	for line := range strings.Lines(string(data)) {
 		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
 			lines = append(lines, line)

@@ -56,6 +56,7 @@ var mends = []mend{
 	{boincapi.ErrNoSegment, 0, soonDelay, false},
 	{errPolicy, 0, ownerDelay, false},
 	{errKey, 0, ownerDelay, false},
+	{errNoDir, 0, ownerDelay, false},
 	{supervise.ErrNetworkSuspended, 10 * time.Minute, networkDelay, true},
 	{engine.ErrPermission, 0, ownerDelay, false},
 	{engine.ErrUnreachable, 2 * time.Minute, engineDelay, false},
@@ -122,7 +123,8 @@ func projectsFault(err error) bool {
 	var image *engine.ImageError
 	var program *engine.RunError
 	var file *engine.CopyError
-	return errors.As(err, &config) || errors.As(err, &image) || errors.As(err, &program) || errors.As(err, &file)
+	var names *boincapi.ForgedError
+	return errors.As(err, &names) || errors.As(err, &config) || errors.As(err, &image) || errors.As(err, &program) || errors.As(err, &file)
 }
 
 // settle deals with the container when the watch is over, and says how the job ends. ctx ends with a signal.
@@ -481,7 +483,7 @@ func (w *wrapper) finish(code int, message string) int {
 	if message != "" && !w.said {
 		w.log.Error().Msg(message)
 	}
-	if w.init == nil {
+	if w.standalone {
 		return code
 	}
 	w.log.Info().Msgf("called boinc_finish(%d)", code)

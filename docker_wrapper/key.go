@@ -32,9 +32,6 @@ var errKey = errors.New("the key of the wrappers")
 
 // readKey reads the key that all wrappers of a BOINC data directory share, and makes it first where there is none.
 func readKey(ctx context.Context, dataDir string) ([]byte, error) {
-	if dataDir == "" {
-		return nil, fmt.Errorf("%w: init_data.xml doesn't say where BOINC's data directory is", errKey)
-	}
 	name := filepath.Join(dataDir, "projects", keyFile)
 	key, err := keyIn(name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"boincdocker/boincapi"
 )
 
 func TestBounded(t *testing.T) {
@@ -82,5 +84,17 @@ func TestLogLines(t *testing.T) {
 		if !regexp.MustCompile(want).MatchString(out.String()) {
 			t.Errorf("verbose %d: got %q, want %s", verbose, &out, want)
 		}
+	}
+}
+
+// The volunteer's secrets are looked for in texts as they are: what is made plain may no longer show them.
+func TestHidingComesFirst(t *testing.T) {
+	var out bytes.Buffer
+	w := &wrapper{stderr: boincapi.PlainWriter(&out)}
+	w.keepSecret(&boincapi.InitData{ProxyInfo: boincapi.ProxyInfo{UseHTTPProxy: true, UseHTTPAuth: true, HTTPServerName: "p", HTTPServerPort: 1,
+		HTTPUserName: "u", HTTPUserPasswd: "long</secret]]>\x1b"}})
+	w.log.Warn().Msg("at u:long</secret]]>\x1b@p </a>")
+	if got := out.String(); strings.Contains(got, "secret") || !strings.HasSuffix(got, "< /a>\n") {
+		t.Errorf("got %q, want no secret, and a plain tag", got)
 	}
 }

@@ -440,6 +440,12 @@ func (b *bench) set(key, value string) error {
 			d.PlanClass, err = value, nil
 		case "result":
 			d.ResultName, err = value, nil
+		case "boinc_dir":
+			d.BoincDir, err = value, nil
+		case "project_dir":
+			d.ProjectDir, err = value, nil
+		case "workunit":
+			d.WUName, err = value, nil
 		case "authenticator":
 			d.Authenticator, err = value, nil
 		case "proxy": // http://USER:PASSWORD@HOST:PORT

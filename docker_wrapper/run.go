@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -67,8 +68,11 @@ type wrapper struct {
 
 // run is the story: read, plan, open the engine, supervise, end.
 func (w *wrapper) run(ctx context.Context) int {
-	w.log = newLogger(w.stderr, 1)
 	w.standalone = !exists(filepath.Join(w.dir, boincapi.InitDataFile))
+	if !w.standalone {
+		w.stderr = boincapi.PlainWriter(w.stderr) // the container's output goes there, too
+	}
+	w.log = newLogger(boincapi.PlainWriter(w.stderr), 1)
 	if !w.standalone {
 		if err := boincapi.RedirectStderr(w.dir); err != nil {
 			w.log.Error().Err(err).Msg("stderr.txt")
@@ -107,7 +111,10 @@ func (w *wrapper) run(ctx context.Context) int {
 		return w.end(&job.ConfigError{File: "command line", Problem: w.argErr.Error()})
 	}
 	if w.init != nil {
-		if w.key, err = readKey(ctx, w.init.BoincDir); err == nil {
+		if err = checkDirs(w.init); err == nil {
+			w.key, err = readKey(ctx, w.init.BoincDir)
+		}
+		if err == nil {
 			err = slot.Claim(w.dir, slotSeal(w.key, w.init))
 		}
 		if err != nil {
@@ -172,9 +179,19 @@ func (w *wrapper) reportEarly() {
 
 // plan reads everything and decides everything. It touches nothing.
 func (w *wrapper) plan() (*job.Job, error) {
+	if w.init != nil {
+		if err := checkDirs(w.init); err != nil {
+			return nil, err
+		}
+	}
 	in := job.Input{Init: w.init, Dir: w.dir, Args: w.o.args, Dockerfile: w.o.dockerfile, RealPath: mountSource}
 	if in.Dockerfile == "" {
 		in.Dockerfile = defaultDockerfile
+	}
+	for _, named := range []struct{ option, name string }{{"--config", w.o.config}, {"--dockerfile", w.o.dockerfile}} {
+		if err := job.CheckLength(filepath.ToSlash(named.name)); err != nil {
+			return nil, &job.ConfigError{File: "command line", Key: named.option, Problem: fmt.Sprintf("%.80q… %v", named.name, err)}
+		}
 	}
 	in.ProjectDir = filepath.Join(w.dir, projectSubdir)
 	if w.init != nil {
@@ -264,6 +281,9 @@ func (w *wrapper) setVerbosity(verbose int) {
 	if w.screen != nil {
 		out = w.screen
 	}
+	if w.standalone {
+		out = boincapi.PlainWriter(out)
+	}
 	w.log = newLogger(out, verbose)
 }
 
@@ -289,12 +309,23 @@ func (w *wrapper) ownLabels() map[string]string {
 // errPolicy: the volunteer's file can't be understood, so nothing is run until it can.
 var errPolicy = errors.New("the policy file of this computer")
 
+// errNoDir: what the client keeps in a directory, its volunteer's policy or the project's files, is looked for nowhere
+// else, as the slot is the job's.
+var errNoDir = errors.New("init_data.xml doesn't say where a directory of the client is")
+
+// checkDirs makes sure that the client has said where its directories are.
+func checkDirs(d *boincapi.InitData) error {
+	for _, dir := range []struct{ element, path string }{{"boinc_dir", d.BoincDir}, {"project_dir", d.ProjectDir}} {
+		if !filepath.IsAbs(dir.path) {
+			return fmt.Errorf("%w: its %s is %q, and no absolute path", errNoDir, dir.element, dir.path)
+		}
+	}
+	return nil
+}
+
 func readPolicy(dataDir string) (job.Policy, error) {
 	name := filepath.Join(dataDir, job.PolicyFile)
-	data, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return job.Policy{}, nil
-	}
+	data, err := readPolicyFile(name)
 	var p job.Policy
 	if err == nil {
 		p, err = job.ParsePolicy(name, data)
@@ -305,12 +336,46 @@ func readPolicy(dataDir string) (job.Policy, error) {
 	return p, nil
 }
 
+const maxPolicy = 1 << 20 // bytes
+
+// readPolicyFile gives nil where there is no such file in its directory. What is there under its name and can't be read is an
+// error: its owner means something by it.
+func readPolicyFile(name string) ([]byte, error) {
+	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Dir(name)); err != nil {
+			return nil, fmt.Errorf("look into the directory where it would be: %w", err)
+		}
+		return nil, nil
+	}
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO's writer isn't waited for
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is a symlink that leads nowhere", name)
+	} else if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !fi.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", name)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxPolicy+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if len(data) > maxPolicy {
+		return nil, fmt.Errorf("%s is larger than 1 MiB", name)
+	}
+	return data, nil
+}
+
 func host() job.Host {
 	return job.Host{UID: os.Getuid(), GID: os.Getgid(), CPUs: runtime.NumCPU(), Memory: hostMemory()}
 }
 
 // show prints the plan, or what is wrong with job.toml.
 func (w *wrapper) show() int {
+	w.stderr = boincapi.PlainWriter(w.stderr)
 	fail := func(err error) int {
 		for line := range strings.Lines(err.Error()) {
 			fmt.Fprintln(w.stderr, strings.TrimRight(line, "\n"))

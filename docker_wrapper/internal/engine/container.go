@@ -75,6 +75,22 @@ func (e *Engine) List(ctx context.Context, labels map[string]string) ([]*Contain
 	return list, nil
 }
 
+// holder says which job has a container whose name another wants. Two results that differ in the case of their letters get the
+// same name where the client wants it so.
+func holder(mine, its map[string]string) string {
+	result := its[job.LabelResult]
+	switch {
+	case result == "":
+		return ""
+	case mine[job.LabelDataDir] != its[job.LabelDataDir]:
+		return fmt.Sprintf(": it belongs to result %.80q of another client", result)
+	case mine[job.LabelProject] != its[job.LabelProject]:
+		return fmt.Sprintf(": it belongs to result %.80q of project %.80q, and this result waits until that has ended", result, its[job.LabelProject])
+	default:
+		return fmt.Sprintf(": it belongs to result %.80q, and this result waits until that has ended", result)
+	}
+}
+
 // Find looks a container up by its exact name. ErrNotFound when there is none; ErrNameTaken when
 // its labels don't name this job.
 func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) {
@@ -89,7 +105,7 @@ func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) 
 	}
 	for _, l := range []string{job.LabelDataDir, job.LabelProject, job.LabelResult, job.LabelProof} {
 		if got := in.Config.Labels[l]; got != c.Labels[l] {
-			return nil, fmt.Errorf("find container %s: %w", c.Name, ErrNameTaken)
+			return nil, fmt.Errorf("find container %s: %w%s", c.Name, ErrNameTaken, holder(c.Labels, in.Config.Labels))
 		}
 	}
 	if in.State.Status == "removing" || in.State.Dead {
@@ -177,7 +193,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		if c, found := e.Find(ctx, j.Container); found == nil {
 			return c, nil
 		} else if errors.Is(found, ErrNameTaken) {
-			return nil, fmt.Errorf("create container %s: %w", r.Name, ErrNameTaken)
+			return nil, found
 		}
 		if hint := hinted(j.Container.GPU, err); errors.Is(hint, ErrGPU) {
 			return nil, hint

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -46,6 +47,18 @@ var containerRows = []contractRow{
 			t.Errorf("find: got %v, want ErrNameTaken", err)
 		}
 		k.inspect(t, his)
+	}},
+	{fact: "create: of two results that differ in case, the second hears of the first", check: func(t *testing.T, k *contract) {
+		his := k.job()
+		k.create(t, his)
+		mine := k.job()
+		mine.Container.Name = his.Container.Name
+		mine.Container.Labels = maps.Clone(his.Container.Labels)
+		mine.Container.Labels[job.LabelResult] = strings.ToUpper(his.Container.Labels[job.LabelResult]) + "X"
+		want := fmt.Sprintf("it belongs to result %q, and this result waits until that has ended", his.Container.Labels[job.LabelResult])
+		if c, err := k.e.Create(t.Context(), mine, k.image); !errors.Is(err, engine.ErrNameTaken) || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("got %+v, %v, want ErrNameTaken: %s", c, err, want)
+		}
 	}},
 	{fact: "create: what was being made when the computer lost its power is in nobody's way", check: func(t *testing.T, k *contract) {
 		if k.e.Info.Kind != engine.Podman {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -326,6 +327,27 @@ func TestFind(t *testing.T) {
 	}
 	if _, err := e.Create(t.Context(), other, "im"); !errors.Is(err, ErrNameTaken) {
 		t.Errorf("create under a name that is taken: got %v, want %v", err, ErrNameTaken)
+	}
+	for _, tt := range []struct {
+		labels map[string]string
+		want   string
+	}{
+		{map[string]string{job.LabelDataDir: "/other client"}, `: it belongs to result "r" of another client`},
+		{map[string]string{job.LabelProject: "p"}, `: it belongs to result "r" of project "", and this result waits until that has ended`},
+		{map[string]string{job.LabelResult: "R"}, `: it belongs to result "r", and this result waits until that has ended`},
+	} {
+		other := simple()
+		other.Container.Labels = maps.Clone(j.Container.Labels)
+		maps.Copy(other.Container.Labels, tt.labels)
+		want := "find container " + j.Container.Name + ": " + ErrNameTaken.Error() + tt.want
+		for what, ask := range map[string]func() error{
+			"find":   func() error { _, err := e.Find(t.Context(), other.Container); return err },
+			"create": func() error { _, err := e.Create(t.Context(), other, "im"); return err },
+		} {
+			if err := ask(); !errors.Is(err, ErrNameTaken) || err.Error() != want {
+				t.Errorf("%s: got %v, want %s", what, err, want)
+			}
+		}
 	}
 }
 

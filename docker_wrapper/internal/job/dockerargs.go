@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 
-	"boincdocker/boincapi"
-
 	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
 )
@@ -652,10 +650,15 @@ func parseBind(s string) (Bind, error) {
 			if strings.HasPrefix(b.Source, "/") {
 				b.Source = path.Clean(b.Source)
 			}
+			if err := CheckLength(strings.ReplaceAll(b.Source, `\`, "/")); err != nil {
+				return Bind{}, fmt.Errorf("its source %w", err)
+			}
 		case strings.Contains(b.Source, "$"):
 			return Bind{}, hint("nothing is expanded", "its source is no absolute path and no volume's name")
 		case !volumeName.MatchString(b.Source):
 			return Bind{}, errors.New("its source is no absolute path and no volume's name")
+		case len(b.Source) > maxPathPart:
+			return Bind{}, fmt.Errorf("its source is a name of more than %d bytes", maxPathPart)
 		}
 	}
 	target, err := mountPoint(b.Target)
@@ -904,6 +907,9 @@ func parseDevice(s string) (string, error) {
 	}
 	for _, p := range parts {
 		if _, err := mountPoint(p); err != nil {
+			if CheckLength(p) != nil {
+				return "", CheckLength(p)
+			}
 			return "", hint("want HOST[:CONTAINER][:rwm]", "%s is no absolute path without \"..\"", quote(p))
 		}
 	}
@@ -991,17 +997,4 @@ func parseUlimit(s string) (Ulimit, error) {
 		return Ulimit{}, errors.New("want NAME=SOFT[:HARD], such as nofile=1024:4096")
 	}
 	return Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard}, nil
-}
-
-// reserved reports whether a slot name, or the directory it is in, belongs to BOINC or to the wrapper.
-func reserved(name string) bool {
-	first, _, _ := strings.Cut(name, "/")
-	return boincapi.Reserved(first) || ReservedForWrapper(first)
-}
-
-// ReservedForWrapper reports whether a file system may take name, one path element, for [WrapperDir]: some fold letters,
-// and Windows drops dots and blanks at the end and what follows a colon.
-func ReservedForWrapper(name string) bool {
-	name, _, _ = strings.Cut(name, ":")
-	return strings.EqualFold(strings.TrimRight(name, ". "), WrapperDir)
 }

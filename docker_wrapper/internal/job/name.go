@@ -66,12 +66,12 @@ func ContainerName(d *boincapi.InitData, dir string) string {
 	case d == nil:
 		return "boinc_standalone_" + shortHash(dir)
 	case knowsDocker(d):
-		name := clientPrefix + strings.ToLower(projectName(d)+"__"+d.ResultName)
+		name := clientPrefix + strings.Map(lower, projectName(d)+"__"+d.ResultName)
 		if containerChars(name) == name {
 			return name
 		} // else no name that engines accept is the one that the client looks for
 	}
-	name := containerChars("boinc_" + strings.ToLower(projectName(d)+"_"+d.ResultName))
+	name := containerChars("boinc_" + projectName(d) + "_" + d.ResultName)
 	if rest, ok := strings.CutPrefix(name, clientPrefix); ok {
 		name = "boinc_" + shortHash(d.ResultName) + "_" + rest
 	}
@@ -79,14 +79,14 @@ func ContainerName(d *boincapi.InitData, dir string) string {
 }
 
 // ImageName is the tag of an image built from a Dockerfile: one per app version when the Dockerfile
-// belongs to it, one per workunit when it came with the workunit. It never begins with boinc__,
-// which clients delete.
+// belongs to it, one per workunit when it came with the workunit: that has a hash in it, so that no
+// workunit is called what another job's image is. It never begins with boinc__, which clients delete.
 func ImageName(d *boincapi.InitData, dir string, appVersion bool) string {
 	switch {
 	case d == nil:
 		return "boinc_standalone_" + shortHash(dir)
 	case !appVersion:
-		return imageChars("boinc", d.WUName)
+		return imageChars("boinc", d.WUName) + "_" + longHash(projectName(d)+"\x00"+d.WUName)
 	default:
 		return imageChars("boinc", projectName(d), d.AppName, d.PlanClass, strconv.Itoa(d.AppVersion))
 	}
@@ -103,16 +103,25 @@ func projectName(d *boincapi.InitData) string {
 	return path.Base(strings.ReplaceAll(d.ProjectDir, `\`, "/"))
 }
 
-// containerChars makes name one that engines accept: [a-zA-Z0-9][a-zA-Z0-9_.-]+. What had to be
+// containerChars makes name one that engines accept: [a-zA-Z0-9][a-zA-Z0-9_.-]+, in lower case. What had to be
 // changed gets a hash, so that different names stay different.
 func containerChars(name string) string {
 	clean := strings.Map(func(r rune) rune {
+		r = lower(r)
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '.' || r == '-' {
 			return r
 		}
 		return '_'
 	}, name)
 	return bounded(clean, name)
+}
+
+// lower is as the client's downcase_string (BOINC's lib/str_util.cpp): it knows no letters but these.
+func lower(r rune) rune {
+	if r >= 'A' && r <= 'Z' {
+		return r + 'a' - 'A'
+	}
+	return r
 }
 
 // imageChars joins the parts to a name that engines accept for images: lower case letters and
@@ -163,6 +172,12 @@ func bounded(clean, asked string) string {
 func shortHash(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:4])
+}
+
+// longHash is for names that a stranger chooses.
+func longHash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:8])
 }
 
 // outputName is what follows RESULT_ in an output file's name: N or rRANDOM_N, as the server makes them

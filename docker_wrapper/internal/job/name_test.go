@@ -2,6 +2,7 @@ package job
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,6 +43,12 @@ func TestContainerName(t *testing.T) {
 		{"a client without Docker", knows("", "docker"), "boinc_p.org_x_wu_0"},
 		{"another plan class", knows("28.5.2", "mt"), "boinc_p.org_x_wu_0"},
 		{"no plan class", knows("28.5.2", ""), "boinc_p.org_x_wu_0"},
+		{"the sign for kelvin, which the client doesn't take for a letter", named(testProject, "wu", "wu\u212a_0"), "boinc_p.org_x_wu__0_" + shortHash("boinc_p.org_x_wu\u212a_0")},
+		{"upper case under a client without Docker", func() *boincapi.InitData {
+			d := knows("", "docker")
+			d.ResultName = "WU_0"
+			return d
+		}(), "boinc_p.org_x_wu_0_" + shortHash("boinc_p.org_x_WU_0")},
 		{"characters that engines refuse", named(testProject, "w u", "w u_0"), "boinc_p.org_x_w_u_0_" + shortHash("boinc_p.org_x_w u_0")},
 		{"UTF-8", named("/boinc/projects/é", "wu", "wu_0"), "boinc_" + shortHash("wu_0") + "__wu_0_" + shortHash("boinc_é_wu_0")},
 		{"too long", named(testProject, long, long+"_0"), "boinc_p.org_x_" + long[:186] + "_" + shortHash("boinc_p.org_x_"+long+"_0")},
@@ -76,6 +83,7 @@ func TestContainerName(t *testing.T) {
 func TestNamesStayDifferent(t *testing.T) {
 	long := strings.Repeat("a", 250)
 	results := []string{"w u_0", "w_u_0", "w/u_0", "w.u_0", "w-u_0", "w:u_0", "wé_0", "wè_0", long + "_0", long + "_1", "_wu_0", "wu_0", "__wu_0", "wu_0_", "wu_0__"}
+	cases := []string{"WU_0", "Wu_0", "wU_0", "wu\u212a_0", "wuk_0", "wuK_0"} // where the client doesn't say what it is called
 	for what, name := range map[string]func(*boincapi.InitData) string{
 		"container": func(d *boincapi.InitData) string { return ContainerName(d, "") },
 		"container under an old client": func(d *boincapi.InitData) string {
@@ -88,7 +96,11 @@ func TestNamesStayDifferent(t *testing.T) {
 		"standalone image":     func(d *boincapi.InitData) string { return ImageName(nil, d.ResultName, true) },
 	} {
 		seen := map[string]string{}
-		for _, r := range results {
+		all := results
+		if strings.HasSuffix(what, "old client") || what == "image" {
+			all = slices.Concat(results, cases)
+		}
+		for _, r := range all {
 			got := name(named(testProject, r, r))
 			if other, ok := seen[got]; ok {
 				t.Errorf("%s: %q and %q are both called %s", what, other, r, got)
@@ -115,12 +127,14 @@ func TestImageName(t *testing.T) {
 		{"app version", app(testProject, "worker", "docker", 101), true, "boinc_p.org_x_worker_docker_101"},
 		{"no plan class", app(testProject, "worker", "", 101), true, "boinc_p.org_x_worker_101"},
 		{"upper case", app("/boinc/projects/P.org_X", "Worker", "Docker", 101), true, "boinc_p.org_x_worker_docker_101"},
-		{"workunit", testInit(), false, "boinc_wu"},
-		{"workunit in upper case", named(testProject, "WU_1.2-3", "x"), false, "boinc_wu_1.2-3"},
-		{"never boinc__", named(testProject, "_wu", "x"), false, "boinc_wu_" + shortHash("boinc__wu")},
-		{"separators in a row", named(testProject, "w..u", "x"), false, "boinc_w_u_" + shortHash("boinc_w..u")},
-		{"nothing that engines take", named(testProject, "___", "x"), false, "boinc_" + shortHash("boinc____")},
-		{"too long", named(testProject, long, "x"), false, "boinc_" + long[:194] + "_" + shortHash("boinc_"+long)},
+		{"workunit", testInit(), false, "boinc_wu_" + longHash("p.org_x\x00wu")},
+		{"workunit in upper case", named(testProject, "WU_1.2-3", "x"), false, "boinc_wu_1.2-3_" + longHash("p.org_x\x00WU_1.2-3")},
+		{"never boinc__", named(testProject, "_wu", "x"), false, "boinc_wu_" + shortHash("boinc__wu") + "_" + longHash("p.org_x\x00_wu")},
+		{"separators in a row", named(testProject, "w..u", "x"), false, "boinc_w_u_" + shortHash("boinc_w..u") + "_" + longHash("p.org_x\x00w..u")},
+		{"nothing that engines take", named(testProject, "___", "x"), false, "boinc_" + shortHash("boinc____") + "_" + longHash("p.org_x\x00___")},
+		{"too long", named(testProject, long, "x"), false, "boinc_" + long[:194] + "_" + shortHash("boinc_"+long) + "_" + longHash("p.org_x\x00"+long)},
+		{"another project's workunit of that name", named("/boinc/projects/other", "wu", "x"), false, "boinc_wu_" + longHash("other\x00wu")},
+		{"a workunit that is called as a signed image", named(testProject, "p.org_x_worker_docker_101", "x"), false, "boinc_p.org_x_worker_docker_101_" + longHash("p.org_x\x00p.org_x_worker_docker_101")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := ImageName(tt.d, testSlot, tt.app); got != tt.want {
@@ -143,7 +157,7 @@ func FuzzNames(f *testing.F) {
 				t.Errorf("container %q", c)
 			}
 			for _, appVersion := range []bool{true, false} {
-				if i := ImageName(d, testSlot, appVersion); !imageGrammar.MatchString(i) || len(i) > 220 || strings.HasPrefix(i, clientPrefix) {
+				if i := ImageName(d, testSlot, appVersion); !imageGrammar.MatchString(i) || len(i) > 230 || strings.HasPrefix(i, clientPrefix) {
 					t.Errorf("image %q", i)
 				}
 			}

@@ -26,6 +26,11 @@ const (
 	minShmBytes    = 1 << 20 // engines take less, but then it is a number whose unit was forgotten
 	maxPids        = 1 << 22 // PID_MAX_LIMIT in linux's include/linux/threads.h
 	maxID          = 1<<31 - 1
+
+	// A path has 4096 bytes at most, its NUL included, and a part of it 255: PATH_MAX and NAME_MAX in linux's
+	// include/uapi/linux/limits.h. Half of that leaves room for the directory that a name is in, or that the engine puts it in.
+	maxPath     = 2048
+	maxPathPart = 255
 )
 
 // KeyInfo describes one key of job.toml, for people.
@@ -719,6 +724,10 @@ func (v value) pairs(src, dst func(string) (string, error)) []CopyPair {
 		}
 		if strings.HasSuffix(p.Dst, "/") {
 			p.Dst += path.Base(p.Src)
+			if err := CheckLength(p.Dst); err != nil {
+				m["dst"].bad(p.Dst, err)
+				continue
+			}
 		}
 		if seen[p.Dst] {
 			m["dst"].mistake("", "%s: is the dst of two copies", quote(p.Dst))
@@ -811,6 +820,19 @@ func oneOf(words ...string) func(string) (string, error) {
 	}
 }
 
+// CheckLength reports a name or path that is too long for the kernel, or would be in the directory that it stands in.
+func CheckLength(s string) error {
+	if len(s) > maxPath {
+		return fmt.Errorf("is a path of more than %d bytes", maxPath)
+	}
+	for part := range strings.SplitSeq(s, "/") {
+		if len(part) > maxPathPart {
+			return fmt.Errorf("has a name of more than %d bytes in it", maxPathPart)
+		}
+	}
+	return nil
+}
+
 // containerPath takes an absolute path; a slash at its end is dropped.
 func containerPath(s string) (string, error) {
 	if !strings.HasPrefix(s, "/") {
@@ -823,7 +845,7 @@ func containerPath(s string) (string, error) {
 	if s != clean && s != clean+"/" {
 		return "", hint("write "+quote(clean), "want a path without \"..\", \".\" and \"//\"")
 	}
-	return clean, nil
+	return clean, CheckLength(clean)
 }
 
 // escapes reports whether a relative path leaves the directory it starts in.
@@ -887,10 +909,10 @@ func slotName(s string) (string, error) {
 		return "", errors.New("want a name in the slot, got the slot itself")
 	case path.Clean(s) != s:
 		return "", hint("write "+quote(path.Clean(s)), "want a path without \"..\", \".\" and \"//\"")
-	case reserved(s):
+	case Reserved(s):
 		return "", errors.New("is a file of BOINC's or the wrapper's own")
 	}
-	return s, nil
+	return s, CheckLength(s)
 }
 
 func slotNameOrContainerPath(s string) (string, error) {

@@ -52,6 +52,58 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+// Names that the kernel takes in no directory are mistakes where they stand, in each key that names a file.
+func TestTooLong(t *testing.T) {
+	part, deep := strings.Repeat("n", 256), strings.Repeat("d/", 1024)+"f"
+	for key, col := range map[string]int{
+		`stdout_file = "%s"`: 15, `stderr_file = "%s"`: 15, `fraction_done_file = "%s"`: 22, `fraction_done_file = "/%s"`: 22, `image_archive = "%s"`: 17,
+		`images = [{archive = "%s"}]`: 22, `checkpoint.file = "%s"`: 19, `checkpoint.file = "/%s"`: 19, `workdir = "/%s"`: 11, `slot_dir_mount = "/%s"`: 18,
+		`project_dir_mount = "/%s"`: 21, `copy_to_container = [{src = "%s", dst = "/a"}]`: 29, `copy_to_container = [{src = "a", dst = "/%s"}]`: 40,
+		`copy_from_container = [{src = "/%s", dst = "a"}]`: 31, `checkpoint.copy = [{src = "/a", dst = "%s"}]`: 39, `mount = ["/a:/%s"]`: 10, `mount = ["/%s:/a"]`: 10,
+		`create_args = ["-v", "/%s:/a"]`: 22, `create_args = "--mount type=bind,src=/a,dst=/%s"`: 24, `create_args = "--tmpfs /%s"`: 24, `create_args = "-w /%s"`: 19,
+		`create_args = "--device /dev/%s"`: 25,
+	} {
+		for _, c := range []struct{ name, want string }{
+			{part, "has a name of more than 255 bytes in it"}, {"a/" + part + "/b", "has a name of more than 255 bytes in it"}, {deep, "is a path of more than 2048 bytes"},
+		} {
+			_, err := ParseConfig("", []byte(fmt.Sprintf(key, c.name)))
+			got := mistakesOf(t, err)
+			if at := fmt.Sprintf("job.toml:1:%d: ", col); len(got) != 1 || !strings.HasPrefix(got[0], at) || !strings.HasSuffix(got[0], c.want) || len(got[0]) > 400 {
+				t.Errorf("%s, a name of %d bytes: got %q, want one mistake at %s%s", key, len(c.name), got, at, c.want)
+			}
+		}
+		if _, err := ParseConfig("", []byte(fmt.Sprintf(key, part[1:]))); err != nil {
+			t.Errorf("%s, a name of 255 bytes: got %v, want no error", key, err)
+		}
+	}
+	for _, text := range []string{
+		`copy_to_container = [{src = "` + part[2:] + `", dst = "/` + strings.Repeat("d/", 1000) + `"}]`, // together
+		`mount = ["` + part + `:/a"]`, // a volume
+	} {
+		if _, err := ParseConfig("", []byte(text)); len(mistakesOf(t, err)) != 1 {
+			t.Errorf("%.60s: got %v, want a mistake", text, err)
+		}
+	}
+}
+
+// What is the wrapper's own is so on every file system.
+func TestReserved(t *testing.T) {
+	for _, name := range []string{".docker_wrapper", ".docker_wrapper/episode.json", ".DOCKER_WRAPPER/episode.json", ".Docker_Wrapper", ".docker_wrapper.", ".docker_wrapper. .",
+		".docker_wrapper::$DATA", ".docker_wrapper:x/y", ".docker_wrapper::$INDEX_ALLOCATION/episode.json", ".doc\u212aer_wrapper/x", ".docker\u200d_wrapper", "Init_Data.xml ", "STDERR.txt.", "boinc_lockfile:"} {
+		if !Reserved(name) {
+			t.Errorf("%q: got free, want reserved", name)
+		}
+		if _, err := ParseConfig("", []byte("stdout_file = "+tomlString(name))); err == nil {
+			t.Errorf("stdout_file %q: got no error, want one", name)
+		}
+	}
+	for _, name := range []string{"docker_wrapper", "..docker_wrapper", ".docker_wrapper2", ".docker_wrapper.d", "a/.docker_wrapper", "a/init_data.xml", "x:.docker_wrapper"} {
+		if Reserved(name) {
+			t.Errorf("%q: got reserved, want free", name)
+		}
+	}
+}
+
 func TestKeysAreDescribed(t *testing.T) {
 	seen := map[string]bool{}
 	for _, k := range Keys() {

@@ -64,6 +64,13 @@ type Host struct {
 	Blind    bool // GPUs can't be listed on this system
 }
 
+// Reserved reports whether a slot name, or the directory at the top of the slot that it is in, belongs to BOINC or to the
+// wrapper, on any file system.
+func Reserved(name string) bool {
+	first, _, _ := strings.Cut(name, "/")
+	return boincapi.Reserved(first) || boincapi.FoldName(first) == WrapperDir
+}
+
 // Plan decides everything. Mistakes of the job's author are *ConfigError.
 func Plan(in Input) (*Job, error) {
 	c := in.Config

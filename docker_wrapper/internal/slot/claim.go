@@ -11,6 +11,7 @@ import (
 	"os"
 	"syscall"
 
+	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -104,7 +105,7 @@ func unclaimed(root *os.Root) error {
 	}
 	for _, e := range entries {
 		switch {
-		case !job.ReservedForWrapper(e.Name()):
+		case boincapi.FoldName(e.Name()) != job.WrapperDir:
 			continue
 		case e.Name() != job.WrapperDir || !e.IsDir():
 			return foreign(e.Name())

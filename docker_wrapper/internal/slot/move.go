@@ -133,7 +133,7 @@ func (m *mover) eachIn(dir string) error {
 	}
 	for _, e := range entries {
 		name := path.Join(dir, e.Name())
-		if dir == "." && hidden(e.Name()) || slices.Contains(m.slot.Kept, name) || tooDeep(name, e) {
+		if dir == "." && job.Reserved(e.Name()) || slices.Contains(m.slot.Kept, name) || tooDeep(name, e) {
 			continue
 		}
 		if err := m.in(name, e); err != nil {
@@ -381,7 +381,7 @@ func (m *mover) eachOut(dir string) error {
 	}
 	for _, e := range entries {
 		name := path.Join(dir, e.Name())
-		if dir == "." && hidden(e.Name()) || slices.Contains(m.slot.Kept, name) || slices.Contains(m.slot.Copied, name) {
+		if dir == "." && job.Reserved(e.Name()) || slices.Contains(m.slot.Kept, name) || slices.Contains(m.slot.Copied, name) {
 			if err := m.leave(name, e); err != nil {
 				return err
 			}

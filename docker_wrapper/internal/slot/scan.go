@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 
-	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/job"
 	"boincdocker/resolve"
 )
@@ -23,11 +22,6 @@ const (
 	maxDepth    = 16      // of directories in a slot; logical names have few
 	maxLooked   = 100_000 // files of a slot that are looked at for being links
 )
-
-// hidden reports whether a name at the top of the slot is none of the job's.
-func hidden(name string) bool {
-	return job.ReservedForWrapper(name) || boincapi.Reserved(name)
-}
 
 // Links lists the slot's link files and symlinks, by name. Only those count whose target lies
 // directly in the project directory, as the client makes them: a job that leaves a link file of its
@@ -53,7 +47,7 @@ func Links(dir, projectDir string, appFiles []string) ([]job.Link, error) {
 			}
 			name := path.Join(rel, e.Name())
 			switch {
-			case rel == "." && hidden(e.Name()), projectDir == "" && e.Type()&fs.ModeSymlink != 0:
+			case rel == "." && job.Reserved(e.Name()), projectDir == "" && e.Type()&fs.ModeSymlink != 0:
 			case e.IsDir() && depth < maxDepth:
 				if err := walk(name, depth+1); err != nil {
 					return err
@@ -443,7 +437,7 @@ func (f files) check(op, name string) error {
 	switch {
 	case !fs.ValidPath(name):
 		return &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
-	case hidden(top):
+	case job.Reserved(top):
 		return &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
 	}
 	return nil

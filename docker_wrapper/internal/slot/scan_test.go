@@ -446,3 +446,20 @@ func TestWriteInitData(t *testing.T) {
 		t.Errorf("BOINC's: got %s, want it unchanged", got)
 	}
 }
+
+// What job.toml can't name isn't read either, whatever the file system takes for the same name.
+func TestFilesHideReserved(t *testing.T) {
+	dir := t.TempDir()
+	files := Files(job.Slot{Dir: dir})
+	for name, want := range map[string]bool{
+		"in": true, "docker_wrapper": true, ".docker_wrapper2": true, ".docker_wrapper": false, ".DOCKER_WRAPPER": false, ".docker_wrapper.": false,
+		".docker_wrapper::$DATA": false, "Init_Data.xml ": false, "stderr.txt:x": false,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fs.ReadFile(files, name); (err == nil) != want {
+			t.Errorf("%q: got %v, want it readable: %v", name, err, want)
+		}
+	}
+}
