@@ -23,11 +23,25 @@ const outputKept = 20 // lines of the builder's, for the error
 // Dockerfile that needs BuildKit gets it.
 func (e *Engine) build(ctx context.Context, im job.Image, s job.Source, b *buildContext) error {
 	e.log.Info().Str("image", s.Name).Str("content", b.identity[:12]).Int("files", len(b.files)).Msg("build image")
+	if s.Unsigned {
+		if err := e.fetchBases(ctx, s, b); err != nil {
+			return err
+		}
+	}
 	e.sayProxy(s.Proxy, s.Build.Network)
 	if s.Proxy != nil && !s.Proxy.Login.IsZero() && keepsProxy(b.text) {
 		e.log.Warn().Msg("the Dockerfile puts a proxy variable into the image, so the build gets this computer's proxy without its password")
 		p := *s.Proxy
 		p.Login, s.Proxy = job.Secret{}, &p
+	}
+	if s.Unsigned && b.heredocs {
+		// A builder without heredocs takes their lines for instructions, which nothing has looked at.
+		if !e.Info.quirks.heredocs && !(e.Info.quirks.buildKit && hasSyntax(b.text)) {
+			return &ImageError{Image: s.Name, Reason: s.Dockerfile + ": this computer's engine knows no heredocs"}
+		}
+		if e.Info.quirks.buildKit {
+			return e.buildWith(ctx, build.BuilderBuildKit, im, s, b)
+		}
 	}
 	err := e.buildWith(ctx, build.BuilderV1, im, s, b)
 	var ie *ImageError
@@ -76,8 +90,8 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		Target:      s.Build.Target,
 		NetworkMode: s.Build.Network,
 		Platform:    s.Build.Platform,
-		PullParent:  s.Build.Pull,
-		NoCache:     s.Build.NoCache,
+		PullParent:  s.Build.Pull && !s.Unsigned, // else fetchBases has done it
+		NoCache:     s.Build.NoCache || !s.Cache, // steps of a stranger's build, or of an image from anywhere, may pass for this one's
 		ExtraHosts:  slices.Concat(s.Build.ExtraHosts, proxyHosts),
 		Labels:      merged(s.Build.Labels, im.Labels),
 		Remove:      true,

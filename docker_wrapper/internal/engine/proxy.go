@@ -1,15 +1,12 @@
 package engine
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/moby/buildkit/frontend/dockerfile/parser"
 
 	"boincdocker/docker_wrapper/internal/job"
 )
@@ -70,7 +67,7 @@ var commands = []string{"run", "cmd", "entrypoint", "healthcheck", "shell"}
 // keepsProxy reports whether a Dockerfile names a proxy's variable outside of commands: ARG puts its value into
 // the history of the steps after it, ENV and LABEL put it into the image.
 func keepsProxy(dockerfile []byte) bool {
-	result, err := parser.Parse(bytes.NewReader(dockerfile))
+	result, err := parseDockerfile(dockerfile)
 	if err != nil {
 		return true // the builder finds out what is wrong with it
 	}

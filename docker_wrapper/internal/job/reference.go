@@ -12,8 +12,11 @@ import (
 // ownNetwork are endings of names that mean something only in the volunteer's own network, or on the volunteer's own computer.
 var ownNetwork = []string{"localhost", "localdomain", "local", "internal", "lan", "home", "home.arpa", "corp", "intranet", "private"}
 
+// Hub is the registry of references that name none.
+const Hub = "docker.io"
+
 var (
-	hubHosts  = []string{"docker.io", "index.docker.io", "registry-1.docker.io"}
+	hubHosts  = []string{Hub, "index.docker.io", "registry-1.docker.io"}
 	perhapsID = regexp.MustCompile(`^([0-9a-f]{1,64}|sha256)$`)
 	number    = regexp.MustCompile(`^([0-9]+|0x[0-9a-f]*)$`)
 )
@@ -31,7 +34,7 @@ func Registry(reference string) (host string, err error) {
 	first, rest, slash := strings.Cut(name, "/")
 	// As engines tell a registry from a part of a name: splitDockerDomain of github.com/distribution/reference.
 	if !slash || first != "localhost" && !strings.ContainsAny(first, ".:[") && first == strings.ToLower(first) {
-		first, rest = "docker.io", name
+		first, rest = Hub, name
 	}
 	host = strings.ToLower(first)
 	if end := strings.LastIndexByte(host, ':'); end > strings.LastIndexByte(host, ']') {
@@ -72,10 +75,11 @@ func notPublic(host string) string {
 }
 
 // special are the addresses that aren't for the public network: the registries of special-purpose addresses of
-// IANA, and what carries an IPv4 address inside (NAT64, 6to4, Teredo). Of IPv6, only 2000::/3 is public at all.
+// IANA, and what carries an IPv4 address inside (NAT64, 6to4, Teredo). 198.18.0.0/15 is not
+// among them: some proxies on volunteers' computers give such addresses to all names. Of IPv6, only 2000::/3 is public at all.
 var special = func() (list []netip.Prefix) {
 	for _, p := range []string{"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-		"192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
+		"192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
 		"2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"} {
 		list = append(list, netip.MustParsePrefix(p))
 	}
