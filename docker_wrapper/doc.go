@@ -37,6 +37,12 @@
 // they were last used, so that they are removed in time, and .docker_wrapper_trials.json, whether this computer's
 // engine can checkpoint containers.
 //
+// # Memory
+//
+// The wrapper keeps itself to 512 MiB as far as it can, and on Linux a soft RLIMIT_DATA of 1.5 GiB ends it if that fails; podman,
+// where the wrapper starts it, is not limited by that. What is read of a job's files is bounded: job.toml may have 1 MiB and 10,000
+// keys and values, a Dockerfile 512 KiB and 20,000 lines. More is the project's mistake.
+//
 // # Endings
 //
 //	the container ended           finish with its exit code; 205 when memory ran out

@@ -189,7 +189,7 @@ func (w *wrapper) plan() (*job.Job, error) {
 	if config == "" {
 		config = defaultConfig
 	}
-	data, err := fs.ReadFile(files, filepath.ToSlash(config))
+	data, err := engine.ReadFile(files, filepath.ToSlash(config), job.MaxFile)
 	if engine.HostsFault(err) {
 		return nil, fmt.Errorf("read %s: %w", config, err)
 	} else if l := linkNamed(in.Links, filepath.ToSlash(config)); err != nil && l != nil {
@@ -197,7 +197,11 @@ func (w *wrapper) plan() (*job.Job, error) {
 	} else if errors.Is(err, fs.ErrNotExist) && w.o.config == "" {
 		data, err = nil, nil
 	} else if err != nil {
-		return nil, &job.ConfigError{File: config, Problem: reason(err), Hint: "it is named by --config"}
+		e := &job.ConfigError{File: config, Problem: reason(err)}
+		if w.o.config != "" {
+			e.Hint = "it is named by --config"
+		}
+		return nil, e
 	}
 	c, err := job.ParseConfig(config, data)
 	if err != nil {
@@ -262,7 +266,7 @@ var errPolicy = errors.New("the policy file of this computer")
 
 func readPolicy(dataDir string) (job.Policy, error) {
 	name := filepath.Join(dataDir, job.PolicyFile)
-	data, err := os.ReadFile(name)
+	data, err := engine.ReadFile(os.DirFS(filepath.Dir(name)), job.PolicyFile, job.MaxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return job.Policy{}, nil
 	}
