@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -98,6 +99,13 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		ForceRemove: true,
 	}
 	o.Labels[job.LabelContent] = b.identity
+	if e.Info.quirks.libpod && len(o.ExtraHosts) > 0 {
+		list, err := json.Marshal(o.ExtraHosts)
+		if err != nil {
+			return err
+		}
+		o.ExtraHosts = []string{string(list)} // Podman's way of writing them
+	}
 	limitBuild(&o, s.Limits, e.Info)
 	var tail []string
 	step, made, began := "", "", now()
