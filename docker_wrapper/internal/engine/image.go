@@ -184,7 +184,7 @@ func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buil
 		}
 	}
 	if err != nil {
-		return "", e.hintProxy(im, err)
+		return "", e.hintProxy(im, s, err)
 	}
 	made := s.Name
 	if b != nil && !s.Fixed {
