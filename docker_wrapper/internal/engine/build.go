@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -99,7 +100,9 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		ForceRemove: true,
 	}
 	o.Labels[job.LabelContent] = b.identity
-	if e.Info.quirks.libpod && len(o.ExtraHosts) > 0 {
+	mark := "boinc-build-" + strings.ToLower(rand.Text()) // by which the processes of this build are known
+	if e.Info.quirks.libpod {
+		o.ExtraHosts = append(slices.Clip(o.ExtraHosts), mark+":127.0.0.1")
 		list, err := json.Marshal(o.ExtraHosts)
 		if err != nil {
 			return err
@@ -134,6 +137,9 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 			tail = tail[1:]
 		}
 	})
+	if err != nil && e.Info.quirks.libpod && !commandFailed.MatchString(err.Error()) {
+		endSteps(mark)
+	}
 	if err != nil && made != "" {
 		e.leftOver(ctx, im, s, made, began)
 	}

@@ -293,8 +293,9 @@ var imageRows = []contractRow{
 		case <-time.After(10 * time.Second):
 			t.Fatal("Ensure goes on after its context was cancelled")
 		}
-		k.endBuild(t, token)
-		k.eventually(t, "the build has ended", func() bool { return len(k.building(t, token)) == 0 })
+		k.within(t, 10*time.Second, func() {
+			k.eventually(t, "the build has ended", func() bool { return len(k.building(t, token)) == 0 && len(steps(t, token)) == 0 })
+		})
 	}},
 	{fact: "build: what a cancelled one leaves is noted, serves the next try by hand, and is collected", alone: true, check: func(t *testing.T, k *contract) {
 		token := k.name("token")
