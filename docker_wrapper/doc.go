@@ -38,6 +38,12 @@
 // engine can checkpoint containers. There, too, .docker_wrapper_key: 32 random bytes by which wrappers tell their own
 // directories in slots, and their own containers, from what jobs put there. Without it jobs that have begun are lost.
 //
+// # Memory
+//
+// The wrapper keeps itself to 512 MiB as far as it can, and on Linux a soft RLIMIT_DATA of 1.5 GiB ends it if that fails; podman,
+// where the wrapper starts it, is not limited by that. What is read of a job's files is bounded: job.toml may have 1 MiB and 10,000
+// keys and values, a Dockerfile 512 KiB and 20,000 lines. More is the project's mistake.
+//
 // # Endings
 //
 //	the container ended           finish with its exit code; 205 when memory ran out

@@ -25,7 +25,16 @@ var version = "0.1.0-dev"
 // Waits that tests cut short; 0 means the other rooms' own.
 var patience, lockRetry time.Duration
 
+// What the wrapper may take of memory, in bytes, whatever a job's files make it read: Go collects its garbage more often near
+// the first, and Linux gives it no more than the second, of which some is only set aside.
+const (
+	enoughMemory = 512 << 20
+	mostMemory   = 1536 << 20
+)
+
 func main() {
+	debug.SetMemoryLimit(enoughMemory)
+	limitData(mostMemory)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
 	code := Main(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

@@ -213,7 +213,7 @@ func (w *wrapper) plan() (*job.Job, error) {
 	if config == "" {
 		config = defaultConfig
 	}
-	data, err := fs.ReadFile(files, filepath.ToSlash(config))
+	data, err := engine.ReadFile(files, filepath.ToSlash(config), job.MaxFile)
 	if engine.HostsFault(err) {
 		return nil, fmt.Errorf("read %s: %w", config, err)
 	} else if l := linkNamed(in.Links, filepath.ToSlash(config)); err != nil && l != nil {
@@ -221,7 +221,11 @@ func (w *wrapper) plan() (*job.Job, error) {
 	} else if errors.Is(err, fs.ErrNotExist) && w.o.config == "" {
 		data, err = nil, nil
 	} else if err != nil {
-		return nil, &job.ConfigError{File: config, Problem: reason(err), Hint: "it is named by --config"}
+		e := &job.ConfigError{File: config, Problem: reason(err)}
+		if w.o.config != "" {
+			e.Hint = "it is named by --config"
+		}
+		return nil, e
 	}
 	c, err := job.ParseConfig(config, data)
 	if err != nil {
@@ -336,8 +340,6 @@ func readPolicy(dataDir string) (job.Policy, error) {
 	return p, nil
 }
 
-const maxPolicy = 1 << 20 // bytes
-
 // readPolicyFile gives nil where there is no such file in its directory. What is there under its name and can't be read is an
 // error: its owner means something by it.
 func readPolicyFile(name string) ([]byte, error) {
@@ -359,12 +361,12 @@ func readPolicyFile(name string) ([]byte, error) {
 	} else if !fi.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is no regular file", name)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxPolicy+1))
+	data, err := io.ReadAll(io.LimitReader(f, job.MaxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	if len(data) > maxPolicy {
-		return nil, fmt.Errorf("%s is larger than 1 MiB", name)
+	if len(data) > job.MaxFile {
+		return nil, fmt.Errorf("%s is larger than %d MiB", name, job.MaxFile>>20)
 	}
 	return data, nil
 }

@@ -2,8 +2,10 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -23,11 +25,25 @@ const outputKept = 20 // lines of the builder's, for the error
 // Dockerfile that needs BuildKit gets it.
 func (e *Engine) build(ctx context.Context, im job.Image, s job.Source, b *buildContext) error {
 	e.log.Info().Str("image", s.Name).Str("content", b.identity[:12]).Int("files", len(b.files)).Msg("build image")
+	if s.Unsigned {
+		if err := e.fetchBases(ctx, s, b); err != nil {
+			return err
+		}
+	}
 	e.sayProxy(s.Proxy, s.Build.Network)
 	if s.Proxy != nil && !s.Proxy.Login.IsZero() && keepsProxy(b.text) {
 		e.log.Warn().Msg("the Dockerfile puts a proxy variable into the image, so the build gets this computer's proxy without its password")
 		p := *s.Proxy
 		p.Login, s.Proxy = job.Secret{}, &p
+	}
+	if s.Unsigned && b.heredocs {
+		// A builder without heredocs takes their lines for instructions, which nothing has looked at.
+		if !e.Info.quirks.heredocs && !(e.Info.quirks.buildKit && hasSyntax(b.text)) {
+			return &ImageError{Image: s.Name, Reason: s.Dockerfile + ": this computer's engine knows no heredocs"}
+		}
+		if e.Info.quirks.buildKit {
+			return e.buildWith(ctx, build.BuilderBuildKit, im, s, b)
+		}
 	}
 	err := e.buildWith(ctx, build.BuilderV1, im, s, b)
 	var ie *ImageError
@@ -76,14 +92,23 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		Target:      s.Build.Target,
 		NetworkMode: s.Build.Network,
 		Platform:    s.Build.Platform,
-		PullParent:  s.Build.Pull,
-		NoCache:     s.Build.NoCache,
+		PullParent:  s.Build.Pull && !s.Unsigned, // else fetchBases has done it
+		NoCache:     s.Build.NoCache || !s.Cache, // steps of a stranger's build, or of an image from anywhere, may pass for this one's
 		ExtraHosts:  slices.Concat(s.Build.ExtraHosts, proxyHosts),
 		Labels:      merged(s.Build.Labels, im.Labels),
 		Remove:      true,
 		ForceRemove: true,
 	}
 	o.Labels[job.LabelContent] = b.identity
+	mark := "boinc-build-" + strings.ToLower(rand.Text()) // by which the processes of this build are known
+	if e.Info.quirks.libpod {
+		o.ExtraHosts = append(slices.Clip(o.ExtraHosts), mark+":127.0.0.1")
+		list, err := json.Marshal(o.ExtraHosts)
+		if err != nil {
+			return err
+		}
+		o.ExtraHosts = []string{string(list)} // Podman's way of writing them
+	}
 	limitBuild(&o, s.Limits, e.Info)
 	var tail []string
 	step, made, began := "", "", now()
@@ -112,6 +137,9 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 			tail = tail[1:]
 		}
 	})
+	if err != nil && e.Info.quirks.libpod && !commandFailed.MatchString(err.Error()) {
+		endSteps(mark)
+	}
 	if err != nil && made != "" {
 		e.leftOver(ctx, im, s, made, began)
 	}

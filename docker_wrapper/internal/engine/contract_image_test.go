@@ -217,6 +217,62 @@ var imageRows = []contractRow{
 			t.Errorf("containers %v are there", got)
 		}
 	}},
+	// What decides what a step does and isn't part of the builder's cache: hosts, a proxy.
+	{fact: "build: a stranger's steps are not taken for a signed job's", check: func(t *testing.T, k *contract) {
+		for builder, run := range builders {
+			token := k.name("poison")
+			im, fsys := k.source("poison", fmt.Sprintf("LABEL token=%s\n", token)+run+` ["/payload", "keep=/etc/hosts:/kept"]`+"\n")
+			im.Sources[0].Unsigned, im.Sources[0].NoFetch = true, true
+			im.Sources[0].Build.ExtraHosts = []string{"evil:1.2.3.4"}
+			if got := k.hostsIn(t, k.ensure(t, im, fsys)); !strings.Contains(got, "1.2.3.4") {
+				t.Errorf("%s: got %q, want the stranger's host in the stranger's image", builder, got)
+			}
+			im.Sources[0].Unsigned, im.Sources[0].NoFetch = false, false
+			im.Sources[0].Build.ExtraHosts, im.Sources[0].Name = nil, k.name("poison")
+			if got := k.hostsIn(t, k.ensure(t, im, fsys)); strings.Contains(got, "1.2.3.4") || got == "" {
+				t.Errorf("%s: got %q in the signed image, want nothing of the stranger's", builder, got)
+			}
+		}
+	}},
+	{fact: "build: a stranger's cache mount is refused", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("mounted", `RUN --mount=type=cache,target=/mnt ["/payload", "exit=0"]`+"\n")
+		im.Sources[0].Unsigned, im.Sources[0].NoFetch = true, true
+		_, err := k.e.Ensure(t.Context(), im, fsys)
+		var ie *engine.ImageError
+		if !errors.As(err, &ie) || !strings.Contains(err.Error(), "type cache, which builds share") {
+			t.Errorf("got %v, want a refusal", err)
+		}
+	}},
+	{fact: "build: a stranger's script is read as it was looked at, or refused", check: func(t *testing.T, k *contract) {
+		// A builder without heredocs carries out the line in the middle.
+		im, fsys := k.source("script", "RUN --mount=type=tmpfs,target=/mnt [\"/payload\", \"exit=0\"] <<RUN\nRUN --mount=type=cache,target=/c [\"/payload\", \"out=hidden\"]\nRUN\n")
+		im.Sources[0].Unsigned, im.Sources[0].NoFetch = true, true
+		_, err := k.e.Ensure(t.Context(), im, fsys)
+		var ie *engine.ImageError
+		if !errors.As(err, &ie) || slices.Contains(ie.Output, "hidden") { // there is no shell for the script
+			t.Errorf("got %v, want an error of the whole script's", err)
+		}
+	}},
+	{fact: "build: a stranger's base image with triggers is refused", check: func(t *testing.T, k *contract) {
+		name := "example.com/" + k.name("triggers")
+		resp, err := k.api.ImageLoad(t.Context(), bytes.NewReader(k.withTrigger(t, name+":1")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		t.Cleanup(func() { k.api.ImageRemove(context.Background(), name+":1", image.RemoveOptions{Force: true}) })
+		for trigger, from := range map[bool]string{true: name + ":1", false: "scratch"} {
+			im, fsys := k.source("onbuild", "")
+			fsys["Dockerfile"].Data = bytes.Replace(fsys["Dockerfile"].Data, []byte("scratch"), []byte(from), 1)
+			im.Sources[0].Unsigned, im.Sources[0].NoFetch = true, true
+			_, err := k.e.Ensure(t.Context(), im, fsys)
+			var ie *engine.ImageError
+			if (err != nil) != trigger || trigger && (!errors.As(err, &ie) || !strings.Contains(err.Error(), "has triggers (ONBUILD)")) {
+				t.Errorf("FROM %s: got %v, want a refusal: %t", from, err, trigger)
+			}
+		}
+	}},
 	{fact: "build: cancelled, the engine stops building", check: func(t *testing.T, k *contract) {
 		token := k.name("token")
 		im, fsys := k.source("cancelled", fmt.Sprintf(`RUN ["/payload", "out=%s", "sleep=10m"]`+"\n", token))
@@ -237,12 +293,14 @@ var imageRows = []contractRow{
 		case <-time.After(10 * time.Second):
 			t.Fatal("Ensure goes on after its context was cancelled")
 		}
-		k.endBuild(t, token)
-		k.eventually(t, "the build has ended", func() bool { return len(k.building(t, token)) == 0 })
+		k.within(t, 10*time.Second, func() {
+			k.eventually(t, "the build has ended", func() bool { return len(k.building(t, token)) == 0 && len(steps(t, token)) == 0 })
+		})
 	}},
-	{fact: "build: what a cancelled one leaves is noted, serves the next try, and is collected", alone: true, check: func(t *testing.T, k *contract) {
+	{fact: "build: what a cancelled one leaves is noted, serves the next try by hand, and is collected", alone: true, check: func(t *testing.T, k *contract) {
 		token := k.name("token")
 		im, fsys := k.source("left", fmt.Sprintf("LABEL token=%s\n"+`RUN ["/payload", "out=%s", "sleep=10m"]`+"\n", token, token))
+		im.Sources[0].Cache = true
 		k.collectable(t, &im)
 		for range 2 {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -576,6 +634,30 @@ func (k *contract) building(t *testing.T, token string) (states []string) {
 		}
 	}
 	return states
+}
+
+// hostsIn is what a build kept of its hosts in an image.
+func (k *contract) hostsIn(t *testing.T, id string) string {
+	t.Helper()
+	c, err := k.e.Create(t.Context(), k.job("cat=/kept"), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { k.mustRemove(t, c) })
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return k.finish(t, c).out
+}
+
+// withTrigger is an archive of an image that has one, and doesn't say so in its history.
+func (k *contract) withTrigger(t *testing.T, name string) []byte {
+	t.Helper()
+	layer := tarOf("payload", k.payload)
+	config := fmt.Appendf(nil, `{"created":"2020-01-01T00:00:00Z","architecture":%q,"os":"linux","config":{"Labels":{%q:%q},"OnBuild":["RUN [\"/payload\", \"out=trigger\"]"]},"rootfs":{"type":"layers","diff_ids":[%q]}}`,
+		runtime.GOARCH, job.LabelDataDir, k.run, digestOf(layer))
+	return tarOf("layer.tar", layer, "config.json", config,
+		"manifest.json", fmt.Appendf(nil, `[{"Config":"config.json","RepoTags":[%q],"Layers":["layer.tar"]}]`, name))
 }
 
 // endBuild ends the step of a cancelled build, which Podman's builder lets go on to its end.

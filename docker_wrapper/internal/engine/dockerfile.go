@@ -3,6 +3,7 @@ package engine
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -10,8 +11,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +33,8 @@ type buildContext struct {
 	text       []byte
 	files      []string // sorted: a directory before what is in it
 	identity   string   // hexadecimal; see hash
+	fetched    []base   // of a Dockerfile that isn't signed: the images that the engine fetches
+	heredocs   bool
 }
 
 // contextTime stands for the time of every file in a build context: when a client downloaded it is
@@ -41,18 +44,23 @@ var contextTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 // newBuildContext finds out what the Dockerfile copies. fsys shows the slot as the job's author
 // knows it: links followed, what is BOINC's left out. Mistakes are *ImageError.
 func newBuildContext(fsys fs.FS, s job.Source, platform string) (*buildContext, error) {
-	text, err := fs.ReadFile(fsys, s.Dockerfile)
+	text, err := ReadFile(fsys, s.Dockerfile, maxDockerfile)
 	if HostsFault(err) {
 		return nil, fmt.Errorf("read %s: %w", s.Dockerfile, err)
 	} else if err != nil {
 		return nil, &ImageError{Image: s.Name, Reason: fmt.Sprintf("read %s: %v", s.Dockerfile, bare(err))}
 	}
-	sources, err := copiedBy(text, s)
-	if err != nil {
-		return nil, &ImageError{Image: s.Name, Reason: s.Dockerfile + ": " + err.Error()}
+	result, err := parseDockerfile(text)
+	var sources []source
+	if err == nil {
+		sources, err = copiedBy(result, s)
 	}
-	if s.NoFetch {
-		if err := fetches(text, s); err != nil {
+	if err != nil {
+		return nil, &ImageError{Image: s.Name, Reason: s.Dockerfile + ": " + brief(err.Error())}
+	}
+	b := &buildContext{fsys: fsys, dockerfile: s.Dockerfile, text: text, heredocs: hasHeredocs(result)}
+	if s.NoFetch || s.Unsigned {
+		if b.fetched, err = strangers(result, text, s); err != nil {
 			return nil, err
 		}
 	}
@@ -60,28 +68,53 @@ func newBuildContext(fsys fs.FS, s job.Source, platform string) (*buildContext, 
 	if HostsFault(err) {
 		return nil, fmt.Errorf("read .dockerignore: %w", err)
 	} else if err != nil {
-		return nil, &ImageError{Image: s.Name, Reason: ".dockerignore: " + err.Error()}
+		return nil, &ImageError{Image: s.Name, Reason: ".dockerignore: " + brief(err.Error())}
 	}
-	b := &buildContext{fsys: fsys, dockerfile: s.Dockerfile, text: text}
-	for _, src := range sources {
-		found, err := b.add(src.pattern, ignored)
-		if HostsFault(err) {
-			return nil, fmt.Errorf("read %s, which %s copies: %w", src.pattern, s.Dockerfile, err)
-		}
-		if err == nil && !found {
-			err = errors.New("no such file in the slot")
-		}
-		if err != nil {
-			return nil, &ImageError{Image: s.Name, Step: fmt.Sprintf("%s:%d: %s", s.Dockerfile, src.line, src.step),
-				Reason: src.pattern + ": " + bare(err).Error()}
-		}
+	if err := b.collect(sources, ignored, s); err != nil {
+		return nil, err
 	}
-	slices.Sort(b.files)
-	b.files = slices.Compact(b.files)
 	if b.identity, err = b.hash(s, platform); err != nil {
 		return nil, fmt.Errorf("read build context of %s: %w", s.Name, err)
 	}
 	return b, nil
+}
+
+// ReadFile reads a file that a stranger may have made as large as a disk: the error of one with more than most bytes says so.
+func ReadFile(fsys fs.FS, name string, most int) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	if err == nil && len(data) > most {
+		return nil, fmt.Errorf("it is larger than %d KiB", most>>10)
+	}
+	return data, err
+}
+
+// collect takes up the files that are copied.
+func (b *buildContext) collect(sources []source, ignored *ignoring, s job.Source) error {
+	found := map[string]bool{}
+	w := &walk{fsys: b.fsys, ignored: ignored, files: map[string]bool{}}
+	for _, src := range sources {
+		var err error
+		if _, before := found[src.pattern]; !before {
+			found[src.pattern], err = w.add(src.pattern)
+		}
+		if HostsFault(err) {
+			return fmt.Errorf("read %s, which %s copies: %w", brief(src.pattern), s.Dockerfile, err)
+		}
+		if err == nil && !found[src.pattern] {
+			err = errors.New("no such file in the slot")
+		}
+		if err != nil {
+			return &ImageError{Image: s.Name, Step: fmt.Sprintf("%s:%d: %s", s.Dockerfile, src.line, brief(src.step)),
+				Reason: brief(src.pattern) + ": " + bare(err).Error()}
+		}
+	}
+	b.files = slices.Sorted(maps.Keys(w.files))
+	return nil
 }
 
 // CheckDockerfile reports what Ensure would find wrong with a Dockerfile before it is built. It needs no
@@ -108,52 +141,55 @@ type source struct {
 }
 
 // copiedBy lists the sources of every COPY and ADD that come from the context.
-func copiedBy(dockerfile []byte, s job.Source) ([]source, error) {
-	result, err := parser.Parse(bytes.NewReader(dockerfile))
-	if err != nil {
-		return nil, err
-	}
+func copiedBy(result *parser.Result, s job.Source) ([]source, error) {
 	lex := shell.NewLex(result.EscapeToken)
 	var list []source
 	args := map[string]string{} // ARG before the first FROM
-	var stage map[string]string // what words of this stage may refer to
-	expand := func(word string) string {
-		var env []string
-		for k, v := range stage {
-			env = append(env, k+"="+v)
+	stage := &variables{}       // what words of this stage may refer to
+	expand := func(word string) (string, error) {
+		if err := stage.check(word); err != nil {
+			return "", err
 		}
-		if out, _, err := lex.ProcessWord(word, shell.EnvsFromSlice(env)); err == nil {
-			return out
+		if out, _, err := lex.ProcessWord(word, stage); err == nil {
+			return out, nil
 		}
-		return word
+		return word, nil
 	}
 	for _, n := range result.AST.Children {
+		fail := func(err error) error { return fmt.Errorf("line %d: %w", n.StartLine, err) }
 		var words []string
 		for w := n.Next; w != nil; w = w.Next {
 			words = append(words, w.Value)
 		}
 		switch strings.ToLower(n.Value) {
 		case "from":
-			stage = map[string]string{}
+			stage.values = map[string]string{}
 		case "arg":
 			for _, w := range words {
 				name, value, _ := strings.Cut(w, "=")
-				value = expand(value)
+				value, err := expand(value)
+				if err != nil {
+					return nil, fail(err)
+				}
 				if v, ok := args[name]; ok && !strings.Contains(w, "=") {
 					value = v
 				}
 				if given := s.Build.Args[name]; given != nil {
 					value = *given
 				}
-				if stage == nil {
+				if stage.values == nil {
 					args[name] = value
 				} else {
-					stage[name] = value
+					stage.set(name, value)
 				}
 			}
 		case "env":
-			for i := 0; i+1 < len(words) && stage != nil; i += 3 { // name, value, separator
-				stage[words[i]] = expand(words[i+1])
+			for i := 0; i+1 < len(words) && stage.values != nil; i += 3 { // name, value, separator
+				value, err := expand(words[i+1])
+				if err != nil {
+					return nil, fail(err)
+				}
+				stage.set(words[i], value)
 			}
 		case "copy", "add":
 			if slices.ContainsFunc(n.Flags, func(f string) bool { return strings.HasPrefix(f, "--from") }) || len(words) < 2 {
@@ -163,8 +199,17 @@ func copiedBy(dockerfile []byte, s job.Source) ([]source, error) {
 				if strings.HasPrefix(w, "<<") || strings.Contains(w, "://") || strings.HasPrefix(w, "git@") {
 					continue // a heredoc, a URL: not in the context
 				}
+				out, err := expand(w)
+				if err == nil && len(out) > maxPattern {
+					err = fmt.Errorf("a name is longer than %d bytes: %s", maxPattern, brief(out))
+				} else if err == nil && len(list) == maxSources {
+					err = fmt.Errorf("COPY and ADD name more than %d files", maxSources)
+				}
+				if err != nil {
+					return nil, fail(err)
+				}
 				// As builders read it, "/x" and "../x" are x of the context.
-				pattern := strings.TrimPrefix(path.Clean("/"+expand(w)), "/")
+				pattern := strings.TrimPrefix(path.Clean("/"+out), "/")
 				list = append(list, source{n.StartLine, n.Original, cmpOr(pattern, ".")})
 			}
 		}
@@ -172,57 +217,10 @@ func copiedBy(dockerfile []byte, s job.Source) ([]source, error) {
 	return list, nil
 }
 
-var (
-	// What ADD fetches: a URL, or a Git repository as ssh names it. BuildKit's gitutil has the pattern.
-	remote = regexp.MustCompile(`://|^[\w-]+@[\w.-]+:`)
-
-	// Another program in the place of the Dockerfile's reader could fetch what it likes.
-	ownSyntax = regexp.MustCompile(`^(docker\.io/)?docker/dockerfile(:[\w.-]+)?(@sha256:[0-9a-f]{64})?$`)
-)
-
-// fetches finds what would make the engine fetch something from where the job itself can't reach.
-func fetches(dockerfile []byte, s job.Source) error {
-	result, err := parser.Parse(bytes.NewReader(dockerfile))
-	if err != nil {
-		return &ImageError{Image: s.Name, Reason: s.Dockerfile + ": " + err.Error()}
-	}
-	refuse := func(line int, step, format string, args ...any) error {
-		return &ImageError{Image: s.Name, Step: fmt.Sprintf("%s:%d: %s", s.Dockerfile, line, step),
-			Reason: fmt.Sprintf(format, args...) + ": not for a job that isn't signed, or whose build has no network"}
-	}
-	if _, syntax, at, ok := parser.DetectSyntax(dockerfile); ok && !ownSyntax.MatchString(syntax) {
-		return refuse(at[0].Start.Line, "syntax="+syntax, "a Dockerfile of another kind")
-	}
-	if _, ok := s.Build.Args["BUILDKIT_SYNTAX"]; ok {
-		return &ImageError{Image: s.Name, Reason: "build_args: BUILDKIT_SYNTAX: not for a job that isn't signed, or whose build has no network"}
-	}
-	lex := shell.NewLex(result.EscapeToken)
-	for _, n := range result.AST.Children {
-		trigger := strings.EqualFold(n.Value, "onbuild") && n.Next != nil && len(n.Next.Children) > 0
-		if trigger && strings.EqualFold(n.Next.Children[0].Value, "add") {
-			return refuse(n.StartLine, n.Original, "ADD by a later build")
-		}
-		if !strings.EqualFold(n.Value, "add") {
-			continue
-		}
-		for w := n.Next; w != nil && w.Next != nil; w = w.Next { // the last is where it goes
-			// What a variable stands for may come from the image that the build starts from.
-			if strings.Contains(w.Value, "$") {
-				return refuse(n.StartLine, n.Original, "ADD with a variable (COPY may have one)")
-			}
-			word, _, err := lex.ProcessWord(w.Value, shell.EnvsFromSlice(nil))
-			if err != nil || remote.MatchString(word) || remote.MatchString(w.Value) {
-				return refuse(n.StartLine, n.Original, "%s is fetched by the engine, which reaches more than the job", w.Value)
-			}
-		}
-	}
-	return nil
-}
-
 // reaches lists the images that a Dockerfile starts from, and says whether it has steps that may use the
 // network.
 func reaches(dockerfile []byte) (bases []string, steps bool, err error) {
-	result, err := parser.Parse(bytes.NewReader(dockerfile))
+	result, err := parseDockerfile(dockerfile)
 	if err != nil {
 		return nil, false, err
 	}
@@ -264,40 +262,71 @@ func cmpOr(s, or string) string {
 	return s
 }
 
+// ignoring is .dockerignore.
+type ignoring struct {
+	*patternmatcher.PatternMatcher
+	wild int // bytes of patterns with wildcards
+}
+
 // ignoreRules reads .dockerignore, or DOCKERFILE.dockerignore, which wins. Builders leave it to
 // their clients.
-func ignoreRules(fsys fs.FS, dockerfile string) (*patternmatcher.PatternMatcher, error) {
+func ignoreRules(fsys fs.FS, dockerfile string) (*ignoring, error) {
+	var patterns []string
 	for _, name := range []string{dockerfile + ".dockerignore", ".dockerignore"} {
-		f, err := fsys.Open(name)
+		text, err := ReadFile(fsys, name, maxIgnore)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		} else if err != nil {
 			return nil, err
 		}
-		defer f.Close()
-		patterns, err := ignorefile.ReadAll(f)
-		if err != nil {
+		if patterns, err = ignorefile.ReadAll(bytes.NewReader(text)); err != nil {
 			return nil, err
 		}
-		return patternmatcher.New(patterns)
+		break
 	}
-	return patternmatcher.New(nil)
+	if len(patterns) > maxIgnored {
+		return nil, fmt.Errorf("has more than %d patterns", maxIgnored)
+	}
+	i := &ignoring{}
+	for _, p := range patterns {
+		if len(p) > maxPattern {
+			return nil, fmt.Errorf("a pattern is longer than %d bytes: %s", maxPattern, brief(p))
+		}
+		if strings.ContainsAny(p, `*?[\`) {
+			i.wild += len(p)
+		}
+	}
+	var err error
+	i.PatternMatcher, err = patternmatcher.New(patterns)
+	return i, err
+}
+
+// walk collects what patterns name.
+type walk struct {
+	fsys              fs.FS
+	ignored           *ignoring
+	files             map[string]bool
+	visited, matching int // of maxVisited and maxMatching
 }
 
 // add takes up what a pattern names and what is below it. found is whether it names anything.
-func (b *buildContext) add(pattern string, ignored *patternmatcher.PatternMatcher) (found bool, err error) {
+func (w *walk) add(pattern string) (found bool, err error) {
 	names := []string{pattern}
 	if strings.ContainsAny(pattern, `*?[\`) {
-		if names, err = fs.Glob(b.fsys, pattern); err != nil {
+		names, err = fs.Glob(w, pattern)
+		if err = cmp.Or(err, w.visit(0, 0)); err != nil {
 			return false, err
 		}
 	}
 	for _, name := range names {
-		err := fs.WalkDir(b.fsys, name, func(name string, d fs.DirEntry, err error) error {
+		err := fs.WalkDir(w.fsys, name, func(name string, d fs.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}
-			skip, err := ignored.MatchesOrParentMatches(name)
+			if err := w.visit(1, len(name)*w.ignored.wild); err != nil {
+				return err
+			}
+			skip, err := w.ignored.MatchesOrParentMatches(name)
 			if err != nil || skip && !d.IsDir() {
 				return err
 			}
@@ -310,7 +339,7 @@ func (b *buildContext) add(pattern string, ignored *patternmatcher.PatternMatche
 			}
 			if !skip {
 				found = true
-				b.files = append(b.files, name)
+				w.files[name] = true
 			}
 			return nil
 		})
@@ -321,8 +350,33 @@ func (b *buildContext) add(pattern string, ignored *patternmatcher.PatternMatche
 	return found, nil
 }
 
+func (w *walk) visit(files, matching int) error {
+	w.visited, w.matching = w.visited+files, w.matching+matching
+	switch {
+	case w.visited > maxVisited:
+		return fmt.Errorf("what the Dockerfile copies comes to more than %d files, each counted as often as it is named", maxVisited)
+	case w.matching > maxMatching:
+		return errors.New(".dockerignore has too many wildcards for so many files")
+	}
+	return nil
+}
+
+// Open makes walk an [fs.FS], in which [fs.Glob] counts what it looks at. It passes over errors but of patterns.
+func (w *walk) Open(name string) (fs.File, error) { return w.fsys.Open(name) }
+
+// ReadDir makes walk an [fs.ReadDirFS].
+func (w *walk) ReadDir(name string) ([]fs.DirEntry, error) {
+	if err := w.visit(1, 0); err != nil {
+		return nil, err
+	}
+	list, err := fs.ReadDir(w.fsys, name)
+	w.visited += len(list)
+	return list, err
+}
+
 // hash is the identity of the image that comes out: of the Dockerfile, the names, modes and bytes of
-// the files it copies, the build arguments and the platform. --pull and --no-cache are part of
+// the files it copies, the build arguments and the platform, and of who is trusted to have made it: what a
+// stranger's build, or one that took steps from the builder's cache, comes to is no signed job's image. --pull and --no-cache are part of
 // build_args, so that asking for them once makes one new image and not one per job.
 func (b *buildContext) hash(s job.Source, platform string) (string, error) {
 	h := sha256.New()
@@ -330,7 +384,7 @@ func (b *buildContext) hash(s job.Source, platform string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprintf(h, "1\n%s\n%d %s\n%s\n", platform, len(args), args, b.dockerfile)
+	fmt.Fprintf(h, "2\n%t %t\n%s\n%d %s\n%s\n", s.Unsigned, s.Cache, platform, len(args), args, b.dockerfile)
 	fmt.Fprintf(h, "%d\n%s\n", len(b.text), b.text)
 	for _, name := range b.files {
 		fi, err := fs.Stat(b.fsys, name)

@@ -155,7 +155,7 @@ func TestBuildContextMistakes(t *testing.T) {
 }
 
 func TestNoFetch(t *testing.T) {
-	const unsigned = ": not for a job that isn't signed, or whose build has no network"
+	const offline = ": not for a job whose build has no network"
 	for _, tt := range []struct {
 		name, dockerfile string
 		args             map[string]*string
@@ -166,7 +166,7 @@ func TestNoFetch(t *testing.T) {
 		{name: "another stage", dockerfile: "FROM x AS s\nFROM y\nCOPY --from=s /x /y\n"},
 		{name: "a target that looks like a URL", dockerfile: "FROM x\nADD a http://x\n"},
 		{name: "URL", dockerfile: "FROM x\n\nADD http://localhost:2375/info /x\n",
-			want: "image i: Dockerfile:3: ADD http://localhost:2375/info /x: http://localhost:2375/info is fetched by the engine, which reaches more than the job" + unsigned},
+			want: "image i: Dockerfile:3: ADD http://localhost:2375/info /x: http://localhost:2375/info is fetched by the engine, which reaches more than the job" + offline},
 		{name: "URL among files", dockerfile: "FROM x\nadd --chown=1 a HTTPS://h/ /x/\n", want: "HTTPS://h/ is fetched"},
 		{name: "URL in JSON", dockerfile: "FROM x\nADD [\"http://h/\", \"/y\"]\n", want: "is fetched"},
 		{name: "URL in pieces", dockerfile: "FROM x\nADD ht\"tp:/\"/h /y\n", want: "is fetched"},
@@ -176,12 +176,12 @@ func TestNoFetch(t *testing.T) {
 		{name: "by ssh", dockerfile: "FROM x\nADD ssh://h/r.git /y\n", want: "is fetched"},
 		{name: "with --from", dockerfile: "FROM x\nADD --from=s http://h /y\n", want: "is fetched"},
 		{name: "variable", dockerfile: "FROM x\nENV A=a\nADD $A /y\n", want: "ADD with a variable"},
-		{name: "trigger", dockerfile: "FROM x AS s\nONBUILD ADD a /y\nFROM s\n", want: "image i: Dockerfile:2: ONBUILD ADD a /y: ADD by a later build" + unsigned},
+		{name: "trigger", dockerfile: "FROM x AS s\nONBUILD ADD a /y\nFROM s\n", want: "image i: Dockerfile:2: ONBUILD ADD a /y: ADD by a later build" + offline},
 		{name: "Docker's syntax", dockerfile: "# syntax=docker/dockerfile:1\nFROM x\n"},
 		{name: "another syntax", dockerfile: "# syntax=evil.example/dockerfile:1\nFROM x\n",
-			want: "image i: Dockerfile:1: syntax=evil.example/dockerfile:1: a Dockerfile of another kind" + unsigned},
+			want: "image i: Dockerfile:1: syntax=evil.example/dockerfile:1: a Dockerfile of another kind" + offline},
 		{name: "nearly Docker's", dockerfile: "# syntax=docker/dockerfile.evil\nFROM x\n", want: "another kind"},
-		{name: "syntax by argument", dockerfile: "FROM x\n", args: map[string]*string{"BUILDKIT_SYNTAX": value("evil")}, want: "image i: build_args: BUILDKIT_SYNTAX" + unsigned},
+		{name: "syntax by argument", dockerfile: "FROM x\n", args: map[string]*string{"BUILDKIT_SYNTAX": value("evil")}, want: "image i: build_args: BUILDKIT_SYNTAX" + offline},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			files := slotOf(map[string]string{"Dockerfile": tt.dockerfile, "a": "1", "b": "2"})

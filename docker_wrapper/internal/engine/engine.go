@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -38,6 +40,10 @@ type Options struct {
 	// Online is asked before an image is pulled, or built with the network's help. The context that it returns
 	// ends when the network may no longer be used; release it when done. nil means that it always may.
 	Online func(context.Context) (context.Context, context.CancelFunc, error)
+
+	// LookUp gives the addresses of a registry, before an image is fetched from it for a job whose files aren't signed. nil asks
+	// this computer's resolver.
+	LookUp func(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
 // Engine is a container engine that answered.
@@ -48,6 +54,7 @@ type Engine struct {
 	stop    func() // ends a service of our own; nil where there is none
 	api     *client.Client
 	online  func(context.Context) (context.Context, context.CancelFunc, error)
+	lookUp  func(ctx context.Context, host string) ([]netip.Addr, error)
 	timeout time.Duration
 	log     zerolog.Logger
 
@@ -83,6 +90,8 @@ type quirks struct {
 	strays        bool // what it was just making when it ended keeps its name, and isn't listed
 	stopsToRemove bool // asks what runs to stop, and waits for it, before it removes it by force
 	buildKit      bool // has two builders
+	hidesTriggers bool // doesn't tell of an image's ONBUILD
+	heredocs      bool // its builder knows heredocs, BuildKit where there are two
 	daemon        bool // containers end with it, and what happened before is forgotten
 	ownLimits     bool // asks for more open files and processes than its host lets it have, unless told how many
 	libpod        bool // has Podman's own API beside Docker's
@@ -109,7 +118,7 @@ type quirks struct {
 }
 
 func quirksOf(kind string, i infoFacts) quirks {
-	q := quirks{logDriver: "json-file", init: true, bridge: "bridge", buildKit: true, daemon: true, cpuQuota: i.cpuQuota, cpuShares: true, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+	q := quirks{logDriver: "json-file", init: true, bridge: "bridge", buildKit: true, heredocs: !versions.LessThan(i.version, "23"), daemon: true, cpuQuota: i.cpuQuota, cpuShares: true, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 		passesOver: i.rootless, ungrouped: i.rootless,
 		proxyHint: `HTTPS_PROXY in a drop-in of docker.service, or "proxies" in daemon.json`}
 	if q.checkpointHint = "dockerd was started without --experimental"; i.experimental {
@@ -121,7 +130,7 @@ func quirksOf(kind string, i infoFacts) quirks {
 	}
 	if kind == Podman {
 		old := versions.LessThan(i.version, "5")
-		q = quirks{logDriver: "k8s-file", init: true, libpod: true, bridge: "podman", unpauseToStop: true, unpauseToPart: true, stopsToRemove: true, strays: true, makesSources: true, mountsAsText: true,
+		q = quirks{logDriver: "k8s-file", init: true, libpod: true, hidesTriggers: true, heredocs: !old, bridge: "podman", unpauseToStop: true, unpauseToPart: true, stopsToRemove: true, strays: true, makesSources: true, mountsAsText: true,
 			cacheInMemory: true, followSkips: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, cpuQuota: i.cpuQuota, cpuShares: !i.rootless || i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 			passesOver: true, ungrouped: i.rootless,
 			hostName: "host.containers.internal", proxyHint: `env = ["HTTPS_PROXY=..."] under [engine] in containers.conf`}
@@ -159,6 +168,11 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	}
 	if o.Getenv == nil {
 		o.Getenv = os.Getenv
+	}
+	if o.LookUp == nil {
+		o.LookUp = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
 	}
 	if o.Host == serviceHost {
 		return openService(ctx, o)
@@ -256,7 +270,7 @@ func open(ctx context.Context, host string, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	wire.Proxy = nil // the engine is on this computer, whatever the environment says of proxies
-	e := &Engine{address: host, api: api, online: o.Online, timeout: o.Timeout, log: o.Log}
+	e := &Engine{address: host, api: api, online: o.Online, lookUp: o.LookUp, timeout: o.Timeout, log: o.Log}
 	ctx, cancel := context.WithTimeout(ctx, min(o.Timeout, 10*time.Second))
 	defer cancel()
 	if err := e.ask(ctx, host); err != nil {

@@ -184,7 +184,7 @@ func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buil
 		}
 	}
 	if err != nil {
-		return "", e.hintProxy(im, err)
+		return "", e.hintProxy(im, s, err)
 	}
 	made := s.Name
 	if b != nil && !s.Fixed {
@@ -287,11 +287,20 @@ func (e *Engine) lock(ctx context.Context, im job.Image, s job.Source, b *buildC
 }
 
 func (e *Engine) pull(ctx context.Context, s job.Source) error {
-	e.log.Info().Str("image", s.Name).Msg("pull image")
-	err := e.stream(ctx, func(ctx context.Context) (io.ReadCloser, error) {
-		return e.api.ImagePull(ctx, s.Name, image.PullOptions{})
+	if s.Unsigned {
+		if err := e.publicRegistry(ctx, s.Name); err != nil {
+			return &ImageError{Image: s.Name, Reason: "pull: " + err.Error()}
+		}
+	}
+	return imageError("pull", s, e.pullAs(ctx, s.Name, ""))
+}
+
+// pullAs gets an image for a platform; "" means the engine's own.
+func (e *Engine) pullAs(ctx context.Context, name, platform string) error {
+	e.log.Info().Str("image", name).Msg("pull image")
+	return e.stream(ctx, func(ctx context.Context) (io.ReadCloser, error) {
+		return e.api.ImagePull(ctx, name, image.PullOptions{Platform: platform})
 	}, nil)
-	return imageError("pull", s, err)
 }
 
 // stream carries out a call that answers with a stream of messages, and returns the error that is

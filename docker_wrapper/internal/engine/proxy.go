@@ -1,15 +1,12 @@
 package engine
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/moby/buildkit/frontend/dockerfile/parser"
 
 	"boincdocker/docker_wrapper/internal/job"
 )
@@ -70,7 +67,7 @@ var commands = []string{"run", "cmd", "entrypoint", "healthcheck", "shell"}
 // keepsProxy reports whether a Dockerfile names a proxy's variable outside of commands: ARG puts its value into
 // the history of the steps after it, ENV and LABEL put it into the image.
 func keepsProxy(dockerfile []byte) bool {
-	result, err := parser.Parse(bytes.NewReader(dockerfile))
+	result, err := parseDockerfile(dockerfile)
 	if err != nil {
 		return true // the builder finds out what is wrong with it
 	}
@@ -82,11 +79,19 @@ func keepsProxy(dockerfile []byte) bool {
 	return false
 }
 
-// hintProxy says what may be missing when the engine itself doesn't get through to the network: a step of a
-// build was told of the proxy, but what pulls is the engine.
-func (e *Engine) hintProxy(im job.Image, err error) error {
+// hintProxy says what may be missing when the network isn't reached. A step of a build has the proxy, but perhaps not its
+// password. What pulls is the engine, which has a configuration of its own.
+func (e *Engine) hintProxy(im job.Image, s job.Source, err error) error {
 	var step *ImageError
-	if !im.BehindProxy || e.Info.hasProxy || !errors.Is(err, ErrNetwork) || errors.As(err, &step) {
+	switch {
+	case !im.BehindProxy || !errors.Is(err, ErrNetwork):
+		return err
+	case errors.As(err, &step):
+		if s.Proxy == nil || !s.Proxy.Withheld {
+			return err
+		}
+		return fmt.Errorf("builds don't get the password of BOINC's proxy (the owner can allow it: proxy_password = true in %s in BOINC's data directory): %w", job.PolicyFile, err)
+	case e.Info.hasProxy:
 		return err
 	}
 	return fmt.Errorf("BOINC uses a proxy, which the engine may need too (%s): %w", e.Info.quirks.proxyHint, err)

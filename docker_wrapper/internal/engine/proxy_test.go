@@ -90,9 +90,20 @@ func TestHintProxy(t *testing.T) {
 	} {
 		e := &Engine{Info: tt.info}
 		e.Info.quirks = quirksOf(Docker, infoFacts{})
-		got := e.hintProxy(tt.im, tt.err)
+		got := e.hintProxy(tt.im, job.Source{Proxy: &job.Proxy{}}, tt.err)
 		if hinted := strings.Contains(got.Error(), "docker.service"); hinted != tt.want || !errors.Is(got, tt.err) {
 			t.Errorf("%s: got %v, want a hint: %t", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestHintProxyPassword(t *testing.T) {
+	failed := errors.Join(ErrNetwork, &ImageError{Step: "RUN apt-get update"})
+	for _, withheld := range []bool{false, true} {
+		e := &Engine{Info: Info{hasProxy: true}} // the steps' proxy is another matter than the engine's
+		got := e.hintProxy(job.Image{BehindProxy: true}, job.Source{Proxy: &job.Proxy{Withheld: withheld}}, failed)
+		if hinted := strings.Contains(got.Error(), "proxy_password = true in docker_wrapper.toml"); hinted != withheld || !errors.Is(got, ErrNetwork) {
+			t.Errorf("withheld: %t: got %v", withheld, got)
 		}
 	}
 }

@@ -109,7 +109,7 @@ func startService(program, host, dir string) (*service, error) {
 			cmd.Stderr = log // no pipe: monitors of containers may keep it open
 			// It ends with us, however we end, and an interrupt at the keyboard is ours to answer.
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-			err := cmd.Start()
+			err := startUnlimited(cmd)
 			select {
 			case started <- err:
 			default: // again
@@ -128,6 +128,18 @@ func startService(program, host, dir string) (*service, error) {
 		}
 	}()
 	return s, <-started
+}
+
+// startUnlimited starts a program without this process's own limit of memory, which it would inherit: podman and what it starts
+// need more.
+func startUnlimited(cmd *exec.Cmd) error {
+	var own unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_DATA, &own); err == nil && own.Cur != own.Max {
+		if err := unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: own.Max, Max: own.Max}); err == nil {
+			defer unix.Setrlimit(unix.RLIMIT_DATA, &own)
+		}
+	}
+	return cmd.Start()
 }
 
 // stop ends it, and is back when it has ended.

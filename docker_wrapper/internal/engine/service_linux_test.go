@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"boincdocker/docker_wrapper/internal/engine/enginetest"
 )
@@ -34,6 +37,41 @@ func TestServiceEnv(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// The wrapper's own limit of memory is not podman's, and stays the wrapper's.
+func TestStartUnlimited(t *testing.T) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_DATA, &before); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Setrlimit(unix.RLIMIT_DATA, &before) })
+	own := unix.Rlimit{Cur: 1 << 40, Max: before.Max} // with room for the race detector's shadow
+	if before.Max != unix.RLIM_INFINITY {
+		own.Cur = before.Max - 1
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_DATA, &own); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	cmd := exec.Command("cat", "/proc/self/limits")
+	cmd.Stdout = &out
+	if err := startUnlimited(cmd); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		rest, ok := strings.CutPrefix(line, "Max data size")
+		if f := strings.Fields(rest); ok && (len(f) < 2 || f[0] != f[1]) {
+			t.Errorf("the child has %s, want as much as the hard limit", line)
+		}
+	}
+	var after unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_DATA, &after); err != nil || after != own {
+		t.Errorf("the process has %+v, %v, want %+v", after, err, own)
 	}
 }
 

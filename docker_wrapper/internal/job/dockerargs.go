@@ -182,6 +182,10 @@ func (v value) options(words []word, command string, options []*flagOption) {
 		}
 		names = append(names, o.name)
 	}
+	if len(words) > maxWords {
+		v.mistake("", "has more than %d words", maxWords)
+		return
+	}
 	// Word by word, as the parser doesn't tell which of them it dislikes.
 	for i := 0; i < len(words); i++ {
 		w := words[i]

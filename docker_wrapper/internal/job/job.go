@@ -74,12 +74,14 @@ type Source struct {
 	Build      *BuildArgs `json:"build,omitempty"`
 	Archive    string     `json:"archive,omitempty"` // host path: load it
 	Pull       bool       `json:"pull,omitempty"`
-	Keep       bool       `json:"keep,omitempty"`  // the project asked to keep it: never collected
-	Fixed      bool       `json:"fixed,omitempty"` // an image of this name will do, whatever it was built from
+	Keep       bool       `json:"keep,omitempty"`     // the project asked to keep it: never collected
+	Fixed      bool       `json:"fixed,omitempty"`    // an image of this name will do, whatever it was built from
+	Unsigned   bool       `json:"unsigned,omitempty"` // the Dockerfile, or the reference, comes with the workunit
 
 	// Of a build. The engine itself fetches what ADD names by URL, in the host's own network, whatever
 	// the network of the build is.
 	NoFetch bool   `json:"no_fetch,omitempty"` // ADD takes nothing but files of the slot
+	Cache   bool   `json:"cache,omitempty"`    // the builder may go on from steps that it carried out before
 	Limits  Limits `json:"limits,omitzero"`    // as far as the builder knows them
 	Proxy   *Proxy `json:"proxy,omitempty"`    // for the steps; no part of the image's identity
 }

@@ -16,11 +16,17 @@ import (
 	"github.com/docker/go-units"
 )
 
+// MaxFile is the most bytes that job.toml, the policy file or a Dockerfile may have. They come from strangers, and what
+// makes sense of them needs many times as much memory. No file that a person writes is nearly as large.
+const MaxFile = 1 << 20
+
 const (
-	maxConfigBytes = 1 << 20
-	maxNesting     = 32  // brackets and dotted parts; the parser's recursion has no limit of its own
-	maxMistakes    = 50  // of each kind; nobody reads more, and the file may be no job.toml at all
-	maxSeconds     = 1e9 // about 31 years
+	maxNesting     = 32     // brackets and dotted parts; the parser's recursion has no limit of its own
+	maxValues      = 10_000 // keys and elements of arrays: each costs about 1 kB of memory
+	maxWords       = 2000   // of docker's options: what is wrong with each is looked for one by one
+	maxKeyBytes    = 128    // of a dotted key: the parser keeps each key with the names of all tables around it
+	maxMistakes    = 20     // of each kind; people read no more, and the file may be no job.toml at all
+	maxSeconds     = 1e9    // about 31 years
 	maxBytes       = 1 << 46
 	minMemoryBytes = 6 << 20 // docker refuses less: runconfig's linuxMinMemory in moby's daemon/daemon_unix.go
 	minShmBytes    = 1 << 20 // engines take less, but then it is a number whose unit was forgotten
@@ -166,7 +172,7 @@ func keys() []key {
 //
 // The error joins a *[ConfigError] for every mistake, in the order of the file; a mistake of syntax
 // hides those behind it. Unknown keys are no error but Config.Warnings. With an error the Config is
-// not nil, but good for its File and Warnings only. More than 50 mistakes of a kind are not shown.
+// not nil, but good for its File and Warnings only. Of more than 20 mistakes of a kind, the last says how many.
 func ParseConfig(name string, data []byte) (*Config, error) {
 	if name == "" {
 		name = "job.toml"
@@ -177,6 +183,9 @@ func ParseConfig(name string, data []byte) (*Config, error) {
 		r.readAll(root)
 	}
 	inFileOrder(r.config.Warnings)
+	if r.unwarned > 0 {
+		r.config.Warnings = append(r.config.Warnings, r.more(r.unwarned, "warnings"))
+	}
 	return r.config, r.err()
 }
 
@@ -196,6 +205,8 @@ type reader struct {
 	places   places
 	mistakes []*ConfigError
 
+	unsaid, unwarned int // mistakes and warnings beyond the most that are shown
+
 	// The last position asked for: as questions come nearly in the order of the file, counting goes
 	// on from here and is done once over.
 	offset int
@@ -210,11 +221,19 @@ func newReader(name string, data []byte) *reader {
 // err joins the mistakes, in the order of the file; nil for none.
 func (r *reader) err() error {
 	inFileOrder(r.mistakes)
+	if r.unsaid > 0 {
+		r.mistakes = append(r.mistakes, r.more(r.unsaid, "mistakes"))
+		r.unsaid = 0
+	}
 	errs := make([]error, len(r.mistakes))
 	for i, e := range r.mistakes {
 		errs[i] = e
 	}
 	return errors.Join(errs...)
+}
+
+func (r *reader) more(n int, what string) *ConfigError {
+	return &ConfigError{File: r.config.File, Problem: fmt.Sprintf("%d more %s", n, what)}
 }
 
 // position counts lines and characters, both from 1; a tab is one character.
@@ -237,28 +256,45 @@ func (r *reader) position(offset int) position {
 }
 
 func (r *reader) mistake(p position, key, hint, format string, args ...any) {
-	if len(r.mistakes) < maxMistakes {
-		r.mistakes = append(r.mistakes, &ConfigError{r.config.File, p.line, p.col, key, fmt.Sprintf(format, args...), hint})
+	if len(r.mistakes) == maxMistakes {
+		r.unsaid++
+		return
 	}
+	r.mistakes = append(r.mistakes, &ConfigError{r.config.File, p.line, p.col, key, fmt.Sprintf(format, args...), hint})
 }
 
 func (r *reader) warn(p position, key, hint, format string, args ...any) {
-	if w := &r.config.Warnings; len(*w) < maxMistakes {
-		*w = append(*w, &ConfigError{r.config.File, p.line, p.col, key, fmt.Sprintf(format, args...), hint})
+	w := &r.config.Warnings
+	if len(*w) == maxMistakes {
+		r.unwarned++
+		return
 	}
+	*w = append(*w, &ConfigError{r.config.File, p.line, p.col, key, fmt.Sprintf(format, args...), hint})
+}
+
+// unknown warns of a key. What may have been meant is looked for only where it is shown.
+func (v value) unknown(meant func() string) {
+	if len(v.config.Warnings) == maxMistakes {
+		v.unwarned++
+		return
+	}
+	v.warn(v.position(), v.key, meant(), "unknown key")
 }
 
 // decode gives nil after a mistake of syntax.
 func (r *reader) decode() map[string]any {
-	if len(r.text) > maxConfigBytes {
-		r.mistake(position{}, "", "", "is larger than 1 MiB")
+	if len(r.text) > MaxFile {
+		r.mistake(position{}, "", "", "is larger than %d MiB", MaxFile>>20)
 		return nil
 	}
 	if offset, problem, hint := badText(r.text); problem != "" {
 		r.mistake(r.position(offset), "", hint, "%s", problem)
 		return nil
 	}
-	r.places = locate(r.text)
+	if r.places = locate(r.text); r.places.excess != "" {
+		r.mistake(r.position(r.places.excessAt), "", "", "%s", r.places.excess)
+		return nil
+	}
 	root := map[string]any{}
 	if err := unmarshal(r.text, &root); err != nil {
 		r.syntax(err)
@@ -288,6 +324,9 @@ func (r *reader) syntax(err error) {
 		return
 	}
 	problem := strings.TrimSuffix(pe.Message, " instead")
+	if len(problem) > 2*maxQuoted {
+		problem = strings.ToValidUTF8(problem[:2*maxQuoted], "") + "…"
+	}
 	problem = strings.ReplaceAll(problem, `'\n'`, "the end of the line")
 	if first, rest, _ := strings.Cut(problem, " "); first == "Key" || first == "Invalid" {
 		problem = strings.ToLower(first) + " " + rest
@@ -372,7 +411,7 @@ func (r *reader) readAll(root map[string]any) {
 				read(sub, n)
 			}
 		default:
-			r.warn(v.position(), v.key, suggestKey(name), "unknown key")
+			v.unknown(func() string { return suggestKey(name) })
 		}
 	}
 	for _, v := range (value{reader: r, v: root}).fields() {
@@ -391,6 +430,10 @@ type value struct {
 func (v value) position() position { return v.reader.position(v.places.of(v.path).value) }
 
 func (v value) mistake(hint, format string, args ...any) {
+	if len(v.mistakes) == maxMistakes {
+		v.unsaid++
+		return
+	}
 	v.reader.mistake(v.position(), v.key, hint, format, args...)
 }
 
@@ -570,7 +613,7 @@ func (v value) members(known ...string) map[string]value {
 	for _, f := range unknown {
 		meant := meantMember(f.key[len(v.key)+1:], known)
 		if _, there := m[meant]; there || meant == "" {
-			v.warn(f.position(), f.key, didYouMean(meant), "unknown key")
+			f.unknown(func() string { return didYouMean(meant) })
 			continue
 		}
 		v.reader.mistake(f.position(), f.key, didYouMean(meant), "unknown key")
@@ -954,6 +997,9 @@ type places struct {
 		path          string
 		first, second int
 	} // the first key that is written twice
+
+	excess   string // what there is too much of; "" for nothing
+	excessAt int
 }
 
 // of gives the place of a path, or of what it is part of.
@@ -991,7 +1037,7 @@ func unquoteKey(key string) string {
 // the rest may be nonsense, but does no harm.
 func locate(text string) places {
 	l := &locator{text: text, places: places{at: map[string]place{}}, count: map[string]int{}, defined: map[string]bool{}}
-	for l.blank("\n"); l.i < len(text); l.blank("\n") {
+	for l.blank("\n"); l.i < len(text) && l.excess == ""; l.blank("\n") {
 		if text[l.i] != '[' {
 			start := l.i
 			l.pair(l.table)
@@ -1036,10 +1082,31 @@ func (l *locator) blank(newline string) {
 	}
 }
 
+// tooMuch ends the walk: what is too much is refused before it is parsed.
+func (l *locator) tooMuch(offset int, what string) {
+	if l.excess == "" {
+		l.excess, l.excessAt = what, offset
+	}
+	l.i = len(l.text)
+}
+
+// note keeps a place.
+func (l *locator) note(path string, at place) {
+	if l.at[path] = at; len(l.at) > maxValues {
+		l.tooMuch(at.key, fmt.Sprintf("has more than %d keys and values", maxValues))
+	}
+}
+
 // parts reads a dotted key.
 func (l *locator) parts() (keys []string, offset int) {
 	l.blank("")
 	offset = l.i
+	defer func() {
+		if l.i-offset > maxKeyBytes {
+			keys = nil
+			l.tooMuch(offset, fmt.Sprintf("a key is longer than %d bytes", maxKeyBytes))
+		}
+	}()
 	for l.i < len(l.text) {
 		l.blank("")
 		start := l.i
@@ -1069,7 +1136,7 @@ func (l *locator) parts() (keys []string, offset int) {
 // implied notes a table that is only named on the way to one of its keys.
 func (l *locator) implied(path string, offset int) {
 	if _, ok := l.at[path]; !ok {
-		l.at[path] = place{offset, offset, offset}
+		l.note(path, place{offset, offset, offset})
 	}
 }
 
@@ -1078,7 +1145,7 @@ func (l *locator) written(path string, offset int) {
 		l.twice.path, l.twice.first, l.twice.second = path, l.at[path].key, offset
 	}
 	l.defined[path] = true
-	l.at[path] = place{offset, offset, offset}
+	l.note(path, place{offset, offset, offset})
 }
 
 func (l *locator) header(many bool) {
@@ -1093,7 +1160,7 @@ func (l *locator) header(many bool) {
 			l.implied(p, offset)
 			l.count[p]++
 			p = fmt.Sprintf("%s[%d]", p, n)
-			l.at[p] = place{offset, offset, offset}
+			l.note(p, place{offset, offset, offset})
 		case isArray:
 			p = fmt.Sprintf("%s[%d]", p, n-1)
 		case last:
@@ -1139,7 +1206,7 @@ func (l *locator) value(p string) {
 		l.sequence(']', func(i int) {
 			e, start := fmt.Sprintf("%s[%d]", p, i), l.i
 			l.value(e)
-			l.at[e] = place{start, start, l.i}
+			l.note(e, place{start, start, l.i})
 		})
 	case '{':
 		l.sequence('}', func(int) { l.pair(p) })

@@ -236,9 +236,13 @@ func TestHostileFiles(t *testing.T) {
 		})
 	}
 	t.Run("mistakes", func(t *testing.T) {
-		c, err := ParseConfig("", []byte("mount = ["+strings.Repeat("1,", 1<<14)+"]\n"+strings.Repeat("[[a]]\n", 1<<10)))
-		if got := len(mistakesOf(t, err)); got != maxMistakes || len(c.Warnings) != 1 {
-			t.Errorf("got %d mistakes and %d warnings, want %d and 1", got, len(c.Warnings), maxMistakes)
+		c, err := ParseConfig("", []byte("mount = ["+strings.Repeat("1,", 1000)+"]\n"+numbered("u%d = 1\n", 1000)))
+		got := mistakesOf(t, err)
+		if len(got) != maxMistakes+1 || got[maxMistakes] != "job.toml: 980 more mistakes" {
+			t.Errorf("got %q, want %d and one that says how many more", got, maxMistakes)
+		}
+		if w := c.Warnings; len(w) != maxMistakes+1 || w[maxMistakes].Error() != "job.toml: 980 more warnings" {
+			t.Errorf("got %q, want %d and one that says how many more", w, maxMistakes)
 		}
 	})
 }

@@ -109,8 +109,10 @@ func Plan(in Input) (*Job, error) {
 	threads := nthreads(in)
 	bounds := limits(c, in.Init, threads, signed, in.Host)
 	for i := range image.Sources {
-		if s := &image.Sources[i]; s.Dockerfile != "" {
+		s := &image.Sources[i]
+		if s.Unsigned = !signed; s.Dockerfile != "" {
 			boundBuild(s, in.Policy, signed, bounds)
+			s.Cache = standalone
 		}
 	}
 	j := &Job{
@@ -499,11 +501,18 @@ func imageNames(c *Config, signed bool) error {
 		e.Hint = "leave the key out: the image is named after the workunit"
 		return e
 	}
-	keys := []struct{ key, name string }{{"image_name", c.ImageName}, {"image", c.Image}}
+	type named struct{ key, name string }
+	keys := []named{{"image_name", c.ImageName}, {"image", c.Image}}
 	for _, choice := range c.Images {
-		keys = append(keys, struct{ key, name string }{"images", choice.Image})
+		keys = append(keys, named{"images", choice.Image})
 	}
 	for _, k := range keys {
+		if k.name == "" {
+			continue
+		}
+		if _, err := Registry(k.name); err != nil && !signed {
+			return c.Errorf(k.key, "%q: %s, and this file isn't signed", k.name, err)
+		}
 		for part := range strings.SplitSeq(strings.ToLower(k.name), "/") {
 			if name, _, _ := strings.Cut(part, ":"); name == ContentRepository || name == ArchiveRepository {
 				return c.Errorf(k.key, "%q: the name %s is the wrapper's own", k.name, name)

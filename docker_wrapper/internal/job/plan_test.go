@@ -160,6 +160,13 @@ func TestPlanMistakes(t *testing.T) {
 		{name: "no GPU assigned", toml: "use_gpu = true", want: "job.toml:1:11: use_gpu: BOINC assigned no GPU to this job: its plan class must ask for one"},
 		{name: "a GPU type without a device", toml: "use_gpu = true", set: func(in *Input) { in.Init.GPUType = "NVIDIA" },
 			want: "job.toml:1:11: use_gpu: BOINC assigned no GPU to this job: its plan class must ask for one"},
+		{name: "an image of this computer's network", toml: "\nimage = \"127.0.0.1:5000/x\"", set: func(in *Input) { in.Signed = false },
+			want: `job.toml:2:9: image: "127.0.0.1:5000/x": the registry 127.0.0.1 is no public address, and this file isn't signed`},
+		{name: "among others", toml: "images = [\"debian\", {image = \"nas.lan/x\"}]", set: func(in *Input) { in.Signed = false },
+			want: `job.toml:1:10: images: "nas.lan/x": the registry nas.lan is a name of this computer's own network, and this file isn't signed`},
+		{name: "another job's image", toml: "image = \"boinc_wu_7\"", set: func(in *Input) { in.Signed = false },
+			want: `job.toml:1:9: image: "boinc_wu_7": images of such a name are made by wrappers for other jobs, and this file isn't signed`},
+		{name: "an image of this computer's network, signed", toml: "image = \"127.0.0.1:5000/x\""},
 		{name: "unsigned jobs refused", set: func(in *Input) { in.Signed, in.Policy.Unsigned = false, "refuse" },
 			want: "job.toml: the job's files aren't signed, and this computer's docker_wrapper.toml refuses such jobs"},
 	} {

@@ -28,7 +28,7 @@ type Policy struct {
 	BuildNetwork string // "none": no build gets a network whose files aren't signed
 	Unsigned     string // "refuse": no job whose files aren't signed
 
-	ProxyPassword bool // jobs whose files aren't signed get it too
+	ProxyPassword bool // builds get it too, and jobs whose files aren't signed
 
 	// What is kept of the images that wrappers got; nil means the default, inf for ever.
 	ImagesGB   *float64 // 10^9 bytes, all together
@@ -73,7 +73,7 @@ var policyKeys = []policyKey{
 		func(p *Policy, v value) { scalar(v, &p.BuildNetwork, oneOf("default", "none")) }},
 	{KeyInfo{"unsigned", `"allow" or "refuse"`, "allow", "refuse: no jobs whose files aren't signed"},
 		func(p *Policy, v value) { scalar(v, &p.Unsigned, oneOf("allow", "refuse")) }},
-	{KeyInfo{"proxy_password", "bool", "false", "jobs that aren't signed get the proxy's password too"},
+	{KeyInfo{"proxy_password", "bool", "false", "builds get the proxy's password too, and so do jobs that aren't signed"},
 		func(p *Policy, v value) { v.boolean(&p.ProxyPassword) }},
 	{KeyInfo{"images_gb", "number", "20", "GB that all images which jobs brought may take; inf: as much as they like"},
 		func(p *Policy, v value) { v.bound(&p.ImagesGB) }},

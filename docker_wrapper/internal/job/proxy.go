@@ -57,9 +57,10 @@ type Proxy struct {
 	Scheme    string   `json:"scheme"` // "http", "socks5", or "socks5h" where the proxy resolves names too
 	Host      string   `json:"host"`
 	Port      int      `json:"port"`
-	Login     Secret   `json:"login,omitzero"` // USER:PASSWORD, percent-encoded; zero when there is none or it isn't for this job
-	NoProxy   string   `json:"no_proxy"`       // hosts that are reached directly
-	Variables []string `json:"variables"`      // that lead there, sorted; those that job.toml sets itself are not among them
+	Login     Secret   `json:"login,omitzero"`     // USER:PASSWORD, percent-encoded; zero when there is none or it isn't for this job
+	Withheld  bool     `json:"withheld,omitempty"` // the client's proxy has a login, which is left out
+	NoProxy   string   `json:"no_proxy"`           // hosts that are reached directly
+	Variables []string `json:"variables"`          // that lead there, sorted; those that job.toml sets itself are not among them
 }
 
 // ownNames is what a job calls itself. Few programs leave it out by themselves, and the proxy can't lead back.
@@ -105,8 +106,9 @@ func login(user, password string) Secret {
 // percent encodes all but letters, digits and "-_.~": what else may stand in a URL is up to each program.
 func percent(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
-// planProxy tells the container and the builds that have a network of the client's proxy. Its password goes to
-// signed jobs, which could not get out without, and to others where the owner says so.
+// planProxy gives the client's proxy to the container and the builds that have a network. Its password goes to the
+// containers of signed jobs, which could not get out without. Builds, which can keep it in an image that other jobs use,
+// and other jobs get it where the owner allows it.
 func planProxy(in Input, j *Job) {
 	if in.Init == nil {
 		return
@@ -116,27 +118,31 @@ func planProxy(in Input, j *Job) {
 		return
 	}
 	j.Image.BehindProxy = true
-	withheld := !p.Login.IsZero() && !j.Signed && !in.Policy.ProxyPassword
-	if withheld {
-		p.Login = Secret{}
+	bare := *p
+	bare.Login, bare.Withheld = Secret{}, !p.Login.IsZero()
+	ofContainer, ofBuild := p, p
+	if !in.Policy.ProxyPassword {
+		if ofBuild = &bare; !j.Signed {
+			ofContainer = &bare
+		}
 	}
-	given := false
+	const allow = " (the owner can allow it: proxy_password = true in " + PolicyFile + " in BOINC's data directory)"
 	if j.Container.Network != "none" {
 		var set []string
 		for _, nv := range j.Container.Env {
 			name, _, _ := strings.Cut(nv, "=")
 			set = append(set, name)
 		}
-		j.Container.Proxy, given = p.beside(set), true
+		if j.Container.Proxy = ofContainer.beside(set); ofContainer.Withheld {
+			j.Notes = append(j.Notes, "the container gets this computer's proxy without its password, because the job's files aren't signed"+allow)
+		}
 	}
 	for i := range j.Image.Sources {
 		if s := &j.Image.Sources[i]; s.Dockerfile != "" && s.Build.Network != "none" {
-			s.Proxy, given = p.beside(slices.Collect(maps.Keys(s.Build.Args))), true
+			if s.Proxy = ofBuild.beside(slices.Collect(maps.Keys(s.Build.Args))); ofBuild.Withheld {
+				j.Notes = append(j.Notes, "the build gets this computer's proxy without its password, because an image can keep it"+allow)
+			}
 		}
-	}
-	if withheld && given {
-		j.Notes = append(j.Notes, "the job gets this computer's proxy without its password, because its files aren't signed (the owner can allow it: proxy_password = true in "+
-			PolicyFile+" in BOINC's data directory)")
 	}
 }
 

@@ -104,11 +104,13 @@ func TestProxyOfBuilds(t *testing.T) {
 		login      bool
 		notes      int
 	}{
-		{name: "signed", want: "http_proxy https_proxy no_proxy", login: true},
+		{name: "signed", want: "http_proxy https_proxy no_proxy", notes: 1},
+		{name: "signed, and allowed", set: func(in *Input) { in.Policy.ProxyPassword = true }, want: "http_proxy https_proxy no_proxy", login: true},
 		{name: "not signed", set: func(in *Input) { in.Signed = false }, want: "http_proxy https_proxy no_proxy", notes: 1},
+		{name: "not signed, and allowed", set: func(in *Input) { in.Signed, in.Policy.ProxyPassword = false, true }, want: "http_proxy https_proxy no_proxy", login: true},
 		{name: "not signed, and no network", set: func(in *Input) { in.Signed, in.Policy.Network = false, "none" }},
 		{name: "no network", toml: `build_args = "--network none"`},
-		{name: "the project's own", toml: `build_args = "--build-arg HTTP_PROXY=http://x"`, want: "https_proxy no_proxy", login: true},
+		{name: "the project's own", toml: `build_args = "--build-arg HTTP_PROXY=http://x"`, want: "https_proxy no_proxy", notes: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			in := testInput(t, tt.toml)
@@ -123,7 +125,9 @@ func TestProxyOfBuilds(t *testing.T) {
 			var got []string
 			login := false
 			if p := j.Image.Sources[0].Proxy; p != nil {
-				login = !p.Login.IsZero()
+				if login = !p.Login.IsZero(); login == p.Withheld {
+					t.Errorf("the login is there: %t, and withheld: %t", login, p.Withheld)
+				}
 				for _, v := range p.Variables {
 					if v == strings.ToLower(v) {
 						got = append(got, v)

@@ -222,6 +222,11 @@ var verbs = map[string]func(string) error{
 		}
 		return nil
 	},
+	"keep": func(v string) error { // FROM:TO
+		from, to, _ := strings.Cut(v, ":")
+		data, err := os.ReadFile(from)
+		return errors.Join(err, os.WriteFile(to, data, 0o644))
+	},
 	"pwd": func(string) error { dir, err := os.Getwd(); fmt.Println(dir); return err },
 	"await": func(v string) error { // until there is such a file
 		for {
