@@ -35,7 +35,7 @@ func TestReadPolicy(t *testing.T) {
 		{"a directory", func(name string) error { return os.Mkdir(name, 0o755) }, "is no regular file$", false},
 		{"a FIFO", func(name string) error { return syscall.Mkfifo(name, 0o644) }, "is no regular file$", false},
 		{"a symlink to a device", func(name string) error { return os.Symlink("/dev/null", name) }, "is no regular file$", false},
-		{"too large", func(name string) error { return write(name, strings.Repeat("#", maxPolicy+1)) }, "is larger than 1 MiB$", false},
+		{"too large", func(name string) error { return write(name, strings.Repeat("#", job.MaxFile+1)) }, "is larger than 1 MiB$", false},
 		{"without its directory", func(name string) error { return os.Remove(filepath.Dir(name)) }, "look into the directory where it would be: .*no such file or directory$", false},
 		{"a mistake", func(name string) error { return write(name, "privileged = 1") }, "privileged: want a bool", false},
 	} {
