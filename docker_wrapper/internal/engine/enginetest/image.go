@@ -212,7 +212,15 @@ func (e *Engine) pull(w http.ResponseWriter, name string) error {
 
 // load reads a docker-archive. What is wrong with one is said inside the stream.
 func (e *Engine) load(w http.ResponseWriter, body io.Reader) error {
-	files := map[string][]byte{}
+	files, links := map[string][]byte{}, map[string]string{}
+	unpacked := func(name string) string { // where Docker has it: in its directory, whatever the name says
+		name = strings.TrimPrefix(path.Clean("/"+name), "/")
+		dir, base := path.Split(name)
+		if to, ok := links[path.Clean(dir)]; ok {
+			return path.Join(to, base)
+		}
+		return name
+	}
 	tr := tar.NewReader(body)
 	for {
 		h, err := tr.Next()
@@ -221,8 +229,17 @@ func (e *Engine) load(w http.ResponseWriter, body io.Reader) error {
 		} else if err != nil {
 			return refuse(http.StatusInternalServerError, "Error processing tar file(exit status 1): %v", err)
 		}
-		if files[path.Clean(h.Name)], err = io.ReadAll(tr); err != nil {
-			return refuse(http.StatusInternalServerError, "Error processing tar file(exit status 1): %v", err)
+		name := unpacked(h.Name)
+		switch h.Typeflag {
+		case tar.TypeSymlink:
+			to := unpacked(path.Join(path.Dir(name), h.Linkname))
+			links[name], files[name] = to, files[to]
+		case tar.TypeLink:
+			files[name] = files[unpacked(h.Linkname)]
+		case tar.TypeReg:
+			if files[name], err = io.ReadAll(tr); err != nil {
+				return refuse(http.StatusInternalServerError, "Error processing tar file(exit status 1): %v", err)
+			}
 		}
 	}
 	var manifests []struct {
