@@ -346,7 +346,7 @@ var imageRows = []contractRow{
 			t.Error("the base is still there")
 		}
 	}},
-	{fact: "collect: what lost its names and has our labels goes, when it isn't new", check: func(t *testing.T, k *contract) {
+	{fact: "collect: what a wrapper got and lost its names goes; what only has our labels stays", check: func(t *testing.T, k *contract) {
 		token := k.name("token")
 		im, fsys := k.source("lost", fmt.Sprintf("LABEL token=%s\n", token))
 		k.collectable(t, &im)
@@ -366,14 +366,33 @@ var imageRows = []contractRow{
 				t.Fatal(err)
 			}
 		}
+		k.age(t, im, 31)
 		if err := k.e.Collect(t.Context(), im); err != nil {
 			t.Error(err)
 		}
-		if _, err := k.api.ImageInspect(t.Context(), fresh.ID); err != nil {
-			t.Errorf("the new one: %v", err)
+		if _, err := k.api.ImageInspect(t.Context(), fresh.ID); err == nil {
+			t.Errorf("ours is still there: %+v", k.inspectImage(t, fresh.ID))
 		}
-		if _, err := k.api.ImageInspect(t.Context(), old.ID); err == nil {
-			t.Errorf("the old one is still there: %+v", k.inspectImage(t, old.ID))
+		if _, err := k.api.ImageInspect(t.Context(), old.ID); err != nil {
+			t.Errorf("the other one: %v", err)
+		}
+	}},
+	{fact: "image: under a name that only wrappers give, only what the record has is used", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("recorded", "LABEL recorded=yes\n")
+		im.Sources[0].Build.NoCache = true
+		k.collectable(t, &im)
+		first := k.ensure(t, im, fsys)
+		for _, tag := range k.inspectImage(t, first).RepoTags {
+			if err := k.api.ImageTag(t.Context(), k.image, strings.TrimPrefix(tag, "docker.io/library/")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		second := k.ensure(t, im, fsys)
+		if in := k.inspectImage(t, second); in.Config.Labels["recorded"] != "yes" {
+			t.Errorf("got image %s with labels %v", second, in.Config.Labels)
+		}
+		if again := k.ensure(t, im, fsys); again != second {
+			t.Errorf("asked again: got %s, want %s", again, second)
 		}
 	}},
 	{fact: "collect: a base that images share counts once", alone: true, check: func(t *testing.T, k *contract) {

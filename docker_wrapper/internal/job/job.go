@@ -77,6 +77,9 @@ type Source struct {
 	Keep       bool       `json:"keep,omitempty"`  // the project asked to keep it: never collected
 	Fixed      bool       `json:"fixed,omitempty"` // an image of this name will do, whatever it was built from
 
+	// The job's files aren't signed: what is made of them is no image for a job whose files are.
+	Unsigned bool `json:"unsigned,omitempty"`
+
 	// Of a build. The engine itself fetches what ADD names by URL, in the host's own network, whatever
 	// the network of the build is.
 	NoFetch bool   `json:"no_fetch,omitempty"` // ADD takes nothing but files of the slot

@@ -97,6 +97,7 @@ func Plan(in Input) (*Job, error) {
 	threads := nthreads(in)
 	bounds := limits(c, in.Init, threads, signed)
 	for i := range image.Sources {
+		image.Sources[i].Unsigned = !signed
 		if s := &image.Sources[i]; s.Dockerfile != "" {
 			boundBuild(s, in.Policy, signed, bounds)
 		}
@@ -421,7 +422,7 @@ func planImage(in Input, signed bool) (Image, error) {
 				host, linked = l.Target, true
 			}
 		}
-		return Source{Name: archiveTag(in.Init, host, linked), Archive: host}
+		return Source{Name: archiveTag(in.Init, host, linked, signed), Archive: host}
 	}
 	for _, choice := range append(slices.Clone(c.Images), ImageChoice{Archive: c.ImageArchive}, ImageChoice{Image: c.Image}) {
 		switch {
@@ -468,10 +469,8 @@ func imageNames(c *Config, signed bool) error {
 		keys = append(keys, struct{ key, name string }{"images", choice.Image})
 	}
 	for _, k := range keys {
-		for part := range strings.SplitSeq(strings.ToLower(k.name), "/") {
-			if name, _, _ := strings.Cut(part, ":"); name == ContentRepository || name == ArchiveRepository {
-				return c.Errorf(k.key, "%q: the name %s is the wrapper's own", k.name, name)
-			}
+		if OnlyOurs(k.name) {
+			return c.Errorf(k.key, "%q: such names are the wrapper's own", k.name)
 		}
 	}
 	return nil
