@@ -341,7 +341,7 @@ func (w *wrapper) own(ctx context.Context) {
 		if w.engine.Info.Rootless {
 			owner = "0:0" // as its containers call the engine's user
 		}
-		err = w.container.RunHelper(ctx, self, dir, owner)
+		err = w.container.RunHelper(ctx, w.job, self, dir, owner)
 	}
 	if err != nil {
 		w.log.Warn().Err(err).Msg("some of the job's files stay another user's")

@@ -137,20 +137,7 @@ func toRequest(j *job.Job, imageID string, im imageFacts, info Info) request {
 	}
 	r.Host.Resources = resourcesOf(c.Limits, x, info)
 	r.grant(c.GPU, info)
-	for _, m := range c.Mounts {
-		if q.mountsAsText && strings.Contains(m.Source+m.Target, ",") {
-			mode := ""
-			if m.ReadOnly {
-				mode = ":ro"
-			}
-			r.Host.Binds = append(r.Host.Binds, m.Source+":"+m.Target+mode)
-			continue
-		}
-		r.Host.Mounts = append(r.Host.Mounts, mount.Mount{
-			Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly,
-			BindOptions: &mount.BindOptions{Propagation: mount.PropagationRPrivate},
-		})
-	}
+	addMounts(r.Host, c.Mounts, q)
 	for _, b := range c.Binds {
 		if b.Source == "" { // as docker's command line does it; else Docker 28 forgets the volume's name
 			r.Config.Volumes[b.Target] = struct{}{}
@@ -162,6 +149,24 @@ func toRequest(j *job.Job, imageID string, im imageFacts, info Info) request {
 		publish(&r, p)
 	}
 	return r
+}
+
+// addMounts adds mounts of ours.
+func addMounts(host *container.HostConfig, mounts []job.Mount, q quirks) {
+	for _, m := range mounts {
+		if q.mountsAsText && strings.Contains(m.Source+m.Target, ",") {
+			mode := ""
+			if m.ReadOnly {
+				mode = ":ro"
+			}
+			host.Binds = append(host.Binds, m.Source+":"+m.Target+mode)
+			continue
+		}
+		host.Mounts = append(host.Mounts, mount.Mount{
+			Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly,
+			BindOptions: &mount.BindOptions{Propagation: mount.PropagationRPrivate},
+		})
+	}
 }
 
 // neverUnasked are the capabilities that engines give and that a container gets only when it is asked for them: forging

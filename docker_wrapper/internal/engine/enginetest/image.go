@@ -3,6 +3,7 @@ package enginetest
 import (
 	"archive/tar"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type image struct {
 	config config
 	dir    string // its files
 	layers []layer
+	diffs  []string // digests of its layers' archives, where it was loaded
 	made   time.Time
 }
 
@@ -98,7 +100,8 @@ func (e *Engine) inspectImage(w http.ResponseWriter, name string) error {
 	if im == nil {
 		return refuse(http.StatusNotFound, "No such image: %s", tagged(name))
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"Id": im.id, "RepoTags": im.tags, "Architecture": im.arch, "Os": "linux", "Config": im.config})
+	writeJSON(w, http.StatusOK, map[string]any{"Id": im.id, "RepoTags": im.tags, "Architecture": im.arch, "Os": "linux", "Config": im.config,
+		"RootFS": map[string]any{"Type": "layers", "Layers": im.diffs}})
 	return nil
 }
 
@@ -270,6 +273,9 @@ func (e *Engine) load(w http.ResponseWriter, body io.Reader) error {
 			Architecture: c.Architecture, Labels: c.Config.Labels})
 		if err != nil {
 			return err
+		}
+		for _, l := range m.Layers {
+			im.diffs = append(im.diffs, fmt.Sprintf("sha256:%x", sha256.Sum256(files[l])))
 		}
 		e.mu.Lock()
 		e.images[im.id] = im
