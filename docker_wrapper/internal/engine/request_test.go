@@ -5,8 +5,10 @@ package engine
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/docker/docker/api/types/system"
@@ -164,5 +166,35 @@ slot_dir_mount = "/slot"`, info: docker},
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestLabelsAreBounded(t *testing.T) {
+	many := func(n int) map[string]string {
+		labels := map[string]string{}
+		for i := range n {
+			labels[fmt.Sprint(i)] = ""
+		}
+		return labels
+	}
+	for _, tt := range []struct {
+		name   string
+		labels map[string]string
+		want   string
+	}{
+		{name: "none"},
+		{name: "as many as may be", labels: many(1000)},
+		{name: "too many", labels: many(1001), want: "image i: it has 1001 labels, want at most 1000"},
+		{name: "as much as may be", labels: map[string]string{"k": strings.Repeat("x", 64<<10-1)}},
+		{name: "too much", labels: map[string]string{"k": strings.Repeat("x", 64<<10)}, want: "image i: it has 65537 bytes of labels, want at most 65536"},
+		{name: "too long a name", labels: map[string]string{strings.Repeat("x", 64<<10+1): ""}, want: "image i: it has 65537 bytes of labels, want at most 65536"},
+	} {
+		got := ""
+		if err := (imageFacts{labels: tt.labels}).labelsError("i"); err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
 	}
 }
