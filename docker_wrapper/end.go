@@ -348,7 +348,7 @@ func (w *wrapper) own(ctx context.Context, goesOn bool) {
 		if w.engine.Info.Rootless {
 			uid, gid = 0, 0 // as its containers call the engine's user
 		}
-		err = w.container.RunHelper(ctx, self, dir, fmt.Sprintf("%d:%d:%t", uid, gid, goesOn))
+		err = w.container.RunHelper(ctx, w.job, self, dir, fmt.Sprintf("%d:%d:%t", uid, gid, goesOn))
 	}
 	if err != nil {
 		w.log.Warn().Err(err).Msg("some of the job's files stay another user's")

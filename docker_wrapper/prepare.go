@@ -88,7 +88,7 @@ func (w *wrapper) prepare(ctx context.Context, before supervise.Before) (supervi
 	}
 	w.tellGraphics(ctx)
 	return supervise.Prepared{Container: found, Paused: found.State == engine.StatePaused, Apart: true, CPUBase: base, Made: made, Unsaved: unsaved,
-		Unable: found.State == engine.StateExited || !w.able(ctx, found.Image), Anew: w.episode.Anew}, nil
+		Unable: found.State == engine.StateExited || !w.able(ctx), Anew: w.episode.Anew}, nil
 }
 
 // again has a container go on that ended by no doing of its own: from its last checkpoint through the engine, if there
@@ -108,7 +108,7 @@ func (w *wrapper) again(ctx context.Context, c *engine.Container, p supervise.Pr
 	case !errors.Is(err, errNoCheckpoint):
 		return supervise.Prepared{}, err
 	}
-	able := w.able(ctx, c.Image) // which may take its time: nothing must run yet
+	able := w.able(ctx) // which may take its time: nothing must run yet
 	if err := ctx.Err(); err != nil {
 		return supervise.Prepared{}, err
 	}
@@ -241,7 +241,7 @@ func (w *wrapper) fresh(ctx context.Context, cpu time.Duration) (supervise.Prepa
 	if anew {
 		cpu = 0
 	}
-	j, able := *w.job, w.able(ctx, image)
+	j, able := *w.job, w.able(ctx)
 	if !able { // then nothing needs to be left out for it
 		j.Checkpoint.Method = job.ByNobody
 	}

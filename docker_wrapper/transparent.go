@@ -260,7 +260,7 @@ func (w *wrapper) goBack(ctx context.Context, image string, cpu time.Duration) (
 	if k.Image != strings.TrimPrefix(image, "sha256:") {
 		return none, fmt.Errorf("%w: its image is gone, and another is in its place", engine.ErrNoRestore)
 	}
-	able := w.able(ctx, image) // which may take its time: nothing must run yet
+	able := w.able(ctx) // which may take its time: nothing must run yet
 	if err := ctx.Err(); err != nil {
 		return none, err
 	}
@@ -327,7 +327,7 @@ func (w *wrapper) forget(err error) {
 }
 
 // able reports whether containers of this job can be checkpointed through the engine. It is found out once, by trial.
-func (w *wrapper) able(ctx context.Context, image string) bool {
+func (w *wrapper) able(ctx context.Context) bool {
 	if !w.job.Checkpoint.Whole() {
 		return true // it is not the engine that does it
 	}
@@ -336,7 +336,7 @@ func (w *wrapper) able(ctx context.Context, image string) bool {
 	}
 	err := w.engine.CanCheckpoint(w.job)
 	if err == nil {
-		err = w.trial(ctx, image)
+		err = w.trial(ctx)
 	}
 	if errors.Is(err, context.Canceled) { // it was not found out; what fails then is tried ever more seldom
 		return true
@@ -380,7 +380,7 @@ func readTrials(name, boot string) trialNotes {
 
 // trial tries it out with a container of its own, or remembers how that went since the computer was started. Of many jobs that
 // start at once one does.
-func (w *wrapper) trial(ctx context.Context, image string) error {
+func (w *wrapper) trial(ctx context.Context) error {
 	boot := bootID()
 	key := w.trialKey()
 	name := filepath.Join(w.init.BoincDir, "projects", trialsFile)
@@ -400,7 +400,7 @@ func (w *wrapper) trial(ctx context.Context, image string) error {
 	default:
 		return errors.New(said)
 	}
-	err := w.tryOut(context.WithoutCancel(ctx), image) // to its end, though the client suspends each second or wants us gone
+	err := w.tryOut(context.WithoutCancel(ctx)) // to its end, though the client suspends each second or wants us gone
 	if saysNothing(err) {
 		return err
 	}
@@ -431,7 +431,7 @@ func (w *wrapper) lockTrial(ctx context.Context, name string) (unlock func(), er
 }
 
 // tryOut makes a trial.
-func (w *wrapper) tryOut(ctx context.Context, image string) error {
+func (w *wrapper) tryOut(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -442,7 +442,7 @@ func (w *wrapper) tryOut(ctx context.Context, image string) error {
 	}
 	w.log.Info().Msg("trying out whether this engine can checkpoint")
 	began := time.Now()
-	err = w.engine.TryCheckpoint(ctx, w.job, image, self, dir)
+	err = w.engine.TryCheckpoint(ctx, w.job, self, dir)
 	w.log.Info().Bool("can", err == nil).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("tried it out")
 	if removeErr := os.RemoveAll(dir); removeErr != nil {
 		w.log.Warn().Err(removeErr).Msg("what a trial has written is left")

@@ -71,7 +71,7 @@ func TestTrialIsWaitedFor(t *testing.T) {
 				}
 				l.Close()
 			}()
-			if got := w.able(ctx, "image"); got != tt.can || w.tried != tt.tried {
+			if got := w.able(ctx); got != tt.can || w.tried != tt.tried {
 				t.Errorf("got %v, found out: %v; want %v, %v", got, w.tried, tt.can, tt.tried)
 			}
 			if n := fake.Count("create"); n > 0 {

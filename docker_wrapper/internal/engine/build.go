@@ -26,7 +26,7 @@ const outputKept = 20 // lines of the builder's, for the error
 func (e *Engine) build(ctx context.Context, im job.Image, s job.Source, b *buildContext) error {
 	e.log.Info().Str("image", s.Name).Str("content", b.identity[:12]).Int("files", len(b.files)).Msg("build image")
 	if s.Unsigned {
-		if err := e.fetchBases(ctx, s, b); err != nil {
+		if err := e.fetchBases(ctx, im, s, b); err != nil {
 			return err
 		}
 	}

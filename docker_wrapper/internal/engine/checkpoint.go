@@ -389,7 +389,7 @@ func (w *witnessed) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// Trial is what TryCheckpoint needs of this program: it runs as its own helper in the container, and counts.
+// What TryCheckpoint needs of this program: it runs as its own helper in a container, and counts.
 const (
 	HelperCounts = "count" // value of HelperEnv
 	CountFile    = "count" // in HelperDir: a word that is the process's own, and a number that grows
@@ -401,15 +401,15 @@ const (
 	trialGrace = 10 * time.Second // until the helper counts
 )
 
-// TryCheckpoint finds out whether containers like this job's can be checkpointed and restored here, with a small one that
-// runs program (this one) and counts into a file of dir, which is empty. It takes some seconds; an error says what
+// TryCheckpoint finds out whether containers like this job's can be checkpointed and restored here, with a small one of the helper's
+// image that runs program (this one) and counts into a file of dir, which is empty. It takes some seconds; an error says what
 // failed, and wraps ErrUnreachable when the engine went away meanwhile, which says nothing.
-func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, imageID, program, dir string) (err error) {
+func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, program, dir string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, trialTime)
 	defer cancel()
 	t := *j
 	t.Container = job.Container{
-		Name: trialOf(j), Labels: j.Container.Labels, Network: j.Container.Network, User: j.Container.User,
+		Name: trialOf(j), Labels: j.Container.Labels, Network: j.Container.Network, User: helperUser(j.Container.User),
 		Limits: j.Container.Limits, DropCaps: j.Container.DropCaps, Extra: job.CreateArgs{ReadOnly: j.Container.Extra.ReadOnly, Tmpfs: j.Container.Extra.Tmpfs}, Entrypoint: []string{HelperPath}, Command: []string{},
 		Env:    []string{HelperEnv + "=" + HelperCounts},
 		Mounts: []job.Mount{{Source: program, Target: HelperPath, ReadOnly: true}, {Source: dir, Target: HelperDir}},
@@ -422,7 +422,11 @@ func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, imageID, program
 	if err := e.RemoveTrial(ctx, j); err != nil { // an earlier one was broken off
 		return err
 	}
-	c, err := e.Create(ctx, &t, imageID)
+	image, err := e.helperImage(ctx, j.Image)
+	if err != nil {
+		return err
+	}
+	c, err := e.Create(ctx, &t, image)
 	if err != nil {
 		return err
 	}

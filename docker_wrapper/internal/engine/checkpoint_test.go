@@ -89,7 +89,7 @@ func TestCanCheckpoint(t *testing.T) {
 			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
-			r := toRequest(j, "im", nil, Info{quirks: tt.engine})
+			r := toRequest(j, "im", imageFacts{}, Info{quirks: tt.engine})
 			if disabled := !tt.plain && tt.engine.checkpoints == keptInside; r.Config.NetworkDisabled != disabled || *r.Host.Init != tt.plain {
 				t.Errorf("got network disabled %v, init %v, want %v, %v", r.Config.NetworkDisabled, *r.Host.Init, disabled, tt.plain)
 			}

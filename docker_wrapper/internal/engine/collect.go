@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 
 	"boincdocker/docker_wrapper/internal/job"
@@ -36,58 +36,94 @@ func nameOf(s job.Source, b *buildContext) string {
 // collected reports whether an image of this source may be removed at all.
 func collected(im job.Image, s job.Source) bool { return im.Collect != nil && !s.Keep && !s.Fixed }
 
-// intend notes that images are about to be got, so that a wrapper that dies leaves a trace of them: the
-// source's own, and those that a builder will pull for it. settle notes what became of it.
-func (e *Engine) intend(ctx context.Context, im job.Image, s job.Source, b *buildContext) (settle func()) {
+// intend notes that an image is about to be made, so that a wrapper that dies leaves a trace of it, and that what it is
+// built on is used. A name that others give, too, leaves no trace: by the time it has an image, that may be theirs.
+func (e *Engine) intend(ctx context.Context, im job.Image, s job.Source, b *buildContext) {
 	if im.Collect == nil {
-		return func() {}
+		return
 	}
-	var coming []job.Got
-	if collected(im, s) {
-		g := job.Got{Host: e.Info.Host, Name: nameOf(s, b), Used: now()}
-		if b != nil {
-			g.Names = []string{s.Name}
-		}
-		coming = append(coming, g)
-	}
-	there := map[string]bool{}
+	there := map[string]string{}
 	for _, base := range b.bases() {
-		if _, err := e.inspectImage(ctx, base); errors.Is(err, ErrNotFound) {
-			coming = append(coming, job.Got{Host: e.Info.Host, Name: base, Used: now()})
-		} else if err == nil {
-			there[base] = true
+		if in, err := e.inspectImage(ctx, base); err == nil {
+			there[base] = in.ID
 		}
 	}
-	change := func(f func(*record) error) {
-		if err := e.change(ctx, im.Collect.Record, f); err != nil {
-			e.log.Warn().Err(err).Msg("an image may stay for ever")
-		}
-	}
-	change(func(r *record) error {
+	e.note(ctx, im, func(r *record) error {
 		r.Collected = time.Time{} // something new makes it time to look what may go
-		for _, g := range coming {
-			r.put(g)
+		if name := nameOf(s, b); collected(im, s) && job.OnlyOurs(name) {
+			r.put(e.intention(s, name, b))
 		}
-		for i, g := range slices.Backward(r.Images) {
-			switch {
-			case g.Host != e.Info.Host || !there[g.Name]:
-			case g.ID == "" && !onlyOurs(g.Name): // whoever is about to get it, and lives, notes it again
-				r.drop(i)
-			default:
+		for i, g := range r.Images {
+			if g.Host == e.Info.Host && g.ID != "" && there[g.Name] == g.ID {
 				r.Images[i].Used = now()
 			}
 		}
 		return nil
 	})
-	return func() {
-		change(func(r *record) error {
-			var errs []error
-			for _, g := range coming {
-				r.put(g) // also when another wrapper had the same intention and gave up
-				errs = append(errs, e.finish(ctx, r, r.find(g.Host, g.Name, "")))
-			}
-			return errors.Join(errs...)
-		})
+}
+
+func (e *Engine) intention(s job.Source, name string, b *buildContext) job.Got {
+	g := job.Got{Host: e.Info.Host, Name: name, Used: now()}
+	if b != nil {
+		g.Names = []string{s.Name}
+	}
+	return g
+}
+
+// settle notes what has become of an intention: the image's ID, or "" where it came to nothing.
+func (e *Engine) settle(ctx context.Context, im job.Image, s job.Source, b *buildContext, id string) {
+	name := nameOf(s, b)
+	if !collected(im, s) || id == "" && !job.OnlyOurs(name) {
+		return
+	}
+	g := e.intention(s, name, b)
+	if id != "" {
+		e.got(ctx, im, g, id)
+		return
+	}
+	e.note(ctx, im, func(r *record) error {
+		r.put(g) // also when another wrapper had the same intention and gave up
+		return e.finish(ctx, r, r.find(g.Host, g.Name, ""))
+	})
+}
+
+// got notes an image that this wrapper has just got.
+func (e *Engine) got(ctx context.Context, im job.Image, g job.Got, id string) {
+	e.note(ctx, im, func(r *record) (err error) {
+		g.ID, g.Made = id, true
+		g.Layers, err = e.layers(ctx, id)
+		r.put(g)
+		return err
+	})
+}
+
+// note changes the record. Where that fails, an image stays for ever, or is made again.
+func (e *Engine) note(ctx context.Context, im job.Image, f func(*record) error) {
+	if err := e.change(ctx, im.Collect.Record, f); err != nil {
+		e.log.Warn().Err(err).Msg("an image may stay for ever")
+	}
+}
+
+// pullBases pulls the images that a build starts from and that aren't there: so it is known by their IDs which of them came for
+// a job, and not for the computer's owner. What can't be pulled like that is the builder's business.
+func (e *Engine) pullBases(ctx context.Context, im job.Image, s job.Source, b *buildContext) {
+	if im.Collect == nil || bytes.Contains(b.text, []byte("--platform")) { // it has its own idea of what they are for
+		return
+	}
+	for _, base := range b.bases() {
+		if _, err := e.inspectImage(ctx, base); !errors.Is(err, ErrNotFound) || job.OnlyOurs(base) {
+			continue
+		}
+		err := e.pullAs(ctx, base, s.Build.Platform)
+		in := image.InspectResponse{}
+		if err == nil {
+			in, err = e.inspectImage(ctx, base)
+		}
+		if err != nil {
+			e.log.Debug().Str("image", base).Err(err).Msg("the builder has to pull it")
+			continue
+		}
+		e.got(ctx, im, job.Got{Host: e.Info.Host, Name: base, Used: now()}, in.ID)
 	}
 }
 
@@ -101,13 +137,6 @@ func (b *buildContext) bases() []string {
 		return nil // the builder will say so
 	}
 	return slices.DeleteFunc(names, func(name string) bool { return strings.Contains(name, "$") })
-}
-
-// onlyOurs reports a name that only wrappers give. Under any other an image may be there because the computer's owner got
-// it after the wrapper that intended to had died: better one that stays for ever than one of theirs that goes.
-func onlyOurs(name string) bool {
-	repository, _, _ := strings.Cut(name, ":")
-	return repository == job.ContentRepository || repository == job.ArchiveRepository
 }
 
 // finish completes the record of an image that was to be made, or drops it where there is none.
@@ -124,52 +153,31 @@ func (e *Engine) finish(ctx context.Context, r *record, i int) error {
 	return err
 }
 
-// used notes that a job uses an image that was there. It is ours to remove when a wrapper got it, or
-// when a tag that only wrappers give and the label say that it was built for this data directory, by a
-// wrapper of another project perhaps, or by one whose record was lost.
+// used notes that a job uses an image that was there. It is noted only if a wrapper got it: its labels are its maker's
+// to write.
 func (e *Engine) used(ctx context.Context, im job.Image, s job.Source, b *buildContext, id string) {
 	if im.Collect == nil {
 		return
 	}
 	err := e.change(ctx, im.Collect.Record, func(r *record) error {
-		g := job.Got{Host: e.Info.Host, Name: nameOf(s, b)}
-		i := r.find(g.Host, g.Name, "")
-		if !collected(im, s) {
-			if i >= 0 { // a project asks to keep what was got for another
-				r.drop(i)
-			}
+		i := r.find(e.Info.Host, nameOf(s, b), "")
+		if i < 0 {
 			return nil
 		}
-		if i >= 0 && r.Images[i].ID == id {
-			g = r.Images[i]
-		} else {
-			in, err := e.inspectImage(ctx, id)
-			if err != nil {
-				return err
-			}
-			built := b != nil && in.Config != nil && in.Config.Labels[job.LabelDataDir] == im.Labels[job.LabelDataDir]
-			intended := i >= 0 && r.Images[i].ID == "" && onlyOurs(g.Name)
-			if !built && !intended {
-				if i >= 0 { // somebody else has put another image there
-					r.drop(i)
-				}
-				return nil
-			}
-			g.ID = id
-			if g.Layers, err = e.layers(ctx, id); err != nil {
-				return err
-			}
+		if !collected(im, s) || r.Images[i].ID != id { // a project asks to keep it, or others have put another image there
+			r.drop(i)
+			return nil
 		}
+		g := &r.Images[i]
 		g.Used = now()
 		if b != nil && !slices.Contains(g.Names, s.Name) {
 			g.Names = append(g.Names, s.Name)
 		}
-		r.put(g)
 		if len(g.Names) <= namesKept {
 			return nil
 		}
 		oldest := g.Names[0]
-		r.Images[r.find(g.Host, g.Name, "")].Names = g.Names[1:]
+		g.Names = g.Names[1:]
 		return e.untag(ctx, oldest, g.ID)
 	})
 	if err != nil {
@@ -268,7 +276,7 @@ func (e *Engine) collect(ctx context.Context, im job.Image, hurry bool) (removed
 			case busy[bareID(g.ID)]:
 				g.Used = now()
 			case g.ID != "" || now().Sub(g.Used) <= unfinished:
-			case !onlyOurs(g.Name):
+			case !job.OnlyOurs(g.Name):
 				r.drop(i)
 			default:
 				if err := e.finish(ctx, r, i); err != nil {
@@ -308,8 +316,7 @@ func (e *Engine) collect(ctx context.Context, im job.Image, hurry bool) (removed
 			e.log.Debug().Err(err).Msg("the image stays")
 		}
 	}
-	n, err := e.removeDangling(ctx, im)
-	return removed + n, err
+	return removed, nil
 }
 
 // imagesInUse are the IDs of those that containers were made from.
@@ -329,25 +336,31 @@ func (e *Engine) imagesInUse(ctx context.Context) (map[string]bool, error) {
 
 func bareID(id string) string { return strings.TrimPrefix(id, "sha256:") }
 
-// removeImage takes an image's names away that wrappers gave. It is gone when it had no others. The error
+// removeImage takes an image's names away that wrappers gave, and removes it when it has no others. The error
 // says that a container uses it, or an image stands on it, or a builder that is just giving up holds it: it is tried
 // again the next time.
 func (e *Engine) removeImage(ctx context.Context, g job.Got) (gone bool, err error) {
-	in, err := e.inspectImage(ctx, cmp.Or(g.Name, g.ID))
-	switch {
-	case errors.Is(err, ErrNotFound):
+	if _, err := e.inspectImage(ctx, g.ID); errors.Is(err, ErrNotFound) {
 		return false, nil
-	case err != nil:
+	} else if err != nil {
 		return false, err
-	case in.ID != g.ID, g.Name == "" && len(in.RepoTags)+len(in.RepoDigests) > 0:
-		return false, nil // somebody else's by now
 	}
-	for _, name := range g.Names {
+	for _, name := range append(slices.Clone(g.Names), g.Name) {
+		if name == "" {
+			continue
+		}
 		if err := e.untag(ctx, name, g.ID); err != nil {
 			return false, err
 		}
 	}
-	err = e.untag(ctx, cmp.Or(g.Name, g.ID), g.ID)
+	in, err := e.inspectImage(ctx, g.ID)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return true, nil
+	case err != nil, len(in.RepoTags)+len(in.RepoDigests) > 0: // others use it by now
+		return false, err
+	}
+	err = e.untag(ctx, g.ID, g.ID)
 	return err == nil, err
 }
 
@@ -372,32 +385,4 @@ func (e *Engine) untag(ctx context.Context, name, id string) error {
 		return fmt.Errorf("remove image %s: %w", name, wrap(err))
 	}
 	return nil
-}
-
-// removeDangling removes images that were built for this data directory and have lost their names, as
-// when two wrappers built the same.
-func (e *Engine) removeDangling(ctx context.Context, im job.Image) (removed int, err error) {
-	listCtx, cancel := e.call(ctx)
-	defer cancel()
-	o := image.ListOptions{Filters: filters.NewArgs(filters.Arg("dangling", "true"),
-		filters.Arg("label", job.LabelDataDir+"="+im.Labels[job.LabelDataDir]), filters.Arg("label", job.LabelContent))}
-	list, err := e.api.ImageList(listCtx, o)
-	for tries := 1; tries < 5 && err != nil && strings.Contains(err.Error(), "image not known"); tries++ {
-		list, err = e.api.ImageList(listCtx, o) // Podman 4 breaks off when somebody removes one meanwhile
-	}
-	if err != nil {
-		return 0, fmt.Errorf("list images: %w", wrap(err))
-	}
-	for _, s := range list {
-		if now().Sub(time.Unix(s.Created, 0)) < time.Hour { // it may just be getting its names
-			continue
-		}
-		gone, err := e.removeImage(ctx, job.Got{ID: s.ID})
-		if err != nil {
-			e.log.Debug().Err(err).Msg("the image stays")
-		} else if gone {
-			removed++
-		}
-	}
-	return removed, nil
 }

@@ -364,20 +364,199 @@ func TestManyNote(t *testing.T) {
 	}
 }
 
-// Another client's wrapper on the same engine looks after what it has built.
+// Another client's wrapper on the same engine builds its own, once.
 func TestOtherDataDirectory(t *testing.T) {
-	e, _ := open1(t, enginetest.Options{})
+	e, fake := open1(t, enginetest.Options{})
 	im, files := collectable(t, "boinc_a", "FROM scratch\nCMD x\n")
-	if _, err := e.Ensure(t.Context(), im, slotOf(files)); err != nil {
-		t.Fatal(err)
-	}
 	other, _ := collectable(t, "boinc_a", "FROM scratch\nCMD x\n")
 	other.Labels = map[string]string{job.LabelDataDir: "/other"}
-	if _, err := e.Ensure(t.Context(), other, slotOf(files)); err != nil {
-		t.Fatal(err)
+	for range 3 {
+		for _, im := range []job.Image{im, other} {
+			if _, err := e.Ensure(t.Context(), im, slotOf(files)); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := noted(t, im), "boinc_a=boinc_content"; got != want {
+				t.Errorf("noted %q, want %q", got, want)
+			}
+		}
 	}
-	if got := noted(t, other); got != "" {
-		t.Errorf("noted %s", got)
+	if got := fake.Count("build"); got != 2 {
+		t.Errorf("built %d times, want 2", got)
+	}
+}
+
+// What a job that isn't signed has built is no image for one that is, nor the other way round.
+func TestOtherTrust(t *testing.T) {
+	for _, collects := range []bool{true, false} {
+		e, fake := open1(t, enginetest.Options{})
+		im, files := collectable(t, "boinc_a", "FROM scratch\nCMD x\n")
+		if !collects {
+			im.Collect = nil
+		}
+		ids := map[bool]string{}
+		for range 2 {
+			for _, unsigned := range []bool{true, false} {
+				im.Sources[0].Unsigned = unsigned
+				id, err := e.Ensure(t.Context(), im, slotOf(files))
+				if err != nil || ids[unsigned] != "" && ids[unsigned] != id || ids[!unsigned] == id {
+					t.Errorf("got %s, %v, have %v", id, err, ids)
+				}
+				ids[unsigned] = id
+			}
+		}
+		if got := fake.Count("build"); got != 2 {
+			t.Errorf("built %d times, want 2", got)
+		}
+	}
+}
+
+// A name that only wrappers give proves nothing by itself: the image is the one that the record has.
+func TestOnlyRecordedImagesAreUsed(t *testing.T) {
+	for _, kind := range []string{"build", "load"} {
+		for _, tt := range []struct {
+			name  string
+			then  func(*testing.T, *Engine, *enginetest.Engine, job.Image, string) // the last is the image's name
+			again bool                                                             // it is made again
+		}{
+			{name: "nothing", then: func(*testing.T, *Engine, *enginetest.Engine, job.Image, string) {}},
+			{name: "the name is another image's", again: true, then: func(t *testing.T, e *Engine, fake *enginetest.Engine, im job.Image, name string) {
+				fake.AddImage("evil:1", enginetest.Image{Labels: map[string]string{job.LabelDataDir: "/boinc", job.LabelContent: "x"}})
+				fake.Tag("evil:1", name)
+			}},
+			{name: "the name came before the record", again: true, then: func(t *testing.T, e *Engine, fake *enginetest.Engine, im job.Image, name string) {
+				os.Remove(im.Collect.Record)
+			}},
+			{name: "only the name was known when it was noted", again: true, then: func(t *testing.T, e *Engine, fake *enginetest.Engine, im job.Image, name string) {
+				fake.AddImage("evil:1", enginetest.Image{})
+				fake.Tag("evil:1", name)
+				e.change(t.Context(), im.Collect.Record, func(r *record) error {
+					r.Images = []job.Got{{Host: e.Info.Host, Name: name, Used: now().Add(-5 * time.Hour)}}
+					return nil
+				})
+				if err := e.Collect(t.Context(), im); err != nil {
+					t.Error(err)
+				}
+			}},
+			{name: "noted of another engine", again: true, then: func(t *testing.T, e *Engine, fake *enginetest.Engine, im job.Image, name string) {
+				e.change(t.Context(), im.Collect.Record, func(r *record) error {
+					for i := range r.Images {
+						r.Images[i].Host = "unix:///other"
+					}
+					return nil
+				})
+			}},
+		} {
+			t.Run(kind+", "+tt.name, func(t *testing.T) {
+				e, fake := open1(t, enginetest.Options{})
+				im, files := collectable(t, "boinc_a", "FROM scratch\nCMD x\n")
+				if kind == "load" {
+					archive := filepath.Join(t.TempDir(), "x.tar")
+					if err := os.WriteFile(archive, dockerArchive().tar(t), 0o644); err != nil {
+						t.Fatal(err)
+					}
+					im.Sources = []job.Source{{Name: job.ArchiveRepository + ":0a", Archive: archive}}
+				}
+				name := ""
+				made := func() string {
+					id, err := e.Ensure(t.Context(), im, slotOf(files))
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, tag := range fake.Images() {
+						if job.OnlyOurs(tag) {
+							name = tag
+						}
+					}
+					return id
+				}
+				first := made()
+				tt.then(t, e, fake, im, name)
+				id, builds := made(), 1
+				if tt.again {
+					builds = 2
+				}
+				if (id != first) != tt.again || fake.Count(kind) != builds {
+					t.Errorf("got %s after %s, made %d times, want %d", id, first, fake.Count(kind), builds)
+				}
+				if again := made(); again != id || fake.Count(kind) != builds {
+					t.Errorf("once more: got %s, want %s; made %d times", again, id, fake.Count(kind))
+				}
+			})
+		}
+	}
+}
+
+// What the owner of the computer gets stays, whatever a wrapper was about to get, and whatever its labels say.
+func TestOwnersImagesAreNotNoted(t *testing.T) {
+	ours := map[string]string{job.LabelDataDir: "/boinc", job.LabelContent: strings.Repeat("0", 64)}
+	tests := []struct {
+		name, image, text string
+		before            func(*enginetest.Engine)
+		during            func(*enginetest.Engine) // of a build that holds
+		want              string
+	}{
+		{name: "a base that they pull during a build", image: "boinc_a", text: "FROM scratch\nRUN hold\nFROM r/late:1\n", want: "boinc_a=boinc_content",
+			during: func(f *enginetest.Engine) { f.AddImage("r/late:1", enginetest.Image{}) }},
+		{name: "a base that they pull during a build, with our labels", image: "boinc_a", text: "FROM scratch\nRUN hold\nFROM r/late:1\n", want: "boinc_a=boinc_content",
+			during: func(f *enginetest.Engine) { f.AddImage("r/late:1", enginetest.Image{Labels: ours}) }},
+		{name: "a base that they pull during a build that fails", image: "boinc_a", text: "FROM r/late:1\nRUN hold\nRUN exit 1\n",
+			before: func(f *enginetest.Engine) {
+				f.Publish("r/late:1", enginetest.Image{})
+				f.Inject(enginetest.Fault{Call: "pull", Status: 500, Message: "busy"})
+			}},
+		{name: "an image that the job pulls, with our labels", image: "r/a:1",
+			before: func(f *enginetest.Engine) { f.AddImage("r/a:1", enginetest.Image{Labels: ours}) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			e, fake := open1(t, enginetest.Options{})
+			im, files := collectable(t, tt.image, tt.text)
+			if tt.before != nil {
+				tt.before(fake)
+			}
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				e.Ensure(t.Context(), im, slotOf(files)) // the record is what counts
+			}()
+			if tt.text != "" {
+				if err := fake.Await(t.Context(), "build", 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tt.during != nil {
+				tt.during(fake)
+			}
+			fake.Release("")
+			<-done
+			if got := noted(t, im); got != tt.want {
+				t.Errorf("noted %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// An image that has lost its name to one that was made again goes, too.
+func TestReplacedImageGoes(t *testing.T) {
+	e, fake := open1(t, enginetest.Options{})
+	im, files := collectable(t, "boinc_a", "FROM scratch\nCMD x\n")
+	for range 3 {
+		if _, err := e.Ensure(t.Context(), im, slotOf(files)); err != nil {
+			t.Fatal(err)
+		}
+		for _, tag := range fake.Images() {
+			if job.OnlyOurs(tag) {
+				fake.AddImage("other:1", enginetest.Image{})
+				fake.Tag("other:1", tag)
+			}
+		}
+	}
+	age(t, e, im, 31*24*time.Hour)
+	if err := e.Collect(t.Context(), im); err != nil || noted(t, im) != "" {
+		t.Errorf("a month later: %v, noted %q", err, noted(t, im))
+	}
+	if got := fake.ImageCount(); got != 3 {
+		t.Errorf("got %d images, want only the 3 of the computer's owner", got)
 	}
 }
 

@@ -148,20 +148,21 @@ func (e *Engine) outlast(ctx context.Context, id, name string) error {
 	return fmt.Errorf("find container %s: %w", name, ErrNotFound)
 }
 
-// Create makes the container, not started. ErrNotFound when the image is gone.
+// Create makes the container, not started. ErrNotFound when the image is gone; *ImageError when it has too many labels.
 func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Container, error) {
-	var command []string
-	if len(j.Container.AppendArgs) > 0 {
-		im, err := e.inspectImage(ctx, imageID)
-		if err != nil {
-			return nil, fmt.Errorf("create container %s: %w", j.Container.Name, err)
-		}
-		if im.Config != nil {
-			command = im.Config.Cmd
-		}
+	in, err := e.inspectImage(ctx, imageID)
+	if err != nil {
+		return nil, fmt.Errorf("create container %s: %w", j.Container.Name, err)
+	}
+	var im imageFacts
+	if in.Config != nil {
+		im = imageFacts{in.Config.Cmd, in.Config.Labels}
+	}
+	if err := im.labelsError(imageID); err != nil {
+		return nil, fmt.Errorf("create container %s: %w", j.Container.Name, err)
 	}
 	e.sayProxy(j.Container.Proxy, j.Container.Network)
-	r := toRequest(j, imageID, command, e.Info)
+	r := toRequest(j, imageID, im, e.Info)
 	if err := e.Info.gives(j.Container.GPU); err != nil {
 		return nil, err
 	}

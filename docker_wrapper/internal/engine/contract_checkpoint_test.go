@@ -81,7 +81,7 @@ var checkpointRows = []contractRow{
 		j, program, dir := k.restorable(), k.wrapper(t), t.TempDir()
 		err := k.e.CanCheckpoint(j)
 		if err == nil {
-			err = k.e.TryCheckpoint(t.Context(), j, k.image, program, dir)
+			err = k.e.TryCheckpoint(t.Context(), j, program, dir)
 		}
 		if want := k.checkpoints(t); (err == nil) != want {
 			t.Errorf("got %v, want it to work: %v", err, want)

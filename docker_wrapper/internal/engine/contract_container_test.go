@@ -3,6 +3,7 @@
 package engine_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,9 +13,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -168,6 +172,140 @@ var containerRows = []contractRow{
 		}
 		if got := field(out, "NoNewPrivs:"); got != "1" {
 			t.Errorf("NoNewPrivs: got %q, want 1", got)
+		}
+	}},
+	{fact: "rights: no device files and no file capabilities unasked, also for root", check: func(t *testing.T, k *contract) {
+		const mknod, setfcap = 1 << 27, 1 << 31 // capabilities(7)
+		for _, tt := range []struct {
+			add  []string
+			want uint64
+		}{{nil, 0}, {[]string{"CHOWN"}, 0}, {[]string{"cap_mknod"}, mknod}, {[]string{"SETFCAP", "MKNOD"}, mknod | setfcap}} {
+			j := k.job("cat=/proc/self/status")
+			j.Container.User, j.Container.Extra.CapAdd = job.User{Mode: "fixed", Fixed: "0:0"}, tt.add
+			out := k.do(t, j).out
+			for _, set := range []string{"CapEff:", "CapBnd:"} {
+				caps, err := strconv.ParseUint(field(out, set), 16, 64)
+				if got := caps & (mknod | setfcap); err != nil || caps == 0 || got != tt.want {
+					t.Errorf("--cap-add %q: %s got %x (%v), want %x of these", tt.add, set, caps, err, tt.want)
+				}
+			}
+		}
+	}},
+	{fact: "labels: those of the image are emptied", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("labels", "LABEL traefik.enable=true io.containers.autoupdate=registry com.docker.compose.project=x "+job.LabelResult+"=other "+job.LabelGPU+"=all theirs=image\n")
+		id := k.ensure(t, im, fsys)
+		j := k.job("exit=0")
+		j.Container.Extra.Labels = map[string]string{"theirs": "job"}
+		c, err := k.e.Create(t.Context(), j, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { k.mustRemove(t, c) })
+		got := k.inspect(t, c).Config.Labels
+		for label, want := range map[string]string{"traefik.enable": "", "io.containers.autoupdate": "", "com.docker.compose.project": "", job.LabelGPU: "",
+			job.LabelResult: j.Container.Labels[job.LabelResult], job.LabelDataDir: k.run, "theirs": "job"} {
+			if got[label] != want {
+				t.Errorf("%s: got %q, want %q", label, got[label], want)
+			}
+		}
+		list, err := k.e.List(t.Context(), map[string]string{job.LabelResult: j.Container.Labels[job.LabelResult], "traefik.enable": "true"})
+		if err != nil || len(list) > 0 {
+			t.Errorf("got %v, %v by the image's label, want none", list, err)
+		}
+	}},
+	{fact: "labels: too many are the project's mistake", check: func(t *testing.T, k *contract) {
+		many := make([]string, 1001)
+		for i := range many {
+			many[i] = fmt.Sprintf("l%d=x", i)
+		}
+		for what, text := range map[string]string{"number": strings.Join(many, " "), "size": "big=" + strings.Repeat("x", 65<<10)} {
+			config := map[string]string{job.LabelDataDir: k.run}
+			for l := range strings.FieldsSeq(text) {
+				name, value, _ := strings.Cut(l, "=")
+				config[name] = value
+			}
+			layer := tarOf("payload", k.payload, "what", []byte(what))
+			data, err := json.Marshal(map[string]any{"architecture": runtime.GOARCH, "os": "linux", "config": map[string]any{"Labels": config},
+				"rootfs": map[string]any{"type": "layers", "diff_ids": []string{digestOf(layer)}}})
+			k.must(t, err)
+			id := k.ensure(t, k.shipped(t, "labels.tar", tarOf("layer.tar", layer, "config.json", data,
+				"manifest.json", []byte(`[{"Config":"config.json","Layers":["layer.tar"]}]`))), nil)
+			var ie *engine.ImageError
+			if c, err := k.e.Create(t.Context(), k.job("exit=0"), id); !errors.As(err, &ie) {
+				t.Errorf("%s: got %+v, %v, want *ImageError", what, c, err)
+			}
+		}
+	}},
+	{fact: "helper: whatever the job's image has, files are handed back", check: func(t *testing.T, k *contract) {
+		program := k.wrapper(t)
+		for what, more := range map[string]string{
+			"nothing":                           "",
+			"a directory and a file":            `"mkdir=` + engine.HelperPath + `", "write=` + engine.HelperDir + `:x"`,
+			"a directory that isn't empty":      `"mkdir=` + engine.HelperPath + `/x"`,
+			"symlinks":                          `"symlink=/etc:` + engine.HelperDir + `", "symlink=/payload:` + engine.HelperPath + `"`,
+			"a file where the host's should be": `"write=/proc:x", "write=/dev:x"`,
+		} {
+			id := k.image
+			if more != "" {
+				im, fsys := k.source("hostile", "LABEL traefik.enable=true\nENV LD_PRELOAD=/x\nRUN [\"/payload\", "+more+"]\n")
+				if strings.Contains(more, "/proc") { // no step can write there
+					im, fsys = k.source("hostile", "COPY x /proc\nCOPY x /dev\n")
+					fsys["x"] = &fstest.MapFile{Data: []byte("x")}
+				}
+				var err error
+				if id, err = k.e.Ensure(t.Context(), im, fsys); err != nil {
+					t.Logf("%s: no such image can be: %v", what, err)
+					continue
+				}
+			}
+			j := k.job("exit=0")
+			c, err := k.e.Create(t.Context(), j, id)
+			if err != nil {
+				t.Logf("%s: no such container can be: %v", what, err)
+				continue
+			}
+			t.Cleanup(func() { k.mustRemove(t, c) })
+			dir := slotWith(t, "file", nil, 0o600)
+			k.must(t, os.Chmod(dir, 0o700))
+			owner := fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid())
+			if os.Getuid() == 0 && !k.e.Info.Rootless {
+				owner = "4321:1234"
+			} else if k.e.Info.Rootless {
+				owner = "0:0"
+			}
+			if err := c.RunHelper(t.Context(), j, program, dir, owner); err != nil {
+				t.Errorf("%s: %v", what, err)
+				continue
+			}
+			fi, err := os.Stat(filepath.Join(dir, "file"))
+			k.must(t, err)
+			st := fi.Sys().(*syscall.Stat_t)
+			if got := fmt.Sprintf("%d:%d", st.Uid, st.Gid); owner != "0:0" && got != owner {
+				t.Errorf("%s: the file is %s's, want %s", what, got, owner)
+			}
+		}
+	}},
+	{fact: "helper: another image under the name of its own is not used", alone: true, check: func(t *testing.T, k *contract) {
+		name := k.e.HelperName()
+		first, err := k.e.HelperImage(t.Context(), job.Image{})
+		k.must(t, err)
+		for _, tag := range k.inspectImage(t, name).RepoTags {
+			k.must(t, k.api.ImageTag(t.Context(), k.image, tag))
+		}
+		im := job.Image{}
+		k.collectable(t, &im)
+		got, err := k.e.HelperImage(t.Context(), im)
+		if err != nil || got != first {
+			t.Errorf("got %s, %v, want %s", got, err, first)
+		}
+		in := k.inspectImage(t, name)
+		if in.ID != first || len(in.Config.Labels)+len(in.Config.Entrypoint)+len(in.Config.Env) > 0 {
+			t.Errorf("got %s with %+v under the name", in.ID, in.Config)
+		}
+		k.age(t, im, 31)
+		k.must(t, k.e.Collect(t.Context(), im))
+		if _, err := k.api.ImageInspect(t.Context(), name); err == nil {
+			t.Error("unused, it stays")
 		}
 	}},
 	{fact: "network: none is the loopback alone", check: func(t *testing.T, k *contract) {

@@ -404,7 +404,7 @@ var imageRows = []contractRow{
 			t.Error("the base is still there")
 		}
 	}},
-	{fact: "collect: what lost its names and has our labels goes, when it isn't new", check: func(t *testing.T, k *contract) {
+	{fact: "collect: what a wrapper got and lost its names goes; what only has our labels stays", check: func(t *testing.T, k *contract) {
 		token := k.name("token")
 		im, fsys := k.source("lost", fmt.Sprintf("LABEL token=%s\n", token))
 		k.collectable(t, &im)
@@ -424,14 +424,33 @@ var imageRows = []contractRow{
 				t.Fatal(err)
 			}
 		}
+		k.age(t, im, 31)
 		if err := k.e.Collect(t.Context(), im); err != nil {
 			t.Error(err)
 		}
-		if _, err := k.api.ImageInspect(t.Context(), fresh.ID); err != nil {
-			t.Errorf("the new one: %v", err)
+		if _, err := k.api.ImageInspect(t.Context(), fresh.ID); err == nil {
+			t.Errorf("ours is still there: %+v", k.inspectImage(t, fresh.ID))
 		}
-		if _, err := k.api.ImageInspect(t.Context(), old.ID); err == nil {
-			t.Errorf("the old one is still there: %+v", k.inspectImage(t, old.ID))
+		if _, err := k.api.ImageInspect(t.Context(), old.ID); err != nil {
+			t.Errorf("the other one: %v", err)
+		}
+	}},
+	{fact: "image: under a name that only wrappers give, only what the record has is used", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("recorded", "LABEL recorded=yes\n")
+		im.Sources[0].Build.NoCache = true
+		k.collectable(t, &im)
+		first := k.ensure(t, im, fsys)
+		for _, tag := range k.inspectImage(t, first).RepoTags {
+			if err := k.api.ImageTag(t.Context(), k.image, strings.TrimPrefix(tag, "docker.io/library/")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		second := k.ensure(t, im, fsys)
+		if in := k.inspectImage(t, second); in.Config.Labels["recorded"] != "yes" {
+			t.Errorf("got image %s with labels %v", second, in.Config.Labels)
+		}
+		if again := k.ensure(t, im, fsys); again != second {
+			t.Errorf("asked again: got %s, want %s", again, second)
 		}
 	}},
 	{fact: "collect: a base that images share counts once", alone: true, check: func(t *testing.T, k *contract) {
@@ -549,6 +568,81 @@ var imageRows = []contractRow{
 	}},
 	{fact: "load: an OCI image layout", check: func(t *testing.T, k *contract) {
 		k.loads(t, "oci.tar", k.ociLayout(runtime.GOARCH))
+	}},
+	{fact: "load: no archive moves another image's tag", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("victim", "LABEL victim=yes\n")
+		victim := k.ensure(t, im, fsys)
+		config, layer, _ := k.layerOf(runtime.GOARCH, "hostile")
+		files := []any{"layer.tar", layer, "config.json", config, "manifest.json", []byte(`[{"Config":"config.json","Layers":["layer.tar"]}]`)}
+		manifest := fmt.Sprintf(`[{"Config":"config.json","RepoTags":["%s:latest"],"Layers":["layer.tar"]}]`, im.Sources[0].Name)
+		evil := func(name string) tar.Header { return tar.Header{Typeflag: tar.TypeReg, Name: name} }
+		link := func(kind byte, name, to string) tar.Header {
+			return tar.Header{Typeflag: kind, Name: name, Linkname: to}
+		}
+		for _, tt := range []struct {
+			what    string
+			entries []tar.Header // a regular one has the hostile manifest in it
+			refused bool
+		}{
+			{what: "nothing else"},
+			{what: "absolute", entries: []tar.Header{evil("/manifest.json")}},
+			{what: "absolute and above", entries: []tar.Header{evil("/../manifest.json")}},
+			{what: "above", entries: []tar.Header{evil("../manifest.json")}},
+			{what: "a symlinked directory", entries: []tar.Header{link(tar.TypeSymlink, "x", "."), evil("x/manifest.json")}},
+			{what: "an absolute symlinked directory", entries: []tar.Header{link(tar.TypeSymlink, "x", "/"), evil("x/manifest.json")}},
+			{what: "a second one", entries: []tar.Header{evil("manifest.json")}, refused: true},
+			{what: "repositories", entries: []tar.Header{evil("repositories"), evil("/repositories")}},
+			{what: "a name in a PAX header", entries: []tar.Header{{Typeflag: tar.TypeReg, Name: "x", PAXRecords: map[string]string{"path": "/manifest.json"}}}},
+			{what: "a hard link", entries: []tar.Header{evil("x"), link(tar.TypeLink, "manifest.json", "x")}, refused: true},
+			{what: "a hard link with an absolute name", entries: []tar.Header{evil("x"), link(tar.TypeLink, "/manifest.json", "x")}},
+			{what: "upper case", entries: []tar.Header{evil("MANIFEST.JSON"), evil("Manifest.json")}},
+			{what: "a layout", entries: []tar.Header{evil("/index.json"), evil("oci-layout")}},
+		} {
+			var b bytes.Buffer
+			b.Write(bytes.TrimRight(tarOf(files...), "\x00")) // without its end
+			b.Write(make([]byte, -b.Len()&511))
+			tw := tar.NewWriter(&b)
+			for _, h := range tt.entries {
+				text := ""
+				if h.Typeflag == tar.TypeReg {
+					text = manifest
+				}
+				h.Mode, h.Size = 0o644, int64(len(text))
+				if err := tw.WriteHeader(&h); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.WriteString(tw, text); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := tw.Close(); err != nil {
+				t.Fatal(err)
+			}
+			shipped := k.shipped(t, "hostile.tar", b.Bytes())
+			if tt.refused {
+				k.imageError(t, shipped, nil, "manifest.json is in it more than once")
+			} else if id, err := k.e.Ensure(t.Context(), shipped, nil); err != nil || id == victim {
+				t.Errorf("%s: got %s, %v", tt.what, id, err)
+			}
+			if got := k.inspectImage(t, im.Sources[0].Name).ID; got != victim {
+				t.Errorf("%s: the victim's name is %s, want %s", tt.what, got, victim)
+			}
+		}
+	}},
+	{fact: "load: layers that are there twice, or by a symlink", check: func(t *testing.T, k *contract) {
+		layer := tarOf("payload", k.payload, "content", []byte("twice"))
+		config := fmt.Appendf(nil, `{"architecture":%q,"os":"linux","config":{"Entrypoint":["/payload"],"Labels":{%q:%q}},"rootfs":{"type":"layers","diff_ids":[%[4]q,%[4]q,%[4]q]}}`,
+			runtime.GOARCH, job.LabelDataDir, k.run, digestOf(layer))
+		var b bytes.Buffer
+		b.Write(bytes.TrimRight(tarOf("1/layer.tar", layer, "config.json", config,
+			"manifest.json", []byte(`[{"Config":"config.json","Layers":["1/layer.tar","2/layer.tar","1/layer.tar"]}]`)), "\x00"))
+		b.Write(make([]byte, -b.Len()&511))
+		tw := tar.NewWriter(&b)
+		err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: "2/layer.tar", Linkname: "../1/layer.tar"})
+		if err = errors.Join(err, tw.Close()); err != nil {
+			t.Fatal(err)
+		}
+		k.loads(t, "twice.tar", b.Bytes())
 	}},
 	{fact: "load: an image for another machine is refused, also when it is there", check: func(t *testing.T, k *contract) {
 		arch := "arm64"

@@ -24,6 +24,43 @@ type request struct {
 	Platform string
 }
 
+// imageFacts is what of an image's configuration decides about a request.
+type imageFacts struct {
+	command []string // what the image runs by itself, for arguments that are appended to it
+	labels  map[string]string
+}
+
+// emptied are the image's labels without their values. A container has the labels of its image, which could so steer programs that
+// watch over the computer's other containers, and no engine can take them away.
+func (im imageFacts) emptied() map[string]string {
+	labels := map[string]string{}
+	for k := range im.labels {
+		labels[k] = ""
+	}
+	return labels
+}
+
+// What an image's labels may amount to.
+const (
+	maxLabels     = 1_000
+	maxLabelBytes = 64 << 10 // keys and values
+)
+
+// labelsError finds more labels than an image has any use for.
+func (im imageFacts) labelsError(image string) error {
+	size := 0
+	for k, v := range im.labels {
+		size += len(k) + len(v)
+	}
+	switch {
+	case len(im.labels) > maxLabels:
+		return &ImageError{Image: image, Reason: fmt.Sprintf("it has %d labels, want at most %d", len(im.labels), maxLabels)}
+	case size > maxLabelBytes:
+		return &ImageError{Image: image, Reason: fmt.Sprintf("it has %d bytes of labels, want at most %d", size, maxLabelBytes)}
+	}
+	return nil
+}
+
 const (
 	// The engine keeps this much of a container's output, for a wrapper that comes back to it. What goes
 	// to a file of the job's is kept whole, up to a limit, because an engine that rotates a log loses some of
@@ -35,8 +72,8 @@ const (
 )
 
 // toRequest is the only place that speaks the SDK's words for what a plan says. It is pure.
-// imageCommand is what the image runs by itself, for arguments that are appended to it.
-func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) request {
+// im is the image's configuration.
+func toRequest(j *job.Job, imageID string, im imageFacts, info Info) request {
 	c, x := j.Container, j.Container.Extra
 	q := info.quirks
 	proxyEnv, proxyHosts := throughProxy(c.Proxy, c.Network, info)
@@ -47,9 +84,9 @@ func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) req
 		User:         userOf(c.User, info.Rootless),
 		Env:          slices.Concat(c.Env, proxyEnv),
 		Entrypoint:   c.Entrypoint,
-		Cmd:          commandOf(c, imageCommand),
+		Cmd:          commandOf(c, im.command),
 		WorkingDir:   x.Workdir,
-		Labels:       merged(x.Labels, c.Labels),
+		Labels:       merged(im.emptied(), merged(x.Labels, c.Labels)),
 		StopSignal:   j.Stop.Signal,
 		Healthcheck:  noHealthcheck,
 		ExposedPorts: nat.PortSet{},
@@ -93,27 +130,14 @@ func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) req
 	if c.DropCaps {
 		r.Host.CapDrop = []string{"ALL"}
 	} else {
-		r.Host.CapDrop = append(r.Host.CapDrop, "NET_RAW") // forging packets on the volunteer's network
+		r.Host.CapDrop = append(slices.Clone(x.CapDrop), neverUnasked(x)...)
 	}
 	if info.SELinux {
 		r.Host.SecurityOpt = append(r.Host.SecurityOpt, "label=disable") // else the mounts can't be read
 	}
 	r.Host.Resources = resourcesOf(c.Limits, x, info)
 	r.grant(c.GPU, info)
-	for _, m := range c.Mounts {
-		if q.mountsAsText && strings.Contains(m.Source+m.Target, ",") {
-			mode := ""
-			if m.ReadOnly {
-				mode = ":ro"
-			}
-			r.Host.Binds = append(r.Host.Binds, m.Source+":"+m.Target+mode)
-			continue
-		}
-		r.Host.Mounts = append(r.Host.Mounts, mount.Mount{
-			Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly,
-			BindOptions: &mount.BindOptions{Propagation: mount.PropagationRPrivate},
-		})
-	}
+	addMounts(r.Host, c.Mounts, q)
 	for _, b := range c.Binds {
 		if b.Source == "" { // as docker's command line does it; else Docker 28 forgets the volume's name
 			r.Config.Volumes[b.Target] = struct{}{}
@@ -125,6 +149,39 @@ func toRequest(j *job.Job, imageID string, imageCommand []string, info Info) req
 		publish(&r, p)
 	}
 	return r
+}
+
+// addMounts adds mounts of ours.
+func addMounts(host *container.HostConfig, mounts []job.Mount, q quirks) {
+	for _, m := range mounts {
+		if q.mountsAsText && strings.Contains(m.Source+m.Target, ",") {
+			mode := ""
+			if m.ReadOnly {
+				mode = ":ro"
+			}
+			host.Binds = append(host.Binds, m.Source+":"+m.Target+mode)
+			continue
+		}
+		host.Mounts = append(host.Mounts, mount.Mount{
+			Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly,
+			BindOptions: &mount.BindOptions{Propagation: mount.PropagationRPrivate},
+		})
+	}
+}
+
+// neverUnasked are the capabilities that engines give and that a container gets only when it is asked for them: forging
+// packets on the volunteer's network, and leaving device files and programs with capabilities in the files that are handed back.
+func neverUnasked(x job.CreateArgs) (drop []string) {
+	for _, c := range []string{"NET_RAW", "MKNOD", "SETFCAP"} {
+		asked := slices.ContainsFunc(x.CapAdd, func(add string) bool {
+			add = strings.TrimPrefix(strings.ToUpper(add), "CAP_")
+			return add == c || add == "ALL"
+		})
+		if !asked && !x.Privileged {
+			drop = append(drop, c)
+		}
+	}
+	return drop
 }
 
 // noHealthcheck: an image's own check would run beside the job, unseen and unbounded, and is nobody's

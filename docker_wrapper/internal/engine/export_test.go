@@ -1,6 +1,11 @@
 package engine
 
-import "errors"
+import (
+	"context"
+	"errors"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
 
 // What the contract test must know of an engine's quirks.
 func (i Info) StopUnsaid() bool   { return i.quirks.stopUnsaid }
@@ -10,6 +15,20 @@ func (i Info) Bridge() string     { return i.quirks.bridge }
 
 // Address is where it listens, also a service of our own.
 func (e *Engine) Address() string { return e.address }
+
+// HelperName is the name of the helper's image.
+func (e *Engine) HelperName() string {
+	h, err := newHelper(e.Info.Architecture)
+	if err != nil {
+		panic(err)
+	}
+	return h.name
+}
+
+// HelperImage gives the ID of the helper's image, and loads it where it isn't there.
+func (e *Engine) HelperImage(ctx context.Context, im job.Image) (string, error) {
+	return e.helperImage(ctx, im)
+}
 
 // LimitsMemory reports whether a container can be given a limit.
 func (i Info) LimitsMemory() bool { return i.quirks.memoryLimit }

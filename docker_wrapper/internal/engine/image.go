@@ -41,8 +41,9 @@ func (e *Engine) Ensure(ctx context.Context, im job.Image, fsys fs.FS) (id strin
 			if contexts[i], err = newBuildContext(fsys, s, e.platform(s)); err != nil {
 				return "", err
 			}
+			contexts[i].identity = identityOf(im, contexts[i].identity)
 		}
-		if id, err := e.present(ctx, s, contexts[i]); err != nil {
+		if id, err := e.present(ctx, im, s, contexts[i]); err != nil {
 			return "", err
 		} else if id != "" {
 			e.used(ctx, im, s, contexts[i], id)
@@ -68,6 +69,15 @@ func (e *Engine) Ensure(ctx context.Context, im job.Image, fsys fs.FS) (id strin
 	return "", failed
 }
 
+// identityOf is what an image is known by that was built from this. Where a client's jobs note their images, the data
+// directory is part of it, whose record says which image it is.
+func identityOf(im job.Image, content string) string {
+	if im.Collect == nil {
+		return content
+	}
+	return hexOf(fmt.Sprintf("%s %q", content, im.Labels[job.LabelDataDir]))
+}
+
 // worse keeps the error that decides the ending: what may mend wins over what is final, so that an
 // alternative that only waits for the network is not given up.
 func worse(a, b error) error {
@@ -81,10 +91,10 @@ func mayMend(err error) bool {
 	return errors.Is(err, ErrNetwork) || errors.Is(err, ErrDiskFull) || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrHost)
 }
 
-// present finds an image that is there; "" when it isn't.
-func (e *Engine) present(ctx context.Context, s job.Source, b *buildContext) (string, error) {
+// present finds an image that is there; "" when it isn't, or when it isn't what its name says.
+func (e *Engine) present(ctx context.Context, im job.Image, s job.Source, b *buildContext) (string, error) {
 	if b != nil && !s.Fixed {
-		return e.byIdentity(ctx, s, b.identity)
+		return e.byIdentity(ctx, im, s, b.identity)
 	}
 	in, err := e.inspectImage(ctx, s.Name)
 	if errors.Is(err, ErrNotFound) {
@@ -94,23 +104,41 @@ func (e *Engine) present(ctx context.Context, s job.Source, b *buildContext) (st
 	} else if err != nil {
 		return "", fmt.Errorf("look for image %s: %w", s.Name, err)
 	}
+	if s.Archive != "" && !e.trusted(im, s.Name, in.ID) {
+		return "", nil
+	}
 	if err := e.fits(s, in); err != nil {
 		return "", err
 	}
 	return in.ID, nil
 }
 
+// trusted reports whether the image that has a name which only wrappers give is the one that a wrapper of this data
+// directory gave it to. By hand the name is enough.
+func (e *Engine) trusted(im job.Image, name, id string) bool {
+	if im.Collect == nil {
+		return true
+	}
+	r := e.readRecord(im.Collect.Record)
+	i := r.find(e.Info.Host, name, "")
+	return i >= 0 && r.Images[i].Made && r.Images[i].ID == id
+}
+
 // byIdentity finds an image that was built from the same things, and gives it this job's name too: the
 // name says who used it, and the engine notes when.
 //
-// It is found by a tag that only this room gives. A label alone proves nothing: it is inherited by what
-// is built FROM the image, and an image that is pulled or loaded carries what its maker wrote.
-func (e *Engine) byIdentity(ctx context.Context, s job.Source, identity string) (string, error) {
+// It is found by a tag that only this room gives, and known by the ID that the record has. A label alone proves
+// nothing: it is inherited by what is built FROM the image, and an image that is pulled or loaded carries what its
+// maker wrote.
+func (e *Engine) byIdentity(ctx context.Context, im job.Image, s job.Source, identity string) (string, error) {
 	in, err := e.inspectImage(ctx, contentTag(identity))
 	if errors.Is(err, ErrNotFound) {
 		return "", nil
 	} else if err != nil {
 		return "", fmt.Errorf("look for image %s: %w", s.Name, err)
+	}
+	if !e.trusted(im, contentTag(identity), in.ID) {
+		return "", nil
 	}
 	callCtx, cancel := e.call(ctx)
 	defer cancel()
@@ -168,37 +196,43 @@ func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buil
 		return "", err
 	}
 	defer unlock()
-	if id, err := e.present(ctx, s, b); err != nil {
+	if id, err := e.present(ctx, im, s, b); err != nil {
 		return "", err
 	} else if id != "" {
 		e.used(ctx, im, s, b, id)
 		return id, nil
 	}
-	defer e.intend(ctx, im, s, b)()
+	e.intend(ctx, im, s, b)
+	in, err := e.makeAnew(ctx, im, s, b)
+	e.settle(ctx, im, s, b, in.ID)
+	if err != nil {
+		return "", err
+	}
+	if err := e.fits(s, in); err != nil {
+		return "", err
+	}
+	return in.ID, nil
+}
+
+// makeAnew makes an image, and looks at what has come of it.
+func (e *Engine) makeAnew(ctx context.Context, im job.Image, s job.Source, b *buildContext) (in image.InspectResponse, err error) {
 	began := time.Now()
 	verb, err := e.make(ctx, im, s, b)
 	var verdict *ImageError
 	if errors.As(err, &verdict) && ctx.Err() == nil { // an engine that stops ends the steps of its builds
 		if _, away := e.api.Ping(ctx); away != nil {
-			return "", fmt.Errorf("%s image %s: %w", verb, s.Name, wrap(away))
+			return in, fmt.Errorf("%s image %s: %w", verb, s.Name, wrap(away))
 		}
 	}
 	if err != nil {
-		return "", e.hintProxy(im, s, err)
+		return in, e.hintProxy(im, s, err)
 	}
-	made := s.Name
-	if b != nil && !s.Fixed {
-		made = contentTag(b.identity) // the name may be another job's by now
-	}
-	in, err := e.inspectImage(ctx, made) // the engine's "success" isn't: a stream may be cut
+	in, err = e.inspectImage(ctx, nameOf(s, b)) // the source's name may be another job's by now, and the engine's "success" isn't: a stream may be cut
 	if err != nil {
-		return "", fmt.Errorf("%s image %s: %w", verb, s.Name, err)
-	}
-	if err := e.fits(s, in); err != nil {
-		return "", err
+		return in, fmt.Errorf("%s image %s: %w", verb, s.Name, err)
 	}
 	e.log.Info().Str("image", s.Name).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg(verb + ": done")
-	return in.ID, nil
+	return in, nil
 }
 
 // make makes an image, on the network only while that may be used, and says how.
@@ -230,6 +264,9 @@ func (e *Engine) make(ctx context.Context, im job.Image, s job.Source, b *buildC
 func (e *Engine) makeNow(ctx context.Context, im job.Image, s job.Source, b *buildContext) error {
 	switch {
 	case b != nil:
+		if !s.Unsigned { // else build looks at each of them first
+			e.pullBases(ctx, im, s, b)
+		}
 		return e.build(ctx, im, s, b)
 	case s.Archive != "":
 		return e.load(ctx, s)

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/client"
@@ -27,39 +28,63 @@ const maxWindow = 128 << 20
 
 // What is read of an archive, which may have been made to exhaust the memory.
 const (
-	maxArchived  = 10_000   // files in it; an image has a few for each layer
-	maxManifest  = 4 << 20  // bytes of one; manifests and configurations are small, layers aren't
-	maxManifests = 32 << 20 // bytes of all
+	maxArchived     = 10_000   // files in it; an image has a few for each layer
+	maxArchivedName = 1 << 10  // bytes of a name that an image may need
+	maxLayers       = 500      // of an image; no engine can stack more
+	maxManifest     = 4 << 20  // bytes of one; manifests and configurations are small, layers aren't
+	maxManifests    = 32 << 20 // bytes of all
 )
 
-// load brings a shipped archive into the engine under the source's name. It is unpacked here and
-// sent plain, with docker's manifest beside OCI's: then every engine can read it.
+// load brings a shipped archive into the engine under the source's name. The engine is given an archive
+// of ours: what its maker's holds beside the one image, and what its names lead to, never gets there.
 func (e *Engine) load(ctx context.Context, s job.Source) error {
-	e.log.Info().Str("image", s.Name).Str("archive", path.Base(s.Archive)).Msg("load image")
-	m, err := readManifest(s.Archive, e.Info.Architecture)
-	if HostsFault(err) {
-		return fmt.Errorf("read archive %s: %w", path.Base(s.Archive), err)
-	} else if err != nil {
-		return &ImageError{Image: s.Name, Reason: fmt.Sprintf("read archive %s: %v", path.Base(s.Archive), bare(err))}
+	name := path.Base(s.Archive)
+	e.log.Info().Str("image", s.Name).Str("archive", name).Msg("load image")
+	a, err := readArchive(s.Archive, e.Info.Architecture)
+	if err != nil {
+		return archiveError(s, err)
 	}
-	// The name inside the archive is its maker's, and may belong to another image here; the engine
-	// is given ours instead.
-	m.RepoTags = []string{tagged(s.Name)}
 	f, err := openArchive(s.Archive)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", s.Archive, err)
 	}
 	defer f.Close()
-	err = e.stream(ctx, func(ctx context.Context) (io.ReadCloser, error) {
-		pr, pw := io.Pipe()
-		go func() { pw.CloseWithError(rewrite(pw, f, m)) }()
+	var written error
+	err = e.loadTar(ctx, func(w io.Writer) error {
+		written = a.rewrite(w, f, tagged(s.Name))
+		return written
+	})
+	if written != nil && !errors.Is(written, errAborted) && !errors.Is(written, io.ErrClosedPipe) {
+		return archiveError(s, written)
+	}
+	return imageError("load", s, err)
+}
+
+// loadTar gives the engine an archive that pack writes, and returns when the engine and pack are done.
+func (e *Engine) loadTar(ctx context.Context, pack func(io.Writer) error) error {
+	pr, pw := io.Pipe()
+	packed := make(chan struct{})
+	go func() {
+		defer close(packed)
+		pw.CloseWithError(pack(pw))
+	}()
+	defer func() {
+		pr.CloseWithError(errAborted)
+		<-packed
+	}()
+	return e.stream(ctx, func(ctx context.Context) (io.ReadCloser, error) {
 		resp, err := e.api.ImageLoad(ctx, pr, client.ImageLoadWithQuiet(true))
-		if err != nil {
-			pr.CloseWithError(errAborted)
-		}
 		return resp.Body, err
 	}, nil)
-	return imageError("load", s, err)
+}
+
+// archiveError is the project's, unless this computer can't read the archive.
+func archiveError(s job.Source, err error) error {
+	name := path.Base(s.Archive)
+	if HostsFault(err) {
+		return fmt.Errorf("read archive %s: %w", name, err)
+	}
+	return &ImageError{Image: s.Name, Reason: fmt.Sprintf("read archive %s: %v", name, bare(err))}
 }
 
 // tagged adds the tag that engines take when none is given.
@@ -78,40 +103,99 @@ type manifest struct {
 	Layers   []string
 }
 
-// readManifest reads what an archive holds. One that is only an OCI image layout gets a manifest made.
-func readManifest(archive, arch string) (manifest, error) {
-	f, err := openArchive(archive)
+// archive is what is taken of an image archive.
+type archive struct {
+	files  map[string]*archived // by their names in it
+	config *archived
+	layers []*archived // from the lowest; one may be there more than once
+}
+
+// archived is a file of an archive.
+type archived struct {
+	kind  byte // as in tar's headers
+	size  int64
+	link  string
+	count int    // of entries that have its name
+	as    string // its name in the archive of ours; "" when it isn't taken
+}
+
+// plainName is a name in an archive without the "./" that it may begin with. It is none that is absolute, that
+// has ".." in it, or that is written in another way than it has to be.
+func plainName(name string) (plain string, ok bool) {
+	name = strings.TrimPrefix(name, "./")
+	return name, len(name) <= maxArchivedName && name != "." && fs.ValidPath(name)
+}
+
+// readArchive reads what an archive holds, and finds the image's files in it. An OCI image layout may have no
+// manifest of docker's.
+func readArchive(name, arch string) (*archive, error) {
+	f, err := openArchive(name)
 	if err != nil {
-		return manifest{}, err
+		return nil, err
 	}
 	defer f.Close()
-	blobs := map[string][]byte{}
-	kept, tooMuch := int64(0), false
-	tr := tar.NewReader(f)
+	a := &archive{files: map[string]*archived{}}
+	blobs, tooMuch, err := a.read(f)
+	if err != nil {
+		return nil, err
+	}
+	m, err := readManifest(blobs, tooMuch, arch)
+	if err != nil {
+		return nil, err
+	}
+	return a, a.choose(m)
+}
+
+// read lists the files of an archive, and keeps those that may be manifests. tooMuch is whether there were too many
+// of them.
+func (a *archive) read(r io.Reader) (blobs map[string][]byte, tooMuch bool, err error) {
+	blobs = map[string][]byte{}
+	kept := int64(0)
+	tr := tar.NewReader(r)
 	for entries := 1; ; entries++ {
 		h, err := tr.Next()
 		if err == io.EOF {
-			break
+			return blobs, tooMuch, nil
 		} else if err != nil {
-			return manifest{}, err
+			return nil, false, err
 		}
 		if entries > maxArchived {
-			return manifest{}, fmt.Errorf("more than %d files", maxArchived)
+			return nil, false, fmt.Errorf("more than %d files", maxArchived)
 		}
-		name := path.Clean(h.Name)
+		name, ok := plainName(h.Name)
+		if !ok {
+			continue // a directory, or nothing that an image's manifest may name
+		}
+		file := a.files[name]
+		if file == nil {
+			file = &archived{kind: h.Typeflag, size: h.Size}
+			if len(h.Linkname) <= maxArchivedName {
+				file.link = h.Linkname
+			}
+			for key := range h.PAXRecords {
+				if strings.HasPrefix(key, "GNU.sparse.") {
+					file.kind = tar.TypeGNUSparse
+				}
+			}
+			a.files[name] = file
+		}
+		file.count++
 		switch _, docker := blobs["manifest.json"]; {
 		case name == "manifest.json" || name == "index.json":
+			if err := file.single(name); err != nil {
+				return nil, false, err
+			}
 			if h.Size > maxManifest {
-				return manifest{}, fmt.Errorf("%s is too large", name)
+				return nil, false, fmt.Errorf("%s is too large", name)
 			}
 			if blobs[name], err = io.ReadAll(tr); err != nil {
-				return manifest{}, err
+				return nil, false, err
 			}
-		case docker || tooMuch || h.Size >= maxManifest || !strings.HasPrefix(name, "blobs/"):
+		case docker || tooMuch || file.single(name) != nil || h.Size >= maxManifest || !strings.HasPrefix(name, "blobs/"):
 		default:
 			data, err := readObject(tr)
 			if err != nil {
-				return manifest{}, err
+				return nil, false, err
 			}
 			if data == nil {
 				continue
@@ -123,6 +207,23 @@ func readManifest(archive, arch string) (manifest, error) {
 			blobs[name] = data
 		}
 	}
+}
+
+// single wants the file to be there once, as a regular file.
+func (f *archived) single(name string) error {
+	switch {
+	case f == nil:
+		return fmt.Errorf("%s: no such file in it", name)
+	case f.count > 1:
+		return fmt.Errorf("%s is in it more than once", name)
+	case f.kind != tar.TypeReg:
+		return fmt.Errorf("%s is no regular file in it", name)
+	}
+	return nil
+}
+
+// readManifest reads docker's manifest, or makes one from OCI's.
+func readManifest(blobs map[string][]byte, tooMuch bool, arch string) (manifest, error) {
 	if data, ok := blobs["manifest.json"]; ok {
 		var ms []manifest
 		if err := json.Unmarshal(data, &ms); err != nil {
@@ -140,6 +241,89 @@ func readManifest(archive, arch string) (manifest, error) {
 		return manifest{}, fmt.Errorf("more than %d MiB of manifests", maxManifests>>20)
 	}
 	return fromLayout(blobs, arch)
+}
+
+// choose gives the files that a manifest names their names in the archive of ours.
+func (a *archive) choose(m manifest) (err error) {
+	if len(m.Layers) > maxLayers {
+		return fmt.Errorf("%d layers, want at most %d", len(m.Layers), maxLayers)
+	}
+	if a.config, err = a.named(m.Config); err != nil {
+		return fmt.Errorf("configuration %w", err)
+	}
+	if a.config.size > maxManifest {
+		return fmt.Errorf("configuration %s is too large", m.Config)
+	}
+	a.config.as = "config.json"
+	for i, name := range m.Layers {
+		l, err := a.named(name)
+		if err != nil {
+			return fmt.Errorf("layer %w", err)
+		}
+		if l.as == "" {
+			l.as = fmt.Sprintf("layer-%d.tar", i)
+		}
+		a.layers = append(a.layers, l)
+	}
+	return nil
+}
+
+// named finds a file that a manifest names. Where docker save writes the same layer a second time, it is a symlink to
+// the first.
+func (a *archive) named(name string) (*archived, error) {
+	plain, ok := plainName(name)
+	f := a.files[plain]
+	if ok && f != nil && f.count == 1 && f.kind == tar.TypeSymlink {
+		if to := path.Join(path.Dir(plain), f.link); !path.IsAbs(f.link) && a.files[to].single(to) == nil {
+			return a.files[to], nil
+		}
+	}
+	if !ok {
+		f = nil
+	}
+	if len(name) > 200 {
+		name = name[:200] + "..."
+	}
+	return f, f.single(name)
+}
+
+// rewrite writes an archive with a manifest of ours and the files that were chosen, under names of ours.
+func (a *archive) rewrite(w io.Writer, from io.Reader, tag string) error {
+	// The name inside the archive is its maker's, and may belong to another image here.
+	m := manifest{Config: a.config.as, RepoTags: []string{tag}}
+	for _, l := range a.layers {
+		m.Layers = append(m.Layers, l.as)
+	}
+	data, err := json.Marshal([]manifest{m})
+	if err != nil {
+		return err
+	}
+	tw, tr := tar.NewWriter(w), tar.NewReader(from)
+	if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "manifest.json", Mode: 0o644, Size: int64(len(data))}); err != nil {
+		return err
+	}
+	if _, err := tw.Write(data); err != nil {
+		return err
+	}
+	for {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return tw.Close()
+		} else if err != nil {
+			return err
+		}
+		name, ok := plainName(h.Name)
+		f := a.files[name]
+		if !ok || f == nil || f.as == "" {
+			continue
+		}
+		if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.as, Mode: 0o644, Size: f.size}); err != nil {
+			return err
+		}
+		if _, err := io.Copy(tw, tr); err != nil {
+			return err
+		}
+	}
 }
 
 // readObject reads a blob that begins as a JSON object does, and gives nil for others: small layers.
@@ -171,7 +355,15 @@ func fromLayout(blobs map[string][]byte, arch string) (manifest, error) {
 		if err := json.Unmarshal(data, &index); err != nil {
 			return manifest{}, fmt.Errorf("%s: %w", name, err)
 		}
+		for _, d := range slices.Concat(index.Manifests, index.Layers) {
+			if err := d.Digest.Validate(); err != nil {
+				return manifest{}, fmt.Errorf("%s: %w", name, err)
+			}
+		}
 		if index.Config != nil {
+			if err := index.Config.Digest.Validate(); err != nil {
+				return manifest{}, fmt.Errorf("%s: %w", name, err)
+			}
 			m := manifest{Config: blobName(*index.Config)}
 			for _, l := range index.Layers {
 				m.Layers = append(m.Layers, blobName(l))
@@ -194,42 +386,9 @@ func fromLayout(blobs map[string][]byte, arch string) (manifest, error) {
 	return manifest{}, errors.New("indexes of indexes")
 }
 
+// blobName is where a layout has what a valid descriptor describes.
 func blobName(d ocispec.Descriptor) string {
 	return "blobs/" + d.Digest.Algorithm().String() + "/" + d.Digest.Encoded()
-}
-
-// rewrite copies an archive with another manifest.json, and without the files that would let an
-// engine read other names out of it.
-func rewrite(w io.Writer, archive io.Reader, m manifest) error {
-	tw, tr := tar.NewWriter(w), tar.NewReader(archive)
-	data, err := json.Marshal([]manifest{m})
-	if err != nil {
-		return err
-	}
-	if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "manifest.json", Mode: 0o644, Size: int64(len(data))}); err != nil {
-		return err
-	}
-	if _, err := tw.Write(data); err != nil {
-		return err
-	}
-	for {
-		h, err := tr.Next()
-		if err == io.EOF {
-			return tw.Close()
-		} else if err != nil {
-			return err
-		}
-		switch path.Clean(h.Name) {
-		case "manifest.json", "repositories", "index.json", "oci-layout":
-			continue
-		}
-		if err := tw.WriteHeader(h); err != nil {
-			return err
-		}
-		if _, err := io.Copy(tw, tr); err != nil {
-			return err
-		}
-	}
 }
 
 // openArchive opens a tar that may be compressed by gzip or zstd.

@@ -6,7 +6,8 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/mount"
+
+	"boincdocker/docker_wrapper/internal/job"
 )
 
 // How the wrapper knows itself as the helper of [Container.RunHelper].
@@ -21,29 +22,29 @@ const (
 )
 
 // RunHelper runs a static program of the host's on a directory of the host's, as root with the rights
-// to change owners and none else: a user who may use the engine is not root. The container has the
-// image of this one, which may be nobody's friend: nothing of it is run. say is the value of HelperEnv.
-func (c *Container) RunHelper(ctx context.Context, program, dir, say string) error {
+// to change owners and none else: a user who may use the engine is not root. It runs in an image of ours, with the
+// labels of the job. say is the value of HelperEnv.
+func (c *Container) RunHelper(ctx context.Context, j *job.Job, program, dir, say string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), helperTime)
 	defer cancel()
-	if err := c.runHelper(ctx, program, dir, say); err != nil {
+	if err := c.runHelper(ctx, j, program, dir, say); err != nil {
 		return fmt.Errorf("run a helper on %s: %w", dir, err)
 	}
 	return nil
 }
 
-func (c *Container) runHelper(ctx context.Context, program, dir, say string) error {
-	in, err := c.e.api.ContainerInspect(ctx, c.ID)
+func (c *Container) runHelper(ctx context.Context, j *job.Job, program, dir, say string) error {
+	image, err := c.e.helperImage(ctx, j.Image)
 	if err != nil {
-		return wrap(err)
+		return err
 	}
 	var limits container.Resources
 	if pids := int64(32); c.e.Info.quirks.pidsLimit { // else it could not be started
 		limits.PidsLimit = &pids
 	}
 	config := &container.Config{
-		Image:       in.Image,
-		Labels:      in.Config.Labels,
+		Image:       image,
+		Labels:      j.Container.Labels,
 		User:        "0:0",
 		Env:         []string{HelperEnv + "=" + say},
 		Entrypoint:  []string{HelperPath},
@@ -58,11 +59,8 @@ func (c *Container) runHelper(ctx context.Context, program, dir, say string) err
 		SecurityOpt:    []string{"no-new-privileges"},
 		ReadonlyRootfs: true,
 		Resources:      limits,
-		Mounts: []mount.Mount{
-			{Type: mount.TypeBind, Source: program, Target: HelperPath, ReadOnly: true},
-			{Type: mount.TypeBind, Source: dir, Target: HelperDir},
-		},
 	}
+	addMounts(host, []job.Mount{{Source: program, Target: HelperPath, ReadOnly: true}, {Source: dir, Target: HelperDir}}, c.e.Info.quirks)
 	if c.e.Info.SELinux {
 		host.SecurityOpt = append(host.SecurityOpt, "label=disable")
 	}

@@ -33,13 +33,22 @@ func (r *record) find(host, name, id string) int {
 	})
 }
 
-// put replaces an image of the same name, or adds it.
+// put adds an image. One that had its name before stays in the record without it, until it is removed, too.
 func (r *record) put(g job.Got) {
-	if i := r.find(g.Host, g.Name, g.ID); i >= 0 {
-		r.Images[i] = g
+	if i := r.find(g.Host, "", g.ID); i >= 0 && g.ID != "" && g.Name != "" {
+		r.drop(i)
+	}
+	i := r.find(g.Host, g.Name, g.ID)
+	if i < 0 {
+		r.Images = append(r.Images, g)
 		return
 	}
-	r.Images = append(r.Images, g)
+	old := r.Images[i]
+	r.Images[i] = g
+	if old.ID != "" && old.ID != g.ID {
+		old.Name = ""
+		r.put(old)
+	}
 }
 
 func (r *record) drop(i int) { r.Images = slices.Delete(r.Images, i, i+1) }

@@ -5,8 +5,10 @@ package engine
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/docker/docker/api/types/system"
@@ -77,6 +79,7 @@ command = ["a", "b"]
 		init         func(*boincapi.InitData)
 		standalone   bool
 		imageCommand []string
+		imageLabels  map[string]string
 		info         Info
 	}{
 		{name: "default", info: docker},
@@ -112,6 +115,10 @@ slot_dir_mount = "/slot"`, info: docker},
 		{name: "engine_without_limits", config: `create_args = "--cpus 6"`, info: poor},
 		{name: "threads", args: []string{"--nthreads", "16"}, init: func(d *boincapi.InitData) { d.NCPUs = 16 }, info: docker},
 		{name: "appended_args", config: "append_cmdline_args = true", args: []string{"-x", "two words"}, imageCommand: []string{"run"}, info: docker},
+		{name: "image_labels", config: `create_args = "--label a=b"`, info: docker, imageLabels: map[string]string{"a": "x", "traefik.enable": "true",
+			"com.centurylinklabs.watchtower.lifecycle.pre-update": "/x", "com.docker.compose.project": "p", "boinc.gpu": "all", "boinc.result": "other"}},
+		{name: "capabilities", config: `create_args = "--cap-add cap_mknod --cap-add NET_RAW"`, info: docker},
+		{name: "capabilities_all", config: `create_args = "--cap-add ALL --cap-drop SETFCAP"`, info: docker},
 		{name: "proxy", init: proxied, info: docker},
 		{name: "proxy_on_host_podman", init: proxiedHere, info: podman},
 		{name: "proxy_on_host", config: `create_args = "--add-host a:1.2.3.4"`, init: proxiedHere, info: docker},
@@ -123,7 +130,7 @@ slot_dir_mount = "/slot"`, info: docker},
 			if err != nil {
 				t.Fatal(err)
 			}
-			in := job.Input{Config: c, Dir: "/b/slots/0", ProjectDir: "/b/projects/p", Args: tt.args, HasDockerfile: true, Signed: !tt.unsigned, Policy: job.Policy{Mounts: []string{"/data"}},
+			in := job.Input{Config: c, Dir: "/b/slots/0", ProjectDir: "/b/projects/p", Args: tt.args, HasDockerfile: true, Signed: !tt.unsigned, Policy: job.Policy{Mounts: []string{"/data"}, Capabilities: []string{"MKNOD", "NET_RAW", "ALL"}},
 				Host: job.Host{UID: 120, GID: 130, CPUs: 8, GPUs: testGPUs}, Self: "/b/projects/p/docker_wrapper",
 				Links: []job.Link{{Name: "in", Target: "/b/projects/p/wu_in"}, {Name: "out", Target: "/b/projects/p/wu_0_r1_0"}}}
 			if !tt.standalone {
@@ -137,7 +144,7 @@ slot_dir_mount = "/slot"`, info: docker},
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := json.MarshalIndent(toRequest(j, "sha256:abc", tt.imageCommand, tt.info), "", "  ")
+			got, err := json.MarshalIndent(toRequest(j, "sha256:abc", imageFacts{tt.imageCommand, tt.imageLabels}, tt.info), "", "  ")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -159,5 +166,35 @@ slot_dir_mount = "/slot"`, info: docker},
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestLabelsAreBounded(t *testing.T) {
+	many := func(n int) map[string]string {
+		labels := map[string]string{}
+		for i := range n {
+			labels[fmt.Sprint(i)] = ""
+		}
+		return labels
+	}
+	for _, tt := range []struct {
+		name   string
+		labels map[string]string
+		want   string
+	}{
+		{name: "none"},
+		{name: "as many as may be", labels: many(1000)},
+		{name: "too many", labels: many(1001), want: "image i: it has 1001 labels, want at most 1000"},
+		{name: "as much as may be", labels: map[string]string{"k": strings.Repeat("x", 64<<10-1)}},
+		{name: "too much", labels: map[string]string{"k": strings.Repeat("x", 64<<10)}, want: "image i: it has 65537 bytes of labels, want at most 65536"},
+		{name: "too long a name", labels: map[string]string{strings.Repeat("x", 64<<10+1): ""}, want: "image i: it has 65537 bytes of labels, want at most 65536"},
+	} {
+		got := ""
+		if err := (imageFacts{labels: tt.labels}).labelsError("i"); err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
 	}
 }

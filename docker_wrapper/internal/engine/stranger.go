@@ -280,7 +280,7 @@ func (e *Engine) publicRegistry(ctx context.Context, reference string) error {
 
 // fetchBases gets the images that a stranger's Dockerfile names before the builder does, which would fetch them from anywhere.
 // Those with triggers (ONBUILD) are refused: what these do has not been looked at.
-func (e *Engine) fetchBases(ctx context.Context, s job.Source, b *buildContext) error {
+func (e *Engine) fetchBases(ctx context.Context, im job.Image, s job.Source, b *buildContext) error {
 	for _, f := range b.fetched {
 		bad := func(reason string) error {
 			return &ImageError{Image: s.Name, Step: fmt.Sprintf("%s:%d: %s", s.Dockerfile, f.line, brief(f.step)), Reason: reason}
@@ -289,8 +289,8 @@ func (e *Engine) fetchBases(ctx context.Context, s job.Source, b *buildContext) 
 			return bad(err.Error())
 		}
 		in, err := e.inspectImage(ctx, f.name)
-		platform := cmp.Or(f.platform, s.Build.Platform)
-		if errors.Is(err, ErrNotFound) || err == nil && (s.Build.Pull || platform != "") {
+		absent, platform := errors.Is(err, ErrNotFound), cmp.Or(f.platform, s.Build.Platform)
+		if absent || err == nil && (s.Build.Pull || platform != "") {
 			if err := e.pullAs(ctx, f.name, platform); err != nil {
 				return imageError("pull "+f.name, s, err)
 			}
@@ -298,6 +298,9 @@ func (e *Engine) fetchBases(ctx context.Context, s job.Source, b *buildContext) 
 		}
 		if err != nil {
 			return fmt.Errorf("look for image %s: %w", f.name, err)
+		}
+		if absent && im.Collect != nil {
+			e.got(ctx, im, job.Got{Host: e.Info.Host, Name: f.name, Used: now()}, in.ID)
 		}
 		triggers := in.Config != nil && len(in.Config.OnBuild) > 0
 		if e.Info.quirks.hidesTriggers {

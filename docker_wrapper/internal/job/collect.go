@@ -34,6 +34,7 @@ type Got struct {
 	Name   string    `json:"name,omitempty"`   // what it is found by: content tag, archive tag or reference; "" for a step of a build that came to nothing
 	Names  []string  `json:"names,omitempty"`  // further tags, oldest first
 	ID     string    `json:"id,omitempty"`     // "" while it is being made
+	Made   bool      `json:"made,omitempty"`   // a wrapper saw the ID when it had got it; else it may only be removed
 	Layers []Layer   `json:"layers,omitempty"` // those with something in them
 	Used   time.Time `json:"used"`             // last time that a job wanted it
 }

@@ -29,19 +29,32 @@ const (
 )
 
 // The names under which images are tagged with what they were built from, or with the archive that they
-// were loaded from. They are the wrapper's: an image of such a name is trusted to be what its tag says.
+// were loaded from, and that of the helper's. They are the wrapper's, and no job may use them.
 const (
 	ContentRepository = "boinc_content"
 	ArchiveRepository = "boinc_archive"
+	HelperRepository  = "boinc_helper"
 )
+
+// OnlyOurs reports a reference to an image that only wrappers give. A job has no use for it.
+func OnlyOurs(name string) bool {
+	for part := range strings.SplitSeq(strings.ToLower(name), "/") {
+		repository, _, _ := strings.Cut(part, ":")
+		if slices.Contains([]string{ContentRepository, ArchiveRepository, HelperRepository}, repository) {
+			return true
+		}
+	}
+	return false
+}
 
 // archiveTag names the image of an archive. A physical name is never reused for other bytes
 // (tools/update_versions and tools/stage_file of BOINC refuse it), so it is an identity within its
-// project; a copy in the slot has only a logical name, and is known by its workunit too.
-func archiveTag(d *boincapi.InitData, host string, linked bool) string {
+// project; a copy in the slot has only a logical name, and is known by its workunit too. Each data directory has images of
+// its own, and signed jobs have others than those that aren't.
+func archiveTag(d *boincapi.InitData, host string, linked, signed bool) string {
 	parts := []string{host}
 	if d != nil {
-		parts = []string{projectName(d), filepath.Base(host)}
+		parts = []string{d.BoincDir, strconv.FormatBool(signed), projectName(d), filepath.Base(host)}
 		if !linked {
 			parts = append(parts, d.WUName)
 		}

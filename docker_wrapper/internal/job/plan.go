@@ -459,7 +459,7 @@ func planImage(in Input, signed bool) (Image, error) {
 				host, linked = l.Target, true
 			}
 		}
-		return Source{Name: archiveTag(in.Init, host, linked), Archive: host}
+		return Source{Name: archiveTag(in.Init, host, linked, signed), Archive: host}
 	}
 	for _, choice := range append(slices.Clone(c.Images), ImageChoice{Archive: c.ImageArchive}, ImageChoice{Image: c.Image}) {
 		switch {
@@ -513,10 +513,8 @@ func imageNames(c *Config, signed bool) error {
 		if _, err := Registry(k.name); err != nil && !signed {
 			return c.Errorf(k.key, "%q: %s, and this file isn't signed", k.name, err)
 		}
-		for part := range strings.SplitSeq(strings.ToLower(k.name), "/") {
-			if name, _, _ := strings.Cut(part, ":"); name == ContentRepository || name == ArchiveRepository {
-				return c.Errorf(k.key, "%q: the name %s is the wrapper's own", k.name, name)
-			}
+		if OnlyOurs(k.name) {
+			return c.Errorf(k.key, "%q: such names are the wrapper's own", k.name)
 		}
 	}
 	return nil

@@ -132,6 +132,9 @@ func TestPlanMistakes(t *testing.T) {
 		set        func(*Input)
 		want       string // "" for none
 	}{
+		{name: "the helper's image", toml: `image = "docker.io/library/boinc_helper:0a"`, want: `job.toml:1:9: image: "docker.io/library/boinc_helper:0a": such names are the wrapper's own`},
+		{name: "the helper's image in a list", toml: `images = [{image = "boinc_helper"}]`, want: `job.toml:1:10: images: "boinc_helper": such names are the wrapper's own`},
+		{name: "the helper's image by name", toml: `image_name = "x/boinc_helper:1"`, want: `job.toml:1:14: image_name: "x/boinc_helper:1": such names are the wrapper's own`},
 		{name: "no image", set: func(in *Input) { in.HasDockerfile = false },
 			want: "Dockerfile: no such file in the slot, and job.toml names no image (add a Dockerfile, or one of the keys image, image_archive, image_name)"},
 		{name: "copy out over an input", toml: `copy_from_container = [{src = "/x", dst = "in"}]`, set: func(in *Input) { in.Links = both },

@@ -20,7 +20,7 @@ const PolicyFile = "docker_wrapper.toml"
 type Policy struct {
 	Privileged   bool     // --privileged
 	HostNetwork  bool     // --network host, --pid host, --ipc host
-	Capabilities []string // --cap-add, beyond those that engines give by default; as in defaultCaps
+	Capabilities []string // --cap-add, beyond defaultCaps
 	Devices      []string // --device, by host path
 	Mounts       []string // host directories and volumes' names; "none" allows no others
 	SecurityOpts bool
@@ -54,7 +54,7 @@ var policyKeys = []policyKey{
 		func(p *Policy, v value) { v.boolean(&p.Privileged) }},
 	{KeyInfo{"host_network", "bool", "false", "`--network`, `--pid` or `--ipc` of the host"},
 		func(p *Policy, v value) { v.boolean(&p.HostNetwork) }},
-	{KeyInfo{"capabilities", "array of string", "those that engines give", "`--cap-add`: names such as `\"SYS_ADMIN\"`"},
+	{KeyInfo{"capabilities", "array of string", "those that engines give, but MKNOD, NET_RAW and SETFCAP", "`--cap-add`: names such as `\"SYS_ADMIN\"`"},
 		func(p *Policy, v value) { p.Capabilities = each(v, knownCapability) }},
 	{KeyInfo{"devices", "array of string", "none", "`--device`: paths such as `\"/dev/fuse\"`"},
 		func(p *Policy, v value) { p.Devices = each(v, devicePath) }},
@@ -164,10 +164,10 @@ var capabilities = []string{"ALL", "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE",
 	"SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE",
 	"SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM"}
 
-// defaultCaps are the capabilities that engines give without being asked, and SYS_PTRACE, which
-// reaches no further than the container.
-var defaultCaps = []string{"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD",
-	"NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "SYS_PTRACE"}
+// defaultCaps are the capabilities that signed jobs may have: those that engines give without being asked, but those
+// that would outlive the container in its files (MKNOD, SETFCAP), and SYS_PTRACE, which reaches no further than it.
+var defaultCaps = []string{"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL",
+	"NET_BIND_SERVICE", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "SYS_PTRACE"}
 
 // cvmfs is the read-only network file system of particle physics, whose jobs mount it: the one host
 // directory that a signed job gets unasked.

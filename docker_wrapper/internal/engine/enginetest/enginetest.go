@@ -278,6 +278,13 @@ func (e *Engine) Images() []string {
 	return tags
 }
 
+// ImageCount counts the images, also those without a tag.
+func (e *Engine) ImageCount() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.images)
+}
+
 // Image is a picture of an image that a test puts into the engine or into its registry.
 type Image struct {
 	Command      []string

@@ -3,6 +3,7 @@ package enginetest
 import (
 	"archive/tar"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type image struct {
 	config config
 	dir    string // its files
 	layers []layer
+	diffs  []string // digests of its layers' archives, where it was loaded
 	made   time.Time
 }
 
@@ -98,7 +100,8 @@ func (e *Engine) inspectImage(w http.ResponseWriter, name string) error {
 	if im == nil {
 		return refuse(http.StatusNotFound, "No such image: %s", tagged(name))
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"Id": im.id, "RepoTags": im.tags, "Architecture": im.arch, "Os": "linux", "Config": im.config})
+	writeJSON(w, http.StatusOK, map[string]any{"Id": im.id, "RepoTags": im.tags, "Architecture": im.arch, "Os": "linux", "Config": im.config,
+		"RootFS": map[string]any{"Type": "layers", "Layers": im.diffs}})
 	return nil
 }
 
@@ -212,7 +215,15 @@ func (e *Engine) pull(w http.ResponseWriter, name string) error {
 
 // load reads a docker-archive. What is wrong with one is said inside the stream.
 func (e *Engine) load(w http.ResponseWriter, body io.Reader) error {
-	files := map[string][]byte{}
+	files, links := map[string][]byte{}, map[string]string{}
+	unpacked := func(name string) string { // where Docker has it: in its directory, whatever the name says
+		name = strings.TrimPrefix(path.Clean("/"+name), "/")
+		dir, base := path.Split(name)
+		if to, ok := links[path.Clean(dir)]; ok {
+			return path.Join(to, base)
+		}
+		return name
+	}
 	tr := tar.NewReader(body)
 	for {
 		h, err := tr.Next()
@@ -221,8 +232,17 @@ func (e *Engine) load(w http.ResponseWriter, body io.Reader) error {
 		} else if err != nil {
 			return refuse(http.StatusInternalServerError, "Error processing tar file(exit status 1): %v", err)
 		}
-		if files[path.Clean(h.Name)], err = io.ReadAll(tr); err != nil {
-			return refuse(http.StatusInternalServerError, "Error processing tar file(exit status 1): %v", err)
+		name := unpacked(h.Name)
+		switch h.Typeflag {
+		case tar.TypeSymlink:
+			to := unpacked(path.Join(path.Dir(name), h.Linkname))
+			links[name], files[name] = to, files[to]
+		case tar.TypeLink:
+			files[name] = files[unpacked(h.Linkname)]
+		case tar.TypeReg:
+			if files[name], err = io.ReadAll(tr); err != nil {
+				return refuse(http.StatusInternalServerError, "Error processing tar file(exit status 1): %v", err)
+			}
 		}
 	}
 	var manifests []struct {
@@ -253,6 +273,9 @@ func (e *Engine) load(w http.ResponseWriter, body io.Reader) error {
 			Architecture: c.Architecture, Labels: c.Config.Labels})
 		if err != nil {
 			return err
+		}
+		for _, l := range m.Layers {
+			im.diffs = append(im.diffs, fmt.Sprintf("sha256:%x", sha256.Sum256(files[l])))
 		}
 		e.mu.Lock()
 		e.images[im.id] = im
