@@ -273,7 +273,7 @@ var containerRows = []contractRow{
 			} else if k.e.Info.Rootless {
 				owner = "0:0"
 			}
-			if err := c.RunHelper(t.Context(), j, program, dir, owner); err != nil {
+			if err := c.RunHelper(t.Context(), j, program, dir, owner+":false"); err != nil {
 				t.Errorf("%s: %v", what, err)
 				continue
 			}

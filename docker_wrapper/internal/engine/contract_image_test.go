@@ -460,6 +460,7 @@ var imageRows = []contractRow{
 		for _, what := range []string{"one", "two", "three"} {
 			var fsys fstest.MapFS
 			im, fsys = k.source(what, fmt.Sprintf("LABEL token=%s\nCOPY big /big\nCOPY small /small\n", token))
+			im.Sources[0].Cache = true
 			fsys["big"] = &fstest.MapFile{Data: bytes.Repeat([]byte(token), 100_000)}
 			fsys["small"] = &fstest.MapFile{Data: []byte(what)}
 			k.collectable(t, &im)
