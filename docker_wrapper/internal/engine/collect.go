@@ -82,6 +82,9 @@ func (e *Engine) settle(ctx context.Context, im job.Image, s job.Source, b *buil
 		return
 	}
 	e.note(ctx, im, func(r *record) error {
+		if i := r.find(g.Host, g.Name, ""); i >= 0 && r.Images[i].ID != "" { // another wrapper has got it
+			return nil
+		}
 		r.put(g) // also when another wrapper had the same intention and gave up
 		return e.finish(ctx, r, r.find(g.Host, g.Name, ""))
 	})

@@ -386,13 +386,13 @@ var imageRows = []contractRow{
 		im.Collect = base.Collect
 		fsys["Dockerfile"].Data = fmt.Appendf(nil, "FROM %s\nLABEL above=yes\n", base.Sources[0].Name)
 		above := k.ensure(t, im, fsys)
-		k.age(t, im, 31, below)
-		if err := k.e.Collect(t.Context(), im); err != nil {
-			t.Error(err)
-		}
-		if got := k.labelled(t, "token="+token); !slices.Equal(got, []string{above}) {
-			t.Errorf("got images %q, want %s", got, above)
-		}
+		k.eventually(t, "the base to go", func() bool { // the next time, where Podman 4 fails because another row removes an image
+			k.age(t, im, 31, below)
+			if err := k.e.Collect(t.Context(), im); err != nil {
+				t.Error(err)
+			}
+			return slices.Equal(k.labelled(t, "token="+token), []string{above})
+		})
 		if in, err := k.api.ImageInspect(t.Context(), below); err == nil && len(in.RepoTags) > 0 { // Podman keeps only the layers
 			t.Errorf("got tags %q", in.RepoTags)
 		}

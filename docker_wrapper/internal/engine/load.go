@@ -30,6 +30,7 @@ const maxWindow = 128 << 20
 const (
 	maxArchived     = 10_000   // files in it; an image has a few for each layer
 	maxArchivedName = 1 << 10  // bytes of a name that an image may need
+	maxUnpacked     = 1 << 40  // bytes of all files
 	maxLayers       = 500      // of an image; no engine can stack more
 	maxManifest     = 4 << 20  // bytes of one; manifests and configurations are small, layers aren't
 	maxManifests    = 32 << 20 // bytes of all
@@ -40,11 +41,13 @@ const (
 func (e *Engine) load(ctx context.Context, s job.Source) error {
 	name := path.Base(s.Archive)
 	e.log.Info().Str("image", s.Name).Str("archive", name).Msg("load image")
-	a, err := readArchive(s.Archive, e.Info.Architecture)
-	if err != nil {
+	a, err := readArchive(ctx, s.Archive, e.Info.Architecture)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	} else if err != nil {
 		return archiveError(s, err)
 	}
-	f, err := openArchive(s.Archive)
+	f, err := openArchive(ctx, s.Archive)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", s.Archive, err)
 	}
@@ -54,7 +57,7 @@ func (e *Engine) load(ctx context.Context, s job.Source) error {
 		written = a.rewrite(w, f, tagged(s.Name))
 		return written
 	})
-	if written != nil && !errors.Is(written, errAborted) && !errors.Is(written, io.ErrClosedPipe) {
+	if written != nil && ctx.Err() == nil && !errors.Is(written, errAborted) && !errors.Is(written, io.ErrClosedPipe) {
 		return archiveError(s, written)
 	}
 	return imageError("load", s, err)
@@ -128,8 +131,8 @@ func plainName(name string) (plain string, ok bool) {
 
 // readArchive reads what an archive holds, and finds the image's files in it. An OCI image layout may have no
 // manifest of docker's.
-func readArchive(name, arch string) (*archive, error) {
-	f, err := openArchive(name)
+func readArchive(ctx context.Context, name, arch string) (*archive, error) {
+	f, err := openArchive(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +153,7 @@ func readArchive(name, arch string) (*archive, error) {
 // of them.
 func (a *archive) read(r io.Reader) (blobs map[string][]byte, tooMuch bool, err error) {
 	blobs = map[string][]byte{}
-	kept := int64(0)
+	kept, total := int64(0), int64(0)
 	tr := tar.NewReader(r)
 	for entries := 1; ; entries++ {
 		h, err := tr.Next()
@@ -161,6 +164,9 @@ func (a *archive) read(r io.Reader) (blobs map[string][]byte, tooMuch bool, err 
 		}
 		if entries > maxArchived {
 			return nil, false, fmt.Errorf("more than %d files", maxArchived)
+		}
+		if total += min(h.Size, maxUnpacked+1); total > maxUnpacked {
+			return nil, false, fmt.Errorf("more than %d GiB, unpacked", int64(maxUnpacked>>30))
 		}
 		name, ok := plainName(h.Name)
 		if !ok {
@@ -391,8 +397,21 @@ func blobName(d ocispec.Descriptor) string {
 	return "blobs/" + d.Digest.Algorithm().String() + "/" + d.Digest.Encoded()
 }
 
-// openArchive opens a tar that may be compressed by gzip or zstd.
-func openArchive(name string) (io.ReadCloser, error) {
+// untilDone reads until ctx ends: what is packed small may take long to unpack.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
+}
+
+// openArchive opens a tar that may be compressed by gzip or zstd. It is read while ctx lasts.
+func openArchive(ctx context.Context, name string) (io.ReadCloser, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -411,15 +430,15 @@ func openArchive(name string) (io.ReadCloser, error) {
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
-		return &archiveFile{Reader: z, close: func() error { return errors.Join(z.Close(), f.Close()) }}, nil
+		return &archiveFile{Reader: untilDone{ctx, z}, close: func() error { return errors.Join(z.Close(), f.Close()) }}, nil
 	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}): // RFC 8878
 		z, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1))
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
-		return &archiveFile{Reader: z, close: func() error { z.Close(); return f.Close() }}, nil
+		return &archiveFile{Reader: untilDone{ctx, z}, close: func() error { z.Close(); return f.Close() }}, nil
 	}
-	return &archiveFile{Reader: br, close: f.Close}, nil
+	return &archiveFile{Reader: untilDone{ctx, br}, close: f.Close}, nil
 }
 
 type archiveFile struct {

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -356,6 +357,36 @@ func TestLoadHostile(t *testing.T) {
 	}
 }
 
+// An archive that unpacks to more than any computer has is read no further than to where it says so, and not
+// at all when the job is cancelled.
+func TestReadArchiveEnds(t *testing.T) {
+	var b bytes.Buffer
+	tw := tar.NewWriter(&b)
+	if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "x", Size: 1<<40 + 1}); err != nil {
+		t.Fatal(err)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, tt := range []struct {
+		name string
+		ctx  context.Context
+		data []byte
+		want string
+	}{
+		{name: "too much", ctx: t.Context(), data: b.Bytes(), want: "more than 1024 GiB, unpacked"},
+		{name: "cancelled", ctx: cancelled, data: dockerArchive().tar(t), want: "context canceled"},
+		{name: "cancelled, gzip", ctx: cancelled, data: gzipped(t, dockerArchive().tar(t)), want: "context canceled"},
+	} {
+		name := filepath.Join(t.TempDir(), "x.tar")
+		if err := os.WriteFile(name, tt.data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readArchive(tt.ctx, name, "amd64"); fmt.Sprint(err) != tt.want {
+			t.Errorf("%s: got %v, want %s", tt.name, err, tt.want)
+		}
+	}
+}
+
 // What is in the archive for the engine: our manifest, and each file once.
 func TestRewrite(t *testing.T) {
 	files := dockerArchive("x:1")
@@ -366,7 +397,7 @@ func TestRewrite(t *testing.T) {
 	if err := os.WriteFile(name, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	a, err := readArchive(name, "amd64")
+	a, err := readArchive(t.Context(), name, "amd64")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -444,7 +475,7 @@ func TestReadArchiveIsBounded(t *testing.T) {
 			}
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			_, err = readArchive(name, "amd64")
+			_, err = readArchive(t.Context(), name, "amd64")
 			runtime.ReadMemStats(&after)
 			if got := fmt.Sprint(err); tt.err == "" && err != nil || !strings.Contains(got, tt.err) {
 				t.Errorf("got %v, want %q", err, tt.err)
@@ -466,11 +497,11 @@ func FuzzReadArchive(f *testing.F) {
 		if err := os.WriteFile(name, archive, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		a, err := readArchive(name, "amd64")
+		a, err := readArchive(t.Context(), name, "amd64")
 		if err != nil {
 			return
 		}
-		r, err := openArchive(name)
+		r, err := openArchive(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -39,8 +39,10 @@ const (
 // OnlyOurs reports a reference to an image that only wrappers give. A job has no use for it.
 func OnlyOurs(name string) bool {
 	for part := range strings.SplitSeq(strings.ToLower(name), "/") {
-		repository, _, _ := strings.Cut(part, ":")
-		if slices.Contains([]string{ContentRepository, ArchiveRepository, HelperRepository}, repository) {
+		if i := strings.IndexAny(part, ":@"); i >= 0 {
+			part = part[:i]
+		}
+		if slices.Contains([]string{ContentRepository, ArchiveRepository, HelperRepository}, part) {
 			return true
 		}
 	}

@@ -133,6 +133,8 @@ func TestPlanMistakes(t *testing.T) {
 		want       string // "" for none
 	}{
 		{name: "the helper's image", toml: `image = "docker.io/library/boinc_helper:0a"`, want: `job.toml:1:9: image: "docker.io/library/boinc_helper:0a": such names are the wrapper's own`},
+		{name: "a wrapper's image by digest", toml: `image = "localhost/boinc_content@sha256:` + strings.Repeat("0", 64) + `"`,
+			want: `job.toml:1:9: image: "localhost/boinc_content@sha256:` + strings.Repeat("0", 64) + `": such names are the wrapper's own`},
 		{name: "the helper's image in a list", toml: `images = [{image = "boinc_helper"}]`, want: `job.toml:1:10: images: "boinc_helper": such names are the wrapper's own`},
 		{name: "the helper's image by name", toml: `image_name = "x/boinc_helper:1"`, want: `job.toml:1:14: image_name: "x/boinc_helper:1": such names are the wrapper's own`},
 		{name: "no image", set: func(in *Input) { in.HasDockerfile = false },
