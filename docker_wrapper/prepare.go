@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -392,7 +393,11 @@ func (w *wrapper) follow(ctx context.Context, since time.Time, live bool) error 
 		if err == nil {
 			file, err = w.openOutput(f.name, os.O_WRONLY|os.O_APPEND)
 		}
-		if err != nil {
+		var pe *fs.PathError
+		switch {
+		case errors.As(err, &pe) && (errors.Is(err, fs.ErrExist) || !engine.HostsFault(err)):
+			return &job.ConfigError{File: filepath.Base(f.name), Problem: "the job's output can't be written there: " + reason(err)}
+		case err != nil:
 			return fmt.Errorf("open the file for the job's output: %w", err)
 		}
 		w.sinks = append(w.sinks, file)
@@ -430,6 +435,11 @@ func (w *wrapper) openOutput(name string, mode int) (*os.File, error) {
 	}
 	if fi, err := root.Lstat(rel); err == nil && !fi.Mode().IsRegular() {
 		return nil, &job.ConfigError{File: rel, Problem: "the job's output is to go there, and it is no file"}
+	}
+	if mode&os.O_CREATE != 0 {
+		if err := root.MkdirAll(filepath.Dir(rel), 0o771); err != nil {
+			return nil, err
+		}
 	}
 	return root.OpenFile(rel, mode, 0o664)
 }

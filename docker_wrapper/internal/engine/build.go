@@ -39,7 +39,7 @@ func (e *Engine) build(ctx context.Context, im job.Image, s job.Source, b *build
 	if s.Unsigned && b.heredocs {
 		// A builder without heredocs takes their lines for instructions, which nothing has looked at.
 		if !e.Info.quirks.heredocs && !(e.Info.quirks.buildKit && hasSyntax(b.text)) {
-			return &ImageError{Image: s.Name, Reason: s.Dockerfile + ": this computer's engine knows no heredocs"}
+			return &ImageError{Image: s.Name, Reason: s.Dockerfile + ": this computer's engine knows no heredocs (a first line \"# syntax=docker/dockerfile:1\" has Docker's builder read them)"}
 		}
 		if e.Info.quirks.buildKit {
 			return e.buildWith(ctx, build.BuilderBuildKit, im, s, b)

@@ -63,6 +63,9 @@ func limits(c *Config, d *boincapi.InitData, nthreads float64, signed bool, h Ho
 	}
 	set(&l.ShmSize, false, c.ShmSize, c.Create.ShmSize) // counted as memory anyway
 	set(&l.Pids, true, c.Pids, c.Create.PidsLimit)
+	if !signed && l.Memory > 0 { // where an engine doesn't count it as memory
+		l.ShmSize = min(l.ShmSize, l.Memory)
+	}
 	if c.Create.CPUs > 0 && (signed || c.Create.CPUs < l.CPUs) {
 		l.CPUs = c.Create.CPUs
 	}

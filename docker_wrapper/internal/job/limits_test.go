@@ -36,6 +36,7 @@ func TestLimits(t *testing.T) {
 		{"many threads", "", nil, 63.5, true, Limits{CPUs: 63.5, ShmSize: 64 << 20, Pids: 2048}},
 		{"signed and wider", wide, bounds, 2, true, with(func(l *Limits) { l.Memory, l.ShmSize, l.Pids = 8*gib, gib, 10000 })},
 		{"unsigned and wider", wide, bounds, 2, false, with(func(l *Limits) { l.ShmSize = gib })},
+		{"unsigned, with more shared memory than memory", "shm_size = \"64g\"", bounds, 2, false, with(func(l *Limits) { l.ShmSize = l.Memory })},
 		{"unsigned and tighter", "memory = \"512m\"\nshm_size = \"1m\"\npids = 20", bounds, 2, false,
 			with(func(l *Limits) { l.Memory, l.ShmSize, l.Pids = 512<<20, 1<<20, 20 })},
 		{"unsigned without a bound", "memory = \"8g\"", &boincapi.InitData{}, 1, false,

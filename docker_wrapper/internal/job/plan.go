@@ -184,7 +184,7 @@ func Plan(in Input) (*Job, error) {
 		if c.Memory < asked {
 			key = "create_args"
 		}
-		e := c.Errorf(key, "%d MB of memory are more than the %d MB that this job may have", asked>>20, bounds.Memory>>20)
+		e := c.Errorf(key, "%d MB of memory are more than this job may have: it gets %d MB", asked>>20, bounds.Memory>>20)
 		e.Hint = "the volunteer's preferences, or the workunit's rsc_memory_bound, say so"
 		j.Notes = append(j.Notes, e.Error())
 	}

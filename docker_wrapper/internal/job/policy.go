@@ -71,7 +71,7 @@ var policyKeys = []policyKey{
 		func(p *Policy, v value) { scalar(v, &p.Network, oneOf("bridge", "none")) }},
 	{KeyInfo{"build_network", `"default" or "none"`, "default", "none: no build of files that aren't signed gets a network"},
 		func(p *Policy, v value) { scalar(v, &p.BuildNetwork, oneOf("default", "none")) }},
-	{KeyInfo{"unsigned", `"allow" or "refuse"`, "allow", "refuse: no jobs whose files aren't signed"},
+	{KeyInfo{"unsigned", `"allow" or "refuse"`, "allow", "refuse: a job whose files aren't signed ends with an error (206) at once"},
 		func(p *Policy, v value) { scalar(v, &p.Unsigned, oneOf("allow", "refuse")) }},
 	{KeyInfo{"proxy_password", "bool", "false", "builds get the proxy's password too, and so do jobs that aren't signed"},
 		func(p *Policy, v value) { v.boolean(&p.ProxyPassword) }},

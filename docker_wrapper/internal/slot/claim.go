@@ -100,8 +100,8 @@ func unclaimed(root *os.Root) error {
 		return fmt.Errorf("read slot: %w", err)
 	}
 	foreign := func(name string) error {
-		return &job.ConfigError{File: name, Problem: "the job has put this into the place of the wrapper's own files, which can't be told from it",
-			Hint: "give the job's files other names than " + job.WrapperDir}
+		return &job.ConfigError{File: name, Problem: "it lies in the place of the wrapper's own files, and no wrapper of this computer has put it there",
+			Hint: "a file of the job's has such a name, or .docker_wrapper_key beside the projects' directories was lost or replaced"}
 	}
 	for _, e := range entries {
 		switch {
