@@ -440,9 +440,7 @@ func (w *wrapper) removeNow(ctx context.Context) error {
 		}
 	}
 	c := w.container
-	switch {
-	case c != nil:
-	default:
+	if c == nil {
 		own := job.Container{Name: w.episode.Container, Labels: w.ownLabels()} // an ID is as good as a name
 		if w.job != nil {
 			own = w.job.Container

@@ -88,6 +88,7 @@ func makeKey(ctx context.Context, name string) ([]byte, error) {
 	if err == nil {
 		err = os.Rename(part, name)
 	}
+	slot.SyncDir(filepath.Dir(name)) // where a file system can
 	return key, err
 }
 

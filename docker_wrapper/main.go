@@ -25,8 +25,8 @@ var version = "0.1.0-dev"
 // Waits that tests cut short; 0 means the other rooms' own.
 var patience, lockRetry time.Duration
 
-// What the wrapper may take of memory, in bytes, whatever a job's files make it read: Go collects its garbage more often near
-// the first, and Linux gives it no more than the second, of which some is only set aside.
+// The wrapper's memory in bytes, whatever a job's files make it read. Near enoughMemory Go collects garbage more often. Beyond
+// mostMemory, some of which Go only sets aside, Linux ends the process.
 const (
 	enoughMemory = 512 << 20
 	mostMemory   = 1536 << 20

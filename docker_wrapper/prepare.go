@@ -292,7 +292,7 @@ var longAgo = time.Unix(1, 0)
 // was written when it ran before.
 func (w *wrapper) start(ctx context.Context, base time.Duration, since time.Time) error {
 	w.episode = supervise.Episode{Container: w.container.ID, Host: w.engine.Info.Host, Boot: bootID(), CPUBase: base, Checkpoint: w.episode.Checkpoint, Anew: w.episode.Anew,
-		Ran: w.episode.Checkpoint.Ran, LastLog: since, Written: w.episode.Written, Tries: w.episode.Tries, Unsigned: w.episode.Unsigned}
+		Ran: w.episode.Checkpoint.Ran, LastLog: since, Written: w.episode.Written, Tries: w.episode.Tries, Unsigned: !w.job.Signed}
 	if since.Equal(longAgo) {
 		w.episode.Written = w.written()
 	}

@@ -111,13 +111,7 @@ func (w *wrapper) run(ctx context.Context) int {
 		return w.end(&job.ConfigError{File: "command line", Problem: w.argErr.Error()})
 	}
 	if w.init != nil {
-		if err = checkDirs(w.init); err == nil {
-			w.key, err = readKey(ctx, w.init.BoincDir)
-		}
-		if err == nil {
-			err = slot.Claim(w.dir, slotSeal(w.key, w.init))
-		}
-		if err != nil {
+		if err = w.claim(ctx); err != nil {
 			return w.end(err)
 		}
 		if w.episode, err = supervise.LoadEpisode(w.stateDir()); err != nil {
@@ -142,6 +136,17 @@ func (w *wrapper) run(ctx context.Context) int {
 		w.log.Warn().Msg(text)
 	}
 	return w.end(w.supervise(ctx))
+}
+
+// claim makes sure that the wrapper's directory in the slot is a wrapper's.
+func (w *wrapper) claim(ctx context.Context) (err error) {
+	if err := checkDirs(w.init); err != nil {
+		return err
+	}
+	if w.key, err = readKey(ctx, w.init.BoincDir); err != nil {
+		return err
+	}
+	return slot.Claim(w.dir, slotSeal(w.key, w.init))
 }
 
 // clearUp removes the container of a job that has ended, where that was broken off. Its error is that the client
@@ -248,7 +253,6 @@ func (w *wrapper) plan() (*job.Job, error) {
 	w.setVerbosity(c.Verbose)
 	if w.init != nil {
 		in.Signed = w.signed(in, config, data != nil) && !w.episode.Unsigned
-		w.episode.Unsigned = !in.Signed
 		in.Policy, err = readPolicy(w.init.BoincDir)
 		if err != nil {
 			return nil, err

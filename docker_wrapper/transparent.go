@@ -272,7 +272,7 @@ func (w *wrapper) goBack(ctx context.Context, image string, cpu time.Duration) (
 	began := time.Now()
 	last := w.episode.Checkpoint
 	w.episode = supervise.Episode{Host: w.engine.Info.Host, Boot: bootID(), CPUBase: cpu, Checkpoint: last, Ran: last.Ran,
-		LastLog: k.LastLog, Written: k.Written, Tries: w.episode.Tries, Unsigned: w.episode.Unsigned}
+		LastLog: k.LastLog, Written: k.Written, Tries: w.episode.Tries, Unsigned: !w.job.Signed}
 	if k.LastLog.IsZero() {
 		w.episode.LastLog = longAgo
 	}

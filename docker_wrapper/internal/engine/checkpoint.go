@@ -457,7 +457,7 @@ func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, program, dir str
 	return err
 }
 
-// TrialSuffix is that of the name of a trial's container; what comes before is the job's container's.
+// TrialSuffix ends the name of a trial's container. The name of the job's container comes before it.
 const TrialSuffix = "_trial"
 
 func trialOf(j *job.Job) string { return j.Container.Name + TrialSuffix }

@@ -48,10 +48,13 @@ func (e *Engine) intend(ctx context.Context, im job.Image, s job.Source, b *buil
 			there[base] = in.ID
 		}
 	}
+	old, _ := e.inspectImage(ctx, nameOf(s, b)) // one that the record may have lost
 	e.note(ctx, im, func(r *record) error {
 		r.Collected = time.Time{} // something new makes it time to look what may go
 		if name := nameOf(s, b); collected(im, s) && job.OnlyOurs(name) {
-			r.put(e.intention(s, name, b))
+			g := e.intention(s, name, b)
+			g.ID = old.ID // it may only be removed
+			r.put(g)
 		}
 		for i, g := range r.Images {
 			if g.Host == e.Info.Host && g.ID != "" && there[g.Name] == g.ID {

@@ -289,21 +289,26 @@ func TestNamesAreFew(t *testing.T) {
 	}
 }
 
-// A record that can't be read is begun anew; what was built for this data directory is known again when it is used.
+// A record that can't be read is begun anew. An image that it knew is made once more, and the one before is noted without its
+// name, so that it is removed.
 func TestDamagedRecord(t *testing.T) {
 	var said bytes.Buffer
 	e, _ := open1(t, enginetest.Options{})
 	e.log = zerolog.New(&said)
 	im, files := collectable(t, "boinc_a", "FROM scratch\nCMD x\n")
-	for _, damage := range []string{"", "{", `{"images": 5}`, "\x00\x00"} {
+	for i, damage := range []string{"", "{", `{"images": 5}`, "\x00\x00"} {
 		if err := os.WriteFile(im.Collect.Record, []byte(damage), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := e.Ensure(t.Context(), im, slotOf(files)); err != nil {
 			t.Fatal(err)
 		}
-		if got := noted(t, im); got != "boinc_a=boinc_content" {
-			t.Errorf("%q: noted %s", damage, got)
+		want := "boinc_a=boinc_content boinc_a="
+		if i == 0 { // there was none before
+			want = "boinc_a=boinc_content"
+		}
+		if got := noted(t, im); got != want {
+			t.Errorf("%q: noted %s, want %s", damage, got, want)
 		}
 	}
 	if got := strings.Count(said.String(), "begun anew"); got < 4 {

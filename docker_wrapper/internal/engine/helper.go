@@ -104,8 +104,10 @@ func (e *Engine) helperImage(ctx context.Context, im job.Image) (id string, err 
 			return in.ID, nil
 		case err != nil && !errors.Is(err, ErrNotFound):
 			return "", fmt.Errorf("look for image %s: %w", h.name, err)
+		case loaded && err != nil:
+			return "", fmt.Errorf("load image %s: %w", h.name, err)
 		case loaded:
-			return "", fmt.Errorf("load image %s: the engine has another under this name, or none (%v)", h.name, err)
+			return "", fmt.Errorf("load image %s: the engine has another under this name", h.name)
 		}
 		err = e.loadTar(ctx, func(w io.Writer) error {
 			_, err := w.Write(h.archive)

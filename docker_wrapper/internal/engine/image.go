@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -69,8 +70,8 @@ func (e *Engine) Ensure(ctx context.Context, im job.Image, fsys fs.FS) (id strin
 	return "", failed
 }
 
-// identityOf is what an image is known by that was built from this. Where a client's jobs note their images, the data
-// directory is part of it, whose record says which image it is.
+// identityOf is what an image is known by that was built from this. Under a client the data directory is part of it. The record
+// of that directory says which image it is.
 func identityOf(im job.Image, content string) string {
 	if im.Collect == nil {
 		return content
@@ -290,6 +291,11 @@ func (e *Engine) needsNetwork(ctx context.Context, s job.Source, b *buildContext
 			return true
 		}
 	}
+	for _, f := range b.fetched {
+		if _, err := e.inspectImage(ctx, f.name); err != nil || cmp.Or(f.platform, s.Build.Platform) != "" {
+			return true
+		}
+	}
 	return false
 }
 
@@ -325,7 +331,9 @@ func (e *Engine) lock(ctx context.Context, im job.Image, s job.Source, b *buildC
 
 func (e *Engine) pull(ctx context.Context, s job.Source) error {
 	if s.Unsigned {
-		if err := e.publicRegistry(ctx, s.Name); err != nil {
+		if err := e.publicRegistry(ctx, s.Name); errors.Is(err, ErrNetwork) {
+			return fmt.Errorf("pull image %s: %w", s.Name, err)
+		} else if err != nil {
 			return &ImageError{Image: s.Name, Reason: "pull: " + err.Error()}
 		}
 	}

@@ -287,10 +287,7 @@ func (a *archive) named(name string) (*archived, error) {
 	if !ok {
 		f = nil
 	}
-	if len(name) > 200 {
-		name = name[:200] + "..."
-	}
-	return f, f.single(name)
+	return f, f.single(brief(name))
 }
 
 // rewrite writes an archive with a manifest of ours and the files that were chosen, under names of ours.

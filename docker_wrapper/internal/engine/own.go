@@ -16,7 +16,7 @@ const (
 	HelperDir  = "/.docker_wrapper_payload"
 	HelperEnv  = "DOCKER_WRAPPER_HELPER"
 
-	OwnerSuffix = "_owner" // of the helper container's name; what comes before is the job's container's
+	OwnerSuffix = "_owner" // ends the name of a helper's container; the name of the job's container comes before it
 
 	helperTime = 20 * time.Second // well under what a client waits after quit
 )

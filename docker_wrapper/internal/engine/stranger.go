@@ -258,21 +258,22 @@ func brief(s string) string {
 // either, or it has a proxy that does.
 const lookUpPatience = 5 * time.Second
 
-// publicRegistry reports a registry whose name leads into the volunteer's own network.
+// publicRegistry reports a registry in the volunteer's own network. What the reference itself says is the job's fault; where
+// a public name leads may be the network's, as before a login page, and is ErrNetwork.
 func (e *Engine) publicRegistry(ctx context.Context, reference string) error {
 	host, err := job.Registry(reference)
 	if err != nil {
 		return err
 	}
-	if host == job.Hub || e.lookUp == nil {
-		return nil // which is nobody's to make lead elsewhere but the computer's owner
+	if host == job.Hub {
+		return nil // only the computer's owner can make this name lead elsewhere
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookUpPatience)
 	defer cancel()
 	addresses, _ := e.lookUp(ctx, host)
 	for _, a := range addresses {
 		if !job.PublicAddr(a) {
-			return fmt.Errorf("the registry %s is at %s, which is no public address: not for a job whose files aren't signed", host, a)
+			return fmt.Errorf("%w: the registry %s is at %s, which is no public address: not for a job whose files aren't signed", ErrNetwork, host, a)
 		}
 	}
 	return nil
@@ -285,7 +286,9 @@ func (e *Engine) fetchBases(ctx context.Context, im job.Image, s job.Source, b *
 		bad := func(reason string) error {
 			return &ImageError{Image: s.Name, Step: fmt.Sprintf("%s:%d: %s", s.Dockerfile, f.line, brief(f.step)), Reason: reason}
 		}
-		if err := e.publicRegistry(ctx, f.name); err != nil {
+		if err := e.publicRegistry(ctx, f.name); errors.Is(err, ErrNetwork) {
+			return fmt.Errorf("pull %s: %w", f.name, err)
+		} else if err != nil {
 			return bad(err.Error())
 		}
 		in, err := e.inspectImage(ctx, f.name)
@@ -304,7 +307,9 @@ func (e *Engine) fetchBases(ctx context.Context, im job.Image, s job.Source, b *
 		}
 		triggers := in.Config != nil && len(in.Config.OnBuild) > 0
 		if e.Info.quirks.hidesTriggers {
-			if triggers, err = e.savedTriggers(ctx, in.ID); err != nil {
+			if triggers, err = e.savedTriggers(ctx, in.ID); errors.Is(err, errConfiguration) {
+				return bad(f.name + ": " + err.Error())
+			} else if err != nil {
 				return fmt.Errorf("look for triggers of image %s: %w", f.name, err)
 			}
 		}
@@ -314,6 +319,9 @@ func (e *Engine) fetchBases(ctx context.Context, im job.Image, s job.Source, b *
 	}
 	return nil
 }
+
+// errConfiguration: an image's maker has written something into it that no builder writes.
+var errConfiguration = errors.New("its configuration can't be read")
 
 // savedTriggers reports whether an image has triggers, by its configuration in an archive of it: an engine that doesn't
 // tell of them carries them out.
@@ -328,7 +336,7 @@ func (e *Engine) savedTriggers(ctx context.Context, id string) (bool, error) {
 		h, err := tr.Next()
 		switch {
 		case err == io.EOF && !seen:
-			return false, errors.New("there is no configuration in its archive")
+			return false, errConfiguration
 		case err == io.EOF:
 			return false, nil
 		case err != nil:
@@ -341,7 +349,7 @@ func (e *Engine) savedTriggers(ctx context.Context, id string) (bool, error) {
 			RootFS *struct{}                  `json:"rootfs"`
 		}
 		if err := json.NewDecoder(io.LimitReader(tr, maxManifest)).Decode(&config); err != nil {
-			return false, fmt.Errorf("read %s: %w", h.Name, err)
+			return false, fmt.Errorf("%w: %w", errConfiguration, err)
 		}
 		if seen = seen || config.RootFS != nil; len(config.Config.OnBuild) > 0 {
 			return true, nil

@@ -25,7 +25,7 @@ const (
 	LabelSlot     = "boinc.slot"
 	LabelContent  = "boinc.content" // identity of an image: hash of what it was built from
 	LabelWrapper  = "boinc.docker_wrapper"
-	LabelProof    = "boinc.proof" // that a wrapper of this data directory made the container; images never carry it
+	LabelProof    = "boinc.proof" // that a wrapper of this data directory made the container: a MAC, so that only the right one counts
 )
 
 // The names under which images are tagged with what they were built from, or with the archive that they

@@ -16,7 +16,7 @@ import (
 	"github.com/docker/go-units"
 )
 
-// MaxFile is the most bytes that job.toml, the policy file or a Dockerfile may have. They come from strangers, and what
+// MaxFile is the most bytes that job.toml or the policy file may have. They come from strangers, and what
 // makes sense of them needs many times as much memory. No file that a person writes is nearly as large.
 const MaxFile = 1 << 20
 

@@ -510,8 +510,10 @@ func imageNames(c *Config, signed bool) error {
 		if k.name == "" {
 			continue
 		}
-		if _, err := Registry(k.name); err != nil && !signed {
-			return c.Errorf(k.key, "%q: %s, and this file isn't signed", k.name, err)
+		if !signed {
+			if _, err := Registry(k.name); err != nil {
+				return c.Errorf(k.key, "%q: %s, and this file isn't signed", k.name, err)
+			}
 		}
 		if OnlyOurs(k.name) {
 			return c.Errorf(k.key, "%q: such names are the wrapper's own", k.name)

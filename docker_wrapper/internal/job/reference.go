@@ -75,7 +75,7 @@ func notPublic(host string) string {
 }
 
 // special are the addresses that aren't for the public network: the registries of special-purpose addresses of
-// IANA, and what carries an IPv4 address inside (NAT64, 6to4, Teredo). 198.18.0.0/15 is not
+// IANA, and what carries an IPv4 address inside (6to4, Teredo). 198.18.0.0/15 is not
 // among them: some proxies on volunteers' computers give such addresses to all names. Of IPv6, only 2000::/3 is public at all.
 var special = func() (list []netip.Prefix) {
 	for _, p := range []string{"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
@@ -86,9 +86,16 @@ var special = func() (list []netip.Prefix) {
 	return list
 }()
 
+// nat64 has IPv4 addresses in its last 32 bits (RFC 6052).
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+
 // PublicAddr reports whether an address is one of the public network.
 func PublicAddr(a netip.Addr) bool {
 	a = a.Unmap()
+	if nat64.Contains(a) { // as a network without IPv4 has it for a host that has nothing else
+		b := a.As16()
+		return PublicAddr(netip.AddrFrom4([4]byte(b[12:])))
+	}
 	if !a.IsValid() || a.Zone() != "" || a.Is6() && !netip.MustParsePrefix("2000::/3").Contains(a) {
 		return false
 	}

@@ -21,15 +21,15 @@ func stripAttributes(name string) error {
 		case a == "security.capability":
 			// The kernel drops them when the owner changes, or is set to what it was (setattr_prepare(9)): that needs no rights but the owner's.
 			err = os.Lchown(name, os.Getuid(), -1)
-		case strings.HasPrefix(a, "security."), strings.HasPrefix(a, "trusted."):
-			continue
+		case a == "system.posix_acl_access":
+			err = unix.Lremovexattr(name, a)
 		case strings.HasPrefix(a, "user."):
 			unix.Lremovexattr(name, a) // they mean nothing to the kernel; a read-only file keeps them
 			continue
-		default: // access lists
-			err = unix.Lremovexattr(name, a)
+		default: // the security module's, or the file system's own
+			continue
 		}
-		if err != nil && !errors.Is(err, unix.ENODATA) {
+		if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP) {
 			return &fs.PathError{Op: "remove attribute " + a, Path: name, Err: err}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"boincdocker/boincapi"
@@ -36,7 +37,7 @@ func Seal(key []byte, words ...string) string {
 // seal names the job; see [Seal].
 //
 // The client makes directories for a job's file whose open name has slashes, so a workunit may have files under any name
-// before the wrapper first starts. What lies in a directory without the seal is believed in nothing: the error is a
+// before the wrapper first starts. Nothing in a directory without the seal is read: the error is a
 // *[job.ConfigError].
 func Claim(dir, seal string) error {
 	root, err := os.OpenRoot(dir)
@@ -59,6 +60,8 @@ func Claim(dir, seal string) error {
 	if err == nil {
 		err = writeSeal(root, seal)
 	}
+	SyncDir(filepath.Join(dir, job.WrapperDir)) // where a file system can
+	SyncDir(dir)
 	if err != nil {
 		return fmt.Errorf("make %s: %w", job.WrapperDir, err)
 	}
@@ -71,6 +74,9 @@ const stateMode = 0o700
 
 // sealed reports whether the wrapper's directory carries this seal.
 func sealed(root *os.Root, seal string) (bool, error) {
+	if fi, err := root.Lstat(job.WrapperDir); err != nil || !fi.IsDir() {
+		return false, ignoreAbsent(err) // unclaimed says what is there
+	}
 	fi, err := root.Lstat(sealName)
 	if err != nil || !fi.Mode().IsRegular() || fi.Size() != sealSize {
 		return false, ignoreAbsent(err)

@@ -60,6 +60,8 @@ func TestClaim(t *testing.T) {
 		}, false},
 		{"a file", put(".docker_wrapper"), false},
 		{"a symlink", symlink("in", ".docker_wrapper"), false},
+		{"a symlink out of the slot", symlink("../x", ".docker_wrapper"), false},
+		{"a symlink to a directory of the host's", symlink("/etc", ".docker_wrapper"), false},
 		{"other letters", put(".DOCKER_wrapper/episode.json"), false},
 		{"the sign for Kelvin", put(".doc\u212Aer_wrapper/episode.json"), false},
 		{"a dot more", put(".docker_wrapper./episode.json"), false},

@@ -272,7 +272,7 @@ func (m *mover) write(name string, r io.Reader, mode fs.FileMode) error {
 	if err := m.root.Rename(tempName, name); err != nil {
 		return err
 	}
-	syncDir(filepath.Join(m.slot.Dir, filepath.FromSlash(path.Dir(name)))) // where a file system can
+	SyncDir(filepath.Join(m.slot.Dir, filepath.FromSlash(path.Dir(name)))) // where a file system can
 	return nil
 }
 
@@ -582,23 +582,26 @@ func (m *mover) out(name string, e fs.DirEntry) error {
 	return m.root.Rename(inside, name)
 }
 
-// plainMode takes from a file of the job what would let others act as its owner: bits of its mode, and what a file system
-// keeps beside it.
+// plainMode takes from a file of the job what would let others act as its owner, or write it: bits of its mode, and what a
+// file system keeps beside it.
 func (m *mover) plainMode(inside string) error {
 	fi, err := m.root.Lstat(inside)
 	if err != nil {
 		return err
 	}
-	if fi.Mode() != fi.Mode().Perm() {
+	if want := fi.Mode().Perm() &^ othersWrite; fi.Mode() != want {
 		if err := m.step(); err != nil {
 			return err
 		}
-		if err := m.root.Chmod(inside, fi.Mode().Perm()); err != nil {
+		if err := m.root.Chmod(inside, want); err != nil {
 			return err
 		}
 	}
 	return stripAttributes(filepath.Join(m.slot.Dir, filepath.FromSlash(inside)))
 }
+
+// othersWrite is the bit that a file has while it is shared with the container's users, and not outside of the payload.
+const othersWrite = 0o002
 
 // holdsOurs reports whether a directory of the slot has something in it that is not the job's to
 // replace.
@@ -623,7 +626,7 @@ func (m *mover) makeDir(name string, e fs.DirEntry) error {
 			return err
 		}
 	}
-	return m.root.MkdirAll(name, fi.Mode().Perm()|0o700)
+	return m.root.MkdirAll(name, fi.Mode().Perm()&^othersWrite|0o700)
 }
 
 // staysBelow reports whether a symlink's target is below the same top directory of the payload. It
@@ -804,8 +807,8 @@ func MakeOutputs(s job.Slot) error {
 func DropOutputs(s job.Slot) error {
 	for _, l := range s.Links {
 		fi, err := os.Lstat(l.Target)
-		if l.Output && err == nil && fi.Mode().IsRegular() && fi.Mode() != fi.Mode().Perm() {
-			if err := ignorePermission(os.Chmod(l.Target, fi.Mode().Perm())); err != nil {
+		if l.Output && err == nil && fi.Mode().IsRegular() && fi.Mode() != fi.Mode().Perm()&^othersWrite {
+			if err := ignorePermission(os.Chmod(l.Target, fi.Mode().Perm()&^othersWrite)); err != nil {
 				return fmt.Errorf("output file of %s: %w", l.Name, err)
 			}
 		}

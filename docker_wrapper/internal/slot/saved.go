@@ -60,7 +60,7 @@ func (s Saved) Commit(dir string) error {
 		err = os.Rename(dir, s.path(number))
 	}
 	if err == nil {
-		err = errors.Join(syncDir(s.Dir), syncDir(filepath.Dir(s.Dir)))
+		err = errors.Join(SyncDir(s.Dir), SyncDir(filepath.Dir(s.Dir)))
 	}
 	if err != nil {
 		return fmt.Errorf("put a checkpoint in its place: %w", err)
@@ -118,7 +118,7 @@ func syncAll(dir string) error {
 		case err != nil:
 			return err
 		case d.IsDir():
-			return syncDir(name)
+			return SyncDir(name)
 		case !d.Type().IsRegular():
 			return nil
 		}

@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// syncDir has a directory's names written to the disk.
-func syncDir(name string) error {
+// SyncDir has a directory's names written to the disk.
+func SyncDir(name string) error {
 	d, err := os.Open(name)
 	if err != nil {
 		return err

@@ -126,9 +126,10 @@ func forgedLinks(dir, projectDir string, links []job.Link, appFiles []string) (m
 	}
 	copied := map[string]bool{}
 	for _, l := range links {
-		data, regular := bytesOf[l.Name]
-		own := led[l.Target] == 1 && slices.Contains(appFiles, filepath.Base(l.Target)) && !copiedInto(dir, l.Target)
-		copied[l.Name] = regular && inputs[data] && !own
+		if data, regular := bytesOf[l.Name]; regular && inputs[data] {
+			own := led[l.Target] == 1 && slices.Contains(appFiles, filepath.Base(l.Target)) && !copiedInto(dir, l.Target)
+			copied[l.Name] = !own
+		}
 	}
 	return copied, nil
 }
