@@ -218,3 +218,26 @@ func TestRegistryOfStrangers(t *testing.T) {
 		}
 	}
 }
+
+// While network activity is suspended nothing is fetched, not even what FROM wants for a platform.
+func TestStrangersBasesWaitForTheNetwork(t *testing.T) {
+	for dockerfile, want := range map[string]bool{"FROM base\n": true, "FROM --platform=linux/amd64 base\n": false,
+		"FROM base\nRUN --mount=from=other/tool:1,target=/x --network=none true\n": false} {
+		e, fake := open1(t, enginetest.Options{BuildKit: true})
+		if err := errors.Join(fake.AddImage("base", enginetest.Image{}), fake.Publish("other/tool:1", enginetest.Image{})); err != nil {
+			t.Fatal(err)
+		}
+		offline := errors.New("suspended")
+		e.online = func(context.Context) (context.Context, context.CancelFunc, error) { return nil, nil, offline }
+		s := job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{Network: "none"}, Unsigned: true, NoFetch: true}
+		_, err := e.Ensure(t.Context(), job.Image{Sources: []job.Source{s}, LockDir: t.TempDir()}, slotOf(map[string]string{"Dockerfile": dockerfile}))
+		if got := !errors.Is(err, offline); got != want {
+			t.Errorf("%q: got %v, want it built: %v", dockerfile, err, want)
+		}
+		for _, c := range fake.Calls() {
+			if !want && (c.Name == "pull" || c.Name == "build") {
+				t.Errorf("%q: the engine was asked to %s", dockerfile, c.Name)
+			}
+		}
+	}
+}

@@ -86,3 +86,12 @@ func TestPublicAddr(t *testing.T) {
 		t.Error("no address is a public one")
 	}
 }
+
+// Networks without IPv4 give hosts that have nothing else such addresses.
+func TestPublicAddrBehindNAT64(t *testing.T) {
+	for address, want := range map[string]bool{"64:ff9b::8c52:7903": true, "64:ff9b::7f00:1": false, "64:ff9b::c0a8:101": false, "64:ff9b::a9fe:a9fe": false} {
+		if got := PublicAddr(netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s: got %v, want %v", address, got, want)
+		}
+	}
+}

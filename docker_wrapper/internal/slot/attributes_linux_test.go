@@ -26,8 +26,14 @@ func TestAttributesStayBehind(t *testing.T) {
 		}
 	}
 	write(t, h.payload(), "read-only", "x", 0o444)
+	must(t, os.Chmod(filepath.Join(h.payload(), "result"), 0o666), os.Chmod(filepath.Join(h.payload(), "sub"), 0o777))
 	_, err := MoveOut(s)
 	must(t, err)
+	for _, name := range []string{"result", "sub"} {
+		if fi, err := os.Stat(filepath.Join(h.slot(), name)); err != nil || fi.Mode()&othersWrite != 0 {
+			t.Errorf("%s: got %v, %v, want it closed to other users", name, fi.Mode(), err)
+		}
+	}
 	for _, name := range []string{"result", "sub/result", "read-only"} {
 		got, err := attributes(filepath.Join(h.slot(), name))
 		if got = slices.DeleteFunc(got, func(a string) bool { return a == "security.selinux" }); err != nil || len(got) > 0 {
