@@ -87,7 +87,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 	o := build.ImageBuildOptions{
 		Version:     v,
 		Tags:        []string{contentTag(b.identity), s.Name}, // Podman gives the second to whatever has the first by then: that must be ours alone
-		Dockerfile:  b.dockerfile,
+		Dockerfile:  b.packed,
 		BuildArgs:   withArgs(s.Build.Args, proxyEnv),
 		Target:      s.Build.Target,
 		NetworkMode: s.Build.Network,
@@ -146,7 +146,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 	if err != nil && commandFailed.MatchString(err.Error()) {
 		err = &ImageError{Image: s.Name, Reason: "build: " + plain(err.Error())}
 	} else {
-		err = imageError("build", s, err)
+		err = imageErrorFor("build", s, err, string(b.text)+fmt.Sprint(o.BuildArgs))
 	}
 	var ie *ImageError
 	if errors.As(err, &ie) {

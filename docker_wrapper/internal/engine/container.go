@@ -199,7 +199,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		if hint := hinted(j.Container.GPU, err); errors.Is(hint, ErrGPU) {
 			return nil, hint
 		}
-		return nil, fmt.Errorf("create container %s: %w", r.Name, createError(err))
+		return nil, fmt.Errorf("create container %s: %w", r.Name, createError(err, wordsOf(r.Config, ofImage(in))))
 	}
 	for _, w := range resp.Warnings {
 		e.log.Debug().Str("warning", w).Msg("create")
@@ -277,8 +277,8 @@ func (e *Engine) possible(r request) error {
 }
 
 // createError: what an engine refuses as a parameter is the project's mistake.
-func createError(err error) error {
-	if wrapped := wrap(err); classOf(err.Error()) != nil || !errdefs.IsInvalidArgument(err) {
+func createError(err error, words string) error {
+	if wrapped := wrapFor(err, words); classFor(err.Error(), words) != nil || !errdefs.IsInvalidArgument(err) && !isRunFailure(err.Error()) {
 		return wrapped
 	}
 	return &RunError{Reason: err.Error()}
@@ -286,7 +286,7 @@ func createError(err error) error {
 
 // Start starts it. *RunError when its program isn't there or can't be executed.
 func (c *Container) Start(ctx context.Context) error {
-	before, err := c.lookForProgram(ctx)
+	before, words, err := c.lookForProgram(ctx)
 	if err != nil {
 		return err
 	}
@@ -298,10 +298,10 @@ func (c *Container) Start(ctx context.Context) error {
 		return nil
 	case errors.Is(hinted(c.gpu, err), ErrGPU):
 		return hinted(c.gpu, err)
-	case classOf(err.Error()) == nil && (errdefs.IsInvalidArgument(err) || isRunFailure(err.Error())):
+	case classFor(err.Error(), words) == nil && (errdefs.IsInvalidArgument(err) || isRunFailure(err.Error())):
 		return &RunError{Reason: plain(err.Error())}
 	}
-	if err = wrap(err); errors.Is(err, ErrUnreachable) && c.startedAfter(ctx, before) {
+	if err = wrapFor(err, words); errors.Is(err, ErrUnreachable) && c.startedAfter(ctx, before) {
 		return nil // only the answer was lost, or came too late
 	}
 	return fmt.Errorf("start container %s: %w", c.Name, err)
@@ -320,17 +320,17 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // lookForProgram finds what an engine doesn't notice when it puts an init process before the
 // program: the container would start and end with code 126 or 127, which could be the program's own.
-// It returns when the container was last started, zero for never.
-func (c *Container) lookForProgram(ctx context.Context) (started time.Time, err error) {
+// It returns when the container was last started, zero for never, and the words that its configuration has from the job.
+func (c *Container) lookForProgram(ctx context.Context) (started time.Time, words string, err error) {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
 	in, err := c.e.api.ContainerInspect(ctx, c.ID)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("start container %s: %w", c.Name, wrap(err))
+		return time.Time{}, "", fmt.Errorf("start container %s: %w", c.Name, wrap(err))
 	}
-	started = parseTime(in.State.StartedAt)
+	started, words = parseTime(in.State.StartedAt), wordsOf(in.Config)
 	if in.HostConfig.Init == nil || !*in.HostConfig.Init || in.State.Running {
-		return started, nil
+		return started, words, nil
 	}
 	reason := "no such file in the image"
 	program := in.Path
@@ -344,17 +344,17 @@ func (c *Container) lookForProgram(ctx context.Context) (started time.Time, err 
 		}
 		switch {
 		case errors.Is(wrap(err), ErrNotFound) && c.e.Info.quirks.libpod && mounted(name, in.Mounts): // it follows no links there
-			return started, nil
+			return started, words, nil
 		case errors.Is(wrap(err), ErrNotFound):
 		case err == nil && st.Mode.IsDir():
 			reason = "is a directory"
 		case err == nil && st.Mode.IsRegular() && st.Mode&0o111 == 0:
 			reason = "not executable"
 		default:
-			return started, nil
+			return started, words, nil
 		}
 	}
-	return started, &RunError{Reason: program + ": " + reason}
+	return started, words, &RunError{Reason: program + ": " + reason}
 }
 
 // mounted reports that a path of the container leads into a mount.
@@ -395,7 +395,7 @@ func isRunFailure(text string) bool {
 		return true
 	}
 	for _, s := range []string{"executable file not found", "no such file or directory: unknown", "exec format error",
-		"permission denied: unknown", "crun: executable file"} {
+		"permission denied: unknown", "crun: executable file", "unable to find user", "unable to find group", "no matching entries in passwd file"} {
 		if strings.Contains(text, s) {
 			return true
 		}

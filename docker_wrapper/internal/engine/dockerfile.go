@@ -35,7 +35,10 @@ type buildContext struct {
 	identity   string   // hexadecimal; see hash
 	fetched    []base   // of a Dockerfile that isn't signed: the images that the engine fetches
 	heredocs   bool
+	packed     string // what the Dockerfile is called in the context that the builder gets
 }
+
+const defaultDockerfile = "Dockerfile"
 
 // contextTime stands for the time of every file in a build context: when a client downloaded it is
 // no property of the image.
@@ -58,9 +61,12 @@ func newBuildContext(fsys fs.FS, s job.Source, platform string) (*buildContext, 
 	if err != nil {
 		return nil, &ImageError{Image: s.Name, Reason: s.Dockerfile + ": " + brief(err.Error())}
 	}
-	b := &buildContext{fsys: fsys, dockerfile: s.Dockerfile, text: text, heredocs: hasHeredocs(result)}
+	b := &buildContext{fsys: fsys, dockerfile: s.Dockerfile, packed: s.Dockerfile, text: text, heredocs: hasHeredocs(result)}
 	if s.NoFetch || s.Unsigned {
 		if b.fetched, err = strangers(result, text, s); err != nil {
+			return nil, err
+		}
+		if b.text, err = plainDockerfile(result, text, s); err != nil {
 			return nil, err
 		}
 	}
@@ -72,6 +78,10 @@ func newBuildContext(fsys fs.FS, s job.Source, platform string) (*buildContext, 
 	}
 	if err := b.collect(sources, ignored, s); err != nil {
 		return nil, err
+	}
+	if s.NoFetch || s.Unsigned { // Podman runs a preprocessor over a name that ends in .in
+		for b.packed = defaultDockerfile; slices.Contains(b.files, b.packed); b.packed += "_" {
+		}
 	}
 	if b.identity, err = b.hash(s, platform); err != nil {
 		return nil, fmt.Errorf("read build context of %s: %w", s.Name, err)
@@ -415,8 +425,8 @@ func contextMode(fi fs.FileInfo) int64 {
 // pack writes the context as the builder takes it.
 func (b *buildContext) pack(w io.Writer) error {
 	tw := tar.NewWriter(w)
-	if !slices.Contains(b.files, b.dockerfile) {
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: b.dockerfile, Mode: 0o644, Size: int64(len(b.text)), ModTime: contextTime}
+	if !slices.Contains(b.files, b.packed) {
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: b.packed, Mode: 0o644, Size: int64(len(b.text)), ModTime: contextTime}
 		if err := tw.WriteHeader(h); err != nil {
 			return err
 		}

@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 )
 
@@ -66,7 +68,11 @@ func (e *CopyError) Error() string { return e.Name + ": " + e.Reason }
 // wrap gives an engine's error its class, by the engine's own error codes first and, where they
 // don't say enough, by words that were seen (see peers' maintainers' reports and this package's
 // tests).
-func wrap(err error) error {
+func wrap(err error) error { return wrapFor(err, "") }
+
+// wrapFor is wrap for an error that may quote words of the job's. A phrase that stands in them is the job's, and gives no
+// class.
+func wrapFor(err error, words string) error {
 	if err == nil {
 		return nil
 	}
@@ -82,7 +88,7 @@ func wrap(err error) error {
 	case errdefs.IsNotFound(err):
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
-	if class := classOf(err.Error()); class != nil {
+	if class := classFor(err.Error(), words); class != nil {
 		return fmt.Errorf("%w: %w", class, err)
 	}
 	return err
@@ -137,14 +143,40 @@ var phrases = []struct {
 	{"context deadline exceeded", ErrNetwork},
 }
 
-func classOf(text string) error {
-	text = strings.ToLower(text)
+func classOf(text string) error { return classFor(text, "") }
+
+// classFor is classOf without the phrases that stand in words of the job's.
+func classFor(text, words string) error {
+	text, words = strings.ToLower(text), strings.ToLower(words)
 	for _, p := range phrases {
-		if strings.Contains(text, p.text) {
+		if strings.Contains(text, p.text) && !strings.Contains(words, p.text) {
 			return p.class
 		}
 	}
 	return nil
+}
+
+// ofImage is an image's configuration as a container has it.
+func ofImage(in image.InspectResponse) *container.Config {
+	if in.Config == nil {
+		return nil
+	}
+	return &container.Config{User: in.Config.User, WorkingDir: in.Config.WorkingDir, Entrypoint: in.Config.Entrypoint, Cmd: in.Config.Cmd,
+		Env: in.Config.Env, Volumes: in.Config.Volumes}
+}
+
+// wordsOf are those that a container's configuration has from the job, its image or the Dockerfile.
+func wordsOf(configs ...*container.Config) string {
+	var words []string
+	for _, c := range configs {
+		if c != nil {
+			words = append(words, c.User, c.WorkingDir, c.Hostname, strings.Join(c.Entrypoint, " "), strings.Join(c.Cmd, " "), strings.Join(c.Env, " "))
+			for v := range c.Volumes {
+				words = append(words, v)
+			}
+		}
+	}
+	return strings.Join(words, "\n")
 }
 
 // HostsFault reports a file that is there and that this computer can't read: its disk, its permissions, its limits. That

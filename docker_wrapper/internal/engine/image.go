@@ -392,11 +392,14 @@ func (e *Engine) stream(ctx context.Context, begin func(context.Context) (io.Rea
 
 // imageError gives an error of an image stream its class: what isn't known to mend is the
 // project's.
-func imageError(verb string, s job.Source, err error) error {
+func imageError(verb string, s job.Source, err error) error { return imageErrorFor(verb, s, err, "") }
+
+// imageErrorFor is imageError for an error that may quote words of the job's.
+func imageErrorFor(verb string, s job.Source, err error, words string) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
-	if w := wrap(err); mayMend(w) || errors.Is(w, ErrPermission) {
+	if w := wrapFor(err, words); mayMend(w) || errors.Is(w, ErrPermission) {
 		return fmt.Errorf("%s image %s: %w", verb, s.Name, w)
 	}
 	return &ImageError{Image: s.Name, Reason: verb + ": " + plain(err.Error())}

@@ -48,6 +48,45 @@ func strangers(result *parser.Result, text []byte, s job.Source) ([]base, error)
 	return r.bases, r.err
 }
 
+// maxStep is how many bytes a step may have. The builders of older engines read no longer lines.
+const maxStep = 60_000
+
+// plainDockerfile writes a Dockerfile anew that strangers has looked at: each step is one line, without directives, comments and
+// continued lines. Builders differ in how they read those. What one of them takes for a comment or a part of a step, another
+// may take for a step of its own, which has not been looked at.
+func plainDockerfile(result *parser.Result, text []byte, s job.Source) ([]byte, error) {
+	bad := func(n *parser.Node, reason string) error {
+		return &ImageError{Image: s.Name, Step: fmt.Sprintf("%s:%d: %s", s.Dockerfile, n.StartLine, brief(n.Original)), Reason: reason}
+	}
+	if result.EscapeToken != '\\' {
+		return nil, &ImageError{Image: s.Name, Reason: s.Dockerfile + ": an escape directive is not for a job whose files aren't signed, or whose build has no network"}
+	}
+	var out bytes.Buffer
+	if _, syntax, _, ok := parser.DetectSyntax(text); ok {
+		fmt.Fprintf(&out, "# syntax=%s\n", syntax)
+	}
+	for _, n := range result.AST.Children {
+		line := strings.TrimRight(n.Original, " \t\r\n")
+		switch {
+		case strings.ContainsFunc(line, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
+			return nil, bad(n, "control characters in a step")
+		case strings.HasSuffix(line, "\\"), strings.HasPrefix(strings.TrimLeft(line, " \t"), "#"):
+			return nil, bad(n, "a step that builders read in different ways")
+		case len(line) > maxStep:
+			return nil, bad(n, fmt.Sprintf("a step of more than %d bytes", maxStep))
+		}
+		out.WriteString(line + "\n")
+		for _, h := range n.Heredocs {
+			out.WriteString(h.Content)
+			if h.Content != "" && !strings.HasSuffix(h.Content, "\n") {
+				out.WriteByte('\n')
+			}
+			out.WriteString(h.Name + "\n")
+		}
+	}
+	return out.Bytes(), nil
+}
+
 // refuser walks over a Dockerfile up to the first thing that it refuses.
 type refuser struct {
 	s      job.Source
@@ -153,9 +192,13 @@ func (r *refuser) from(n *parser.Node) {
 	}
 	before := len(r.bases)
 	if r.image(n, n, name); len(r.bases) > before {
-		r.bases[before].platform = r.platform(n)
+		platform := r.platform(n)
+		if slices.ContainsFunc(r.bases[:before], func(b base) bool { return b.name == name && b.platform != platform }) {
+			r.refuse(n.StartLine, n.Original, "%s for two platforms", name)
+		}
+		r.bases[before].platform = platform
 	}
-	stage := strconv.Itoa(len(r.stages)) // one without a name can't be meant by its number either: FROM takes none
+	stage := "\x00" // none that can be written
 	if as := n.Next.Next; as != nil && as.Next != nil {
 		stage = strings.ToLower(as.Next.Value)
 		if !stageName.MatchString(stage) && r.s.Unsigned {
@@ -191,13 +234,27 @@ var (
 	ownPlatform  = regexp.MustCompile(`^\$(\{(BUILD|TARGET)PLATFORM\}|(BUILD|TARGET)PLATFORM)$`)
 )
 
+var number = regexp.MustCompile(`^[+-]?\d+$`)
+
 // As BuildKit's parseBuildStageName has it; other builders take anything.
 var stageName = regexp.MustCompile(`^[a-z][a-z0-9-_.]*$`)
 
 // image takes up what a Dockerfile calls an image or a stage.
 func (r *refuser) image(n, at *parser.Node, name string) {
-	_, notNumber := strconv.Atoi(name)
-	if !r.s.Unsigned || slices.Contains(r.stages, strings.ToLower(name)) || notNumber == nil && !strings.EqualFold(n.Value, "from") {
+	if !r.s.Unsigned {
+		return
+	}
+	stages, isFrom := r.stages, strings.EqualFold(n.Value, "from")
+	if !isFrom && len(stages) > 1 {
+		stages = stages[:len(stages)-1] // in itself a stage's name is an image's
+	}
+	if slices.Contains(stages, strings.ToLower(name)) {
+		return
+	}
+	if number.MatchString(name) && !isFrom {
+		if i, err := strconv.Atoi(name); err != nil || i < 0 || i >= len(stages)-1 || strconv.Itoa(i) != name { // the first is scratch
+			r.refuse(at.StartLine, at.Original, "%s is no stage before this one", name)
+		}
 		return
 	}
 	if _, err := job.Registry(name); err != nil {
@@ -374,7 +431,8 @@ var (
 	remote = regexp.MustCompile(`://|^[\w-]+@[\w.-]+:`)
 
 	// Another program in the place of the Dockerfile's reader could fetch what it likes.
-	ownSyntax = regexp.MustCompile(`^(docker\.io/)?docker/dockerfile(:[\w.-]+)?(@sha256:[0-9a-f]{64})?$`)
+	// Those before 1.4 know no heredocs.
+	ownSyntax = regexp.MustCompile(`^(docker\.io/)?docker/dockerfile(:1(\.([4-9]|[1-9]\d)(\.\d+)?)?)?$`)
 )
 
 // Bounds of a Dockerfile and of what it copies. They come from a stranger, and what makes sense of them may need many times as

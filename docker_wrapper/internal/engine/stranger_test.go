@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+
 	"boincdocker/docker_wrapper/internal/engine/enginetest"
 	"boincdocker/docker_wrapper/internal/job"
 )
@@ -27,7 +30,20 @@ func TestStrangersDockerfile(t *testing.T) {
 		{name: "scratch", dockerfile: "FROM scratch\n"},
 		{name: "a variable with a default", dockerfile: "ARG V=12\nARG B=debian:${V}-slim\nFROM $B\n", bases: "debian:12-slim"},
 		{name: "a variable that is given", dockerfile: "ARG V=12\nFROM debian:${V}\n", args: map[string]*string{"V": value("11")}, bases: "debian:11"},
-		{name: "a platform", dockerfile: "FROM --platform=$BUILDPLATFORM debian\nFROM --platform=linux/arm64 debian\n", bases: "debian debian"},
+		{name: "a platform", dockerfile: "FROM --platform=$BUILDPLATFORM debian\nFROM --platform=linux/arm64 alpine\n", bases: "debian alpine"},
+		{name: "an image for two platforms", dockerfile: "FROM --platform=linux/amd64 debian\nFROM --platform=linux/arm64 debian\n", want: "debian for two platforms"},
+		{name: "another job's image, called like the stage", dockerfile: "FROM debian AS boinc_wu_1\nCOPY --from=boinc_wu_1 /a /b\n", want: "made by wrappers"},
+		{name: "another job's image, mounted in a stage of its name", dockerfile: "FROM debian AS boinc_wu_1\nRUN --mount=from=boinc_wu_1,target=/m true\n", want: "made by wrappers"},
+		{name: "an image's ID, as a stage's number", dockerfile: "FROM debian\nCOPY --from=158 /a /b\n", want: "158 is no stage before this one"},
+		{name: "the number of the stage itself", dockerfile: "FROM debian\nFROM alpine\nCOPY --from=1 /a /b\n", want: "1 is no stage before this one"},
+		{name: "a number with a sign", dockerfile: "FROM debian\nFROM alpine\nCOPY --from=+0 /a /b\n", want: "+0 is no stage before this one"},
+		{name: "a number with a nought", dockerfile: "FROM debian\nFROM alpine\nRUN --mount=from=00,target=/m true\n", want: "00 is no stage before this one"},
+		{name: "an escape directive", dockerfile: "# escape=`\nFROM debian\nRUN true # `\nADD http://127.0.0.1/x /x\n", want: "an escape directive"},
+		{name: "an escape directive after another", dockerfile: "# check=skip=all\n# escape=`\nFROM debian\nRUN true # `\nADD http://127.0.0.1/x /x\n", want: "an escape directive"},
+		{name: "an escape directive after a syntax", dockerfile: "# syntax=docker/dockerfile:1\n# escape=`\nFROM debian\nRUN true # `\nRUN --network=host true\n", want: "an escape directive"},
+		{name: "an older syntax", dockerfile: "# syntax=docker/dockerfile:1.2\nFROM debian\nRUN true <<\"#E\"\nADD http://127.0.0.1/x /x\n#E\n", want: "a Dockerfile of another kind"},
+		{name: "control characters", dockerfile: "FROM debian\nRUN true \vADD\n", want: "control characters"},
+		{name: "a long step", dockerfile: "FROM debian\nRUN " + strings.Repeat("x", maxStep) + "\n", want: "more than 60000 bytes"},
 		{name: "this computer", dockerfile: "FROM debian\n\nFROM localhost:5000/x\n",
 			want: "image i: Dockerfile:3: FROM localhost:5000/x: localhost:5000/x: the registry localhost is a name of this computer's own network: not for a job whose files aren't signed"},
 		{name: "this computer by variable", dockerfile: "ARG H=127.0.0\nARG I=$H.1:5000\nFROM ${I}/x\n", want: "127.0.0.1 is no public address"},
@@ -239,5 +255,51 @@ func TestStrangersBasesWaitForTheNetwork(t *testing.T) {
 				t.Errorf("%q: the engine was asked to %s", dockerfile, c.Name)
 			}
 		}
+	}
+}
+
+// The builder gets a Dockerfile in which it can find no step but those that were looked at.
+func TestPlainDockerfile(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"comments and continued lines", "# check=skip=all\n# note\nFROM debian\n\n# one\nRUN a \\\n  # two\n\n  && b\n", "FROM debian\nRUN a   && b\n"},
+		{"a syntax", "# syntax=docker/dockerfile:1\n# other=x\nFROM debian\n", "# syntax=docker/dockerfile:1\nFROM debian\n"},
+		{"a script", "FROM debian\nRUN <<-E sh\n\tADD http://x /y\n\t# z\n\tE\nRUN c\n", "FROM debian\nRUN <<-E sh\n\tADD http://x /y\n\t# z\nE\nRUN c\n"},
+		{"Windows' line ends", "FROM debian\r\nRUN a \\\r\n b\r\n", "FROM debian\nRUN a  b\n"},
+		{"a mark of byte order", "\ufeffFROM debian\n", "FROM debian\n"},
+		{"a tick at the end", "FROM debian\nRUN echo `date`\nRUN b\n", "FROM debian\nRUN echo `date`\nRUN b\n"},
+		{"no line end", "FROM debian\nRUN a", "FROM debian\nRUN a\n"},
+	} {
+		s := job.Source{Name: "i", Dockerfile: "Dockerfile.in", Build: &job.BuildArgs{}, NoFetch: true, Unsigned: true}
+		b, err := newBuildContext(slotOf(map[string]string{"Dockerfile.in": tt.text}), s, "linux/amd64")
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		if got := string(b.text); got != tt.want || b.packed != "Dockerfile" {
+			t.Errorf("%s: got %q as %s, want %q as Dockerfile", tt.name, got, b.packed, tt.want)
+		}
+		again, err := newBuildContext(slotOf(map[string]string{"Dockerfile.in": string(b.text)}), s, "linux/amd64")
+		if err != nil || string(again.text) != tt.want {
+			t.Errorf("%s, again: got %q, %v", tt.name, again.text, err)
+		}
+	}
+}
+
+// A phrase that the job has written says nothing about this computer.
+func TestTheJobsWordsGiveNoClass(t *testing.T) {
+	full := errors.New("unable to find user no space left on device: no matching entries in passwd file")
+	if got := classFor(full.Error(), wordsOf(&container.Config{User: "No space left on device"})); got != nil {
+		t.Errorf("got %v, want no class", got)
+	}
+	if got := classFor(full.Error()+": connection refused", "no space left on device"); got != ErrNetwork {
+		t.Errorf("got %v, want that of the other phrase", got)
+	}
+	var ie *ImageError
+	if err := imageErrorFor("build", job.Source{Name: "i"}, full, "USER \"no space left on device\""); !errors.As(err, &ie) {
+		t.Errorf("got %v, want the job's fault", err)
+	}
+	var re *RunError
+	if err := createError(errdefs.ErrInvalidArgument.WithMessage(full.Error()), "no space left on device"); !errors.As(err, &re) {
+		t.Errorf("got %v, want the job's fault", err)
 	}
 }

@@ -21,6 +21,15 @@ const (
 	idleShares = 128
 )
 
+// bytesOf is a number of bytes that a client has written; 0 for none.
+func bytesOf(x float64) int64 {
+	const most = 1 << 62
+	if !(x > 0) {
+		return 0
+	}
+	return int64(min(x, most))
+}
+
 // letUse is how many bytes of memory the volunteer lets BOINC use; 0 where that isn't known. Of the two preferences, for a
 // computer that is in use and for one that isn't, the larger counts: the client suspends jobs by the smaller.
 func letUse(d *boincapi.InitData, h Host) int64 {
@@ -32,7 +41,7 @@ func letUse(d *boincapi.InitData, h Host) int64 {
 	if !(percent > 0 && percent < 100) {
 		percent = 100
 	}
-	return int64(total * percent / 100)
+	return bytesOf(total * percent / 100)
 }
 
 // limits decides what the container may use. A file that isn't signed may tighten them, not widen
@@ -40,9 +49,9 @@ func letUse(d *boincapi.InitData, h Host) int64 {
 func limits(c *Config, d *boincapi.InitData, nthreads float64, signed bool, h Host) Limits {
 	l := Limits{CPUs: nthreads, ShmSize: defaultShm, Pids: max(defaultPids, int64(32*math.Ceil(nthreads)))}
 	if d != nil {
-		l.Disk = int64(d.RscDiskBound)
+		l.Disk = bytesOf(d.RscDiskBound)
 		if d.RscMemoryBound > 0 {
-			l.Memory = int64(max(d.RscMemoryBound*memoryMargin, d.RscMemoryBound+minMemoryMargin))
+			l.Memory = bytesOf(max(d.RscMemoryBound*memoryMargin, d.RscMemoryBound+minMemoryMargin))
 		}
 		if !d.NoPriorityChange {
 			l.CPUShares = idleShares

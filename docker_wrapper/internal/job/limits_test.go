@@ -1,6 +1,7 @@
 package job
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -47,6 +48,14 @@ func TestLimits(t *testing.T) {
 			Limits{CPUs: 1, CPUShares: idleShares, Memory: 6 * gib, ShmSize: 64 << 20, Pids: 512}},
 		{"a bound beyond that", "", volunteer(100 * gib), 1, true,
 			Limits{CPUs: 1, CPUShares: idleShares, Memory: 6 * gib, ShmSize: 64 << 20, Pids: 512}},
+		{"a bound beyond all numbers", "", volunteer(1e300), 1, true,
+			Limits{CPUs: 1, CPUShares: idleShares, Memory: 6 * gib, ShmSize: 64 << 20, Pids: 512}},
+		{"a bound that is infinite", "", volunteer(math.Inf(1)), 1, false,
+			Limits{CPUs: 1, CPUShares: idleShares, Memory: 6 * gib, ShmSize: 64 << 20, Pids: 512}},
+		{"a bound that is no number", "", volunteer(math.NaN()), 1, false,
+			Limits{CPUs: 1, CPUShares: idleShares, Memory: 6 * gib, ShmSize: 64 << 20, Pids: 512}},
+		{"disk beyond all numbers", "", &boincapi.InitData{RscDiskBound: 1e300}, 1, true,
+			Limits{CPUs: 1, CPUShares: idleShares, Memory: 16 * gib, ShmSize: 64 << 20, Pids: 512, Disk: 1 << 62}},
 		{"signed and beyond that", "memory = \"7g\"", volunteer(gib), 1, true,
 			Limits{CPUs: 1, CPUShares: idleShares, Memory: 6 * gib, ShmSize: 64 << 20, Pids: 512}},
 		{"unsigned and below that", "memory = \"5g\"", volunteer(0), 1, false,
