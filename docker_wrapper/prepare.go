@@ -326,6 +326,10 @@ func (w *wrapper) openPayload() error {
 		}
 		w.mail.deliver() // a job may look only at its start
 		w.mail.sporadic()
+	} else if !w.job.Standalone {
+		if err := slot.NoteLinks(w.job.Slot); err != nil {
+			return err
+		}
 	}
 	if w.job.Slot.MakeOutputs {
 		if err := slot.MakeOutputs(w.job.Slot); err != nil {

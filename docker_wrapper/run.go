@@ -90,7 +90,13 @@ func (w *wrapper) run(ctx context.Context) int {
 		o.LockRetry = -1 // a person waits
 	}
 	var err error
-	if w.app, err = boincapi.Start(ctx, o); errors.Is(err, boincapi.ErrLocked) && w.standalone {
+	var squatted error
+	if !w.standalone {
+		squatted = slot.Vacate(w.dir)
+	}
+	if w.app, err = boincapi.Start(ctx, o); squatted != nil {
+		return w.end(squatted)
+	} else if errors.Is(err, boincapi.ErrLocked) && w.standalone {
 		w.log.Error().Msgf("another docker_wrapper runs in %s: wait for it, or stop it", w.dir)
 		return boincapi.ExitInitFailure
 	} else if err != nil {

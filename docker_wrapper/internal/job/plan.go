@@ -342,6 +342,10 @@ func planFiles(in Input, j *Job, slotMount string) error {
 			j.Slot.Kept = archives(c)
 		}
 	}
+	// What the wrapper reads itself is no place for what the job writes.
+	readHere := func(name string) bool {
+		return name == path.Clean(first(c.File, "job.toml")) || name == path.Clean(in.Dockerfile) || slices.Contains(archives(c), name)
+	}
 	mount := func(source, target string, readOnly bool) {
 		j.Container.Mounts = append(j.Container.Mounts, Mount{source, target, readOnly})
 	}
@@ -395,6 +399,9 @@ func planFiles(in Input, j *Job, slotMount string) error {
 	}
 	for _, p := range c.CopyFromContainer {
 		cp := Copy{Root: in.Dir, Src: p.Src, Dst: p.Dst}
+		if readHere(path.Clean(p.Dst)) && !j.Standalone {
+			return c.Errorf("copy_from_container", "dst %q is an input of this job, not an output", p.Dst)
+		}
 		if l, ok := byName[p.Dst]; ok {
 			if !l.Output && !j.Standalone {
 				return c.Errorf("copy_from_container", "dst %q is an input of this job, not an output", p.Dst)
@@ -412,7 +419,7 @@ func planFiles(in Input, j *Job, slotMount string) error {
 		case f.name == "":
 		case linked && l.Output:
 			*f.to = l.Target
-		case linked || slices.Contains(j.Slot.Copied, f.name) || slices.Contains(j.Slot.Kept, f.name):
+		case linked || readHere(path.Clean(f.name)):
 			return c.Errorf(f.key, "%q is an input of this job, not an output", f.name)
 		default:
 			*f.to = filepath.Join(in.Dir, filepath.FromSlash(f.name))

@@ -68,6 +68,32 @@ func Claim(dir, seal string) error {
 	return nil
 }
 
+// Vacate makes room for the files that client and wrapper write under BOINC's names: a workunit may have directories there. It
+// reports them as a *[job.ConfigError].
+func Vacate(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("open slot: %w", err)
+	}
+	defer root.Close()
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return fmt.Errorf("read slot: %w", err)
+	}
+	var found error
+	for _, e := range entries {
+		if !e.IsDir() || !boincapi.Reserved(e.Name()) {
+			continue
+		}
+		if err := root.RemoveAll(e.Name()); err != nil {
+			return fmt.Errorf("remove %s: %w", e.Name(), err)
+		}
+		found = &job.ConfigError{File: e.Name(), Problem: "the job has a directory of this name, which is BOINC's",
+			Hint: "give the job's files other names"}
+	}
+	return found
+}
+
 // stateMode keeps other users of the host away from the wrapper's directory: what a job leaves in the payload may have
 // set-user-ID bits until it is moved out.
 const stateMode = 0o700

@@ -10,6 +10,27 @@ import (
 	"boincdocker/docker_wrapper/internal/slot"
 )
 
+// Directories under BOINC's names are the job's fault, and out of the way of what must be written there.
+func TestVacate(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"boinc_lockfile/x", "BOINC_finish_called/y/z", "data/boinc_lockfile/x"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var mistake *job.ConfigError
+	if err := slot.Vacate(dir); !errors.As(err, &mistake) {
+		t.Errorf("got %v, want the job's fault", err)
+	}
+	if err := slot.Vacate(dir); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 || entries[0].Name() != "data" {
+		t.Errorf("got %v, %v, want the job's own directory alone", entries, err)
+	}
+}
+
 // What a workunit has put where the wrapper's own files lie is never believed, however it is spelled.
 func TestClaim(t *testing.T) {
 	seal := slot.Seal([]byte("key"), "project", "result")

@@ -84,6 +84,19 @@ func MoveIn(s job.Slot, redacted []byte) error {
 	return WriteInitData(s, redacted)
 }
 
+// NoteLinks takes down which links the slot has, where nothing is moved into a payload: see [Links].
+func NoteLinks(s job.Slot) error {
+	m, err := newMover(s)
+	if err != nil {
+		return err
+	}
+	defer m.root.Close()
+	if err := m.noteLinks(); err != nil {
+		return fmt.Errorf("note the slot's links: %w", err)
+	}
+	return nil
+}
+
 func (m *mover) moveIn() error {
 	if _, err := m.root.Stat(populated); err == nil {
 		return nil
@@ -754,6 +767,22 @@ func (m *mover) settle(l job.Link) error {
 	return os.WriteFile(filepath.Join(m.slot.Dir, filepath.FromSlash(l.Name)), []byte(link), 0o644)
 }
 
+// takeOver makes a file of another user's this user's, by a copy in its place: only its owner could take away what lets others
+// act as that owner. What can't be read is no output, and goes.
+func takeOver(name string) error {
+	if !Foreign(name, os.Getuid()) {
+		return nil
+	}
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrPermission) {
+		return os.Remove(name)
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	return writeWhole(name, f)
+}
+
 func writeWhole(name string, r io.Reader) error {
 	temp := name + partSuffix
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
@@ -814,6 +843,9 @@ func DropOutputs(s job.Slot) error {
 		}
 		if l.Output && err == nil && fi.Mode().IsRegular() {
 			if err := ignorePermission(stripAttributes(l.Target)); err != nil {
+				return fmt.Errorf("output file of %s: %w", l.Name, err)
+			}
+			if err := takeOver(l.Target); err != nil {
 				return fmt.Errorf("output file of %s: %w", l.Name, err)
 			}
 		}

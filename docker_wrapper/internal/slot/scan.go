@@ -134,25 +134,39 @@ func forgedLinks(dir, projectDir string, links []job.Link, appFiles []string) (m
 	return copied, nil
 }
 
-// copiedInto reports whether a file at the top of the slot has the same bytes as target: the client has copied it.
+// copiedInto reports whether a file of the slot has the same bytes as target: the client has copied it.
 func copiedInto(dir, target string) bool {
 	return len(sameAs(dir, target)) > 0
 }
 
-// sameAs lists the files at the top of the slot that have the bytes of a file of the project. An empty file has no bytes:
-// what was moved into the payload leaves such files.
+// sameAs lists the files of the slot that have the bytes of a file of the project. An empty file has no bytes: what was
+// moved into the payload leaves such files.
 func sameAs(dir, target string) (names []string) {
 	fi, err := os.Stat(target)
-	entries, readErr := os.ReadDir(dir)
-	if err != nil || readErr != nil || fi.Size() == 0 {
+	if err != nil || fi.Size() == 0 {
 		return nil
 	}
-	for _, e := range entries {
-		info, err := e.Info()
-		if err == nil && info.Mode().IsRegular() && info.Size() == fi.Size() && same(filepath.Join(dir, e.Name()), target, fi.Size()) {
-			names = append(names, e.Name())
+	looked := 0
+	filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		rel, relErr := filepath.Rel(dir, name)
+		if looked++; looked > maxLooked {
+			return fs.SkipAll
 		}
-	}
+		switch {
+		case err != nil || relErr != nil:
+			return nil
+		case d.IsDir():
+			if job.Reserved(filepath.ToSlash(rel)) || strings.Count(rel, string(filepath.Separator)) >= maxDepth {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		info, err := d.Info()
+		if err == nil && info.Mode().IsRegular() && info.Size() == fi.Size() && same(name, target, fi.Size()) {
+			names = append(names, filepath.ToSlash(rel))
+		}
+		return nil
+	})
 	return names
 }
 
@@ -227,7 +241,8 @@ func linkTarget(dir, name string, mode fs.FileMode) (string, bool) {
 // or, when it was copied, its bytes are those of one. links are those of [Links].
 //
 // Such a file counts under its own logical name alone. The client has put each of the app version's files into the slot once,
-// so of two names that lead to the same file a workunit has given one, and neither counts.
+// so of two names that lead to the same file a workunit has given one, and neither counts. Nor does a link with the bytes of a
+// file of the project.
 func Signed(dir, projectDir, name string, links []job.Link, appFiles []string) bool {
 	leading := func(target string) (n int) { // names of the slot
 		for _, l := range links {
@@ -239,7 +254,7 @@ func Signed(dir, projectDir, name string, links []job.Link, appFiles []string) b
 	}
 	for _, l := range links {
 		if l.Name == name {
-			return slices.Contains(appFiles, filepath.Base(l.Target)) && leading(l.Target) == 1 && !copiedInto(dir, l.Target)
+			return slices.Contains(appFiles, filepath.Base(l.Target)) && leading(l.Target) == 1 && !copiedInto(dir, l.Target) && !copiedFrom(projectDir, dir, name)
 		}
 	}
 	fi, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(name)))
@@ -257,10 +272,22 @@ func Signed(dir, projectDir, name string, links []job.Link, appFiles []string) b
 		led += leading(target)
 		copied = sameAs(dir, target)
 	}
-	if fi.Size() > 0 && !slices.Contains(copied, name) { // not at the top of the slot
-		led++
-	}
 	return alike > 0 && led+len(copied) <= alike
+}
+
+// copiedFrom reports whether a file of the slot that has the form of a link has the bytes of a file of the project. The
+// client may have copied it over the link of a file of the app version: then no other name leads to that.
+func copiedFrom(projectDir, dir, name string) bool {
+	full := filepath.Join(dir, filepath.FromSlash(name))
+	fi, err := os.Lstat(full)
+	entries, readErr := os.ReadDir(projectDir)
+	if err != nil || readErr != nil {
+		return true
+	}
+	return fi.Mode().IsRegular() && slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		info, err := e.Info()
+		return err == nil && info.Mode().IsRegular() && info.Size() == fi.Size() && same(full, filepath.Join(projectDir, e.Name()), fi.Size())
+	})
 }
 
 // same reports whether two files hold the same bytes.
