@@ -33,7 +33,12 @@ import (
 // newJob makes a client with one job whose image is FROM scratch and the worker of testdata.
 func newJob(t *testing.T, result, config string, change func(*boincapi.InitData)) *boinctest.Client {
 	t.Helper()
-	c := newClient(t, result, change)
+	return withJob(t, newClient(t, result, change), config)
+}
+
+// withJob gives a client the files of a job.
+func withJob(t *testing.T, c *boinctest.Client, config string) *boinctest.Client {
+	t.Helper()
 	worker, err := os.ReadFile(binary(t, "worker"))
 	if err != nil {
 		t.Fatal(err)
@@ -120,8 +125,9 @@ func distinctFractions(statuses []boinctest.AppStatus) int {
 // there the wrapper may add as much as docker's own command line does.
 func TestOverhead(t *testing.T) {
 	var walls, cpus, bare []time.Duration
-	for i := range 4 { // the first builds the image
-		c := newJob(t, fmt.Sprintf("overhead_%d", i), "", nil)
+	dir := t.TempDir()
+	for i := range 4 { // the first builds the image of this data directory
+		c := withJob(t, newClientIn(t, dir, i, fmt.Sprintf("overhead_%d", i), nil), "")
 		begin := time.Now()
 		p, err := c.Start(t.Context(), binary(t, "docker_wrapper"), "sleep=5s")
 		if err != nil {
@@ -477,7 +483,7 @@ func TestMail(t *testing.T) {
 				t.Errorf("output at the end: got %q, want %q", got, part+part)
 			}
 			stderr := stderrOf(t, c)
-			for _, want := range []string{"boinc_ufs_out: <status>1</status>", ": well done"} {
+			for _, want := range []string{"boinc_ufs_out: <status>1< /status>", ": well done"} {
 				if !strings.Contains(stderr, want) {
 					t.Errorf("the job did not see %q:\n%s", want, stderr)
 				}

@@ -51,8 +51,13 @@ func binary(t *testing.T, name string) string {
 
 func newClient(t *testing.T, result string, change func(*boincapi.InitData)) *boinctest.Client {
 	t.Helper()
-	dir := t.TempDir()
-	c, err := boinctest.New(boinctest.Options{Dir: dir, Init: func(d *boincapi.InitData) {
+	return newClientIn(t, t.TempDir(), 0, result, change)
+}
+
+// newClientIn is a client of the data directory dir with a job in this slot.
+func newClientIn(t *testing.T, dir string, slot int, result string, change func(*boincapi.InitData)) *boinctest.Client {
+	t.Helper()
+	c, err := boinctest.New(boinctest.Options{Dir: dir, Slot: slot, Init: func(d *boincapi.InitData) {
 		d.AppName, d.PlanClass, d.WUName, d.ResultName = "test", "docker", result, result+"_0"
 		d.RscDiskBound, d.NCPUs = 4<<30, 1
 		d.HostInfo.DockerVersion, d.HostInfo.DockerType = "20.10", boincapi.Docker
