@@ -342,7 +342,7 @@ copy_to_container = [{src = "in", dst = "/copied/in"}]
 copy_from_container = [{src = "/made/out", dst = "out"}]
 network = "none"
 build_args = "--network none"
-`+o.config))
+`+fmt.Sprintf("create_args = [\"--label\", \"%s=%s\", \"--label\", \"%s=%s\"]\n", labelTrial, s.id, labelRun, os.Getenv("FAULTS_RUN"))+o.config)) // those of the image don't stay on it
 	args := "append=began "
 	switch {
 	case o.args != "":

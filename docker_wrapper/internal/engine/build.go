@@ -82,6 +82,12 @@ func needsBuildKit(reason string) bool {
 		strings.Contains(reason, "Unknown flag: ") || strings.Contains(reason, "unknown instruction: ")
 }
 
+// cached reports whether a build may take steps from the builder's cache. A stranger's takes none. Podman compares the histories
+// of all images that it has, and whoever made an image wrote its history; so there only a build by hand does.
+func (e *Engine) cached(s job.Source) bool {
+	return !s.Unsigned && (s.Cache || !e.Info.quirks.libpod)
+}
+
 func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.Image, s job.Source, b *buildContext) error {
 	proxyEnv, proxyHosts := throughProxy(s.Proxy, s.Build.Network, e.Info)
 	o := build.ImageBuildOptions{
@@ -93,7 +99,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		NetworkMode: s.Build.Network,
 		Platform:    s.Build.Platform,
 		PullParent:  s.Build.Pull && !s.Unsigned, // else fetchBases has done it
-		NoCache:     s.Build.NoCache || !s.Cache, // steps of a stranger's build, or of an image from anywhere, may pass for this one's
+		NoCache:     s.Build.NoCache || !e.cached(s),
 		ExtraHosts:  slices.Concat(s.Build.ExtraHosts, proxyHosts),
 		Labels:      merged(s.Build.Labels, im.Labels),
 		Remove:      true,

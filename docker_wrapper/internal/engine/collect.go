@@ -191,9 +191,9 @@ func (e *Engine) used(ctx context.Context, im job.Image, s job.Source, b *buildC
 	}
 }
 
-// leftOver notes the last step of a build that came to nothing: the next try goes on from there, and if
-// none comes it is nobody's. Our labels are not yet on it; what the output says is the job's, so
-// only what has no name and is as new as the build is taken for such a step.
+// leftOver removes the last step of a build that came to nothing. Where the next try goes on from there, or the engine keeps it,
+// the step is noted. Our labels are not yet on it. What the output says is the job's, so only an image that has no name and is as
+// new as the build is taken for such a step.
 func (e *Engine) leftOver(ctx context.Context, im job.Image, s job.Source, step string, began time.Time) {
 	if !collected(im, s) {
 		return
@@ -209,6 +209,9 @@ func (e *Engine) leftOver(ctx context.Context, im job.Image, s job.Source, step 
 		made, err := time.Parse(time.RFC3339Nano, in.Created)
 		known := r.find(g.Host, "", g.ID) >= 0
 		if !known && (err != nil || made.Before(began)) || len(in.RepoTags)+len(in.RepoDigests) > 0 {
+			return nil
+		}
+		if !e.cached(s) && e.untag(ctx, g.ID, g.ID) == nil {
 			return nil
 		}
 		g.Layers, err = e.layers(ctx, g.ID)

@@ -51,6 +51,10 @@ func strangers(result *parser.Result, text []byte, s job.Source) ([]base, error)
 // maxStep is how many bytes a step may have. The builders of older engines read no longer lines.
 const maxStep = 60_000
 
+// strangersMark follows each FROM of a Dockerfile that isn't signed. A builder takes a step from its cache that follows on the same
+// steps, so it takes none of these for a signed job's.
+const strangersMark = "LABEL boinc.unsigned=1"
+
 // plainDockerfile writes a Dockerfile anew that strangers has looked at: each step is one line, without directives, comments and
 // continued lines. Builders differ in how they read those. What one of them takes for a comment or a part of a step, another
 // may take for a step of its own, which has not been looked at.
@@ -82,6 +86,9 @@ func plainDockerfile(result *parser.Result, text []byte, s job.Source) ([]byte, 
 				out.WriteByte('\n')
 			}
 			out.WriteString(h.Name + "\n")
+		}
+		if s.Unsigned && strings.EqualFold(n.Value, "from") {
+			out.WriteString(strangersMark + "\n")
 		}
 	}
 	return out.Bytes(), nil

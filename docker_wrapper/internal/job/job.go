@@ -81,7 +81,7 @@ type Source struct {
 	// Of a build. The engine itself fetches what ADD names by URL, in the host's own network, whatever
 	// the network of the build is.
 	NoFetch bool   `json:"no_fetch,omitempty"` // ADD takes nothing but files of the slot
-	Cache   bool   `json:"cache,omitempty"`    // the builder may go on from steps that it carried out before
+	Cache   bool   `json:"cache,omitempty"`    // by hand: the builder of any engine may go on from steps that it carried out before
 	Limits  Limits `json:"limits,omitzero"`    // as far as the builder knows them
 	Proxy   *Proxy `json:"proxy,omitempty"`    // for the steps; no part of the image's identity
 }
