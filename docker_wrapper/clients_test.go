@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -636,7 +637,12 @@ func (w *world) containerName(result string) string {
 	if w.newer {
 		return "boinc__" + strings.ToLower(w.server.Dir()+"__"+result)
 	}
-	return "boinc_" + strings.ToLower(w.server.Dir()+"_"+result)
+	asked := "boinc_" + w.server.Dir() + "_" + result
+	name := strings.ToLower(asked)
+	if name != asked { // results that differ only in case are told apart
+		name += fmt.Sprintf("_%x", sha256.Sum256([]byte(asked)))[:9]
+	}
+	return name
 }
 
 // try runs a command where the client runs.
