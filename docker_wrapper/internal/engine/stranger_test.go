@@ -115,7 +115,7 @@ func TestStrangersDockerfile(t *testing.T) {
 // What a Dockerfile within its bounds, or beyond, costs to read: a bomb must not take the volunteer's memory. All that is
 // allocated is counted, which is more than what is held at once.
 func TestCostOfDockerfile(t *testing.T) {
-	const most, longest = 200 << 20 * allocFactor, 5 * time.Second
+	const most, longest = 200 << 20 * allocFactor, 5 * time.Second * timeFactor
 	repeat := func(s string, bytes int) string { return strings.Repeat(s, bytes/len(s)) }
 	numbered := func(format string, times int) string {
 		var b strings.Builder
