@@ -385,8 +385,8 @@ func (w *walk) ReadDir(name string) ([]fs.DirEntry, error) {
 }
 
 // hash is the identity of the image that comes out: of the Dockerfile, the names, modes and bytes of
-// the files it copies, the build arguments and the platform, and of who is trusted to have made it: what a
-// stranger's build, or one that took steps from the builder's cache, comes to is no signed job's image. --pull and --no-cache are part of
+// the files it copies, the build arguments, the platform, whether the files are signed, and whether it is built by hand: there
+// the cache of any builder is used, so what comes of it is no image for a client's job. --pull and --no-cache are part of
 // build_args, so that asking for them once makes one new image and not one per job.
 func (b *buildContext) hash(s job.Source, platform string) (string, error) {
 	h := sha256.New()
