@@ -22,6 +22,7 @@ import (
 const (
 	collectEvery = 24 * time.Hour          // unless something new came
 	unfinished   = streamTotal + time.Hour // whoever was making an image has given up by then, or died
+	clocks       = time.Minute             // by which the engine's may be ahead of ours
 	namesKept    = 4                       // further tags of an image: workunits come and go
 )
 
@@ -61,7 +62,7 @@ func (e *Engine) intend(ctx context.Context, im job.Image, s job.Source, b *buil
 				r.Images[i].Used = now()
 			}
 		}
-		return nil
+		return e.removeSteps(ctx, r)
 	})
 }
 
@@ -191,36 +192,67 @@ func (e *Engine) used(ctx context.Context, im job.Image, s job.Source, b *buildC
 	}
 }
 
-// leftOver removes the last step of a build that came to nothing. Where the next try goes on from there, or the engine keeps it,
-// the step is noted. Our labels are not yet on it. What the output says is the job's, so only an image that has no name and is as
-// new as the build is taken for such a step.
-func (e *Engine) leftOver(ctx context.Context, im job.Image, s job.Source, step string, began time.Time) {
+// leftOver removes the last step of a build that failed, or notes it until the engine answers again.
+func (e *Engine) leftOver(ctx context.Context, im job.Image, s job.Source, id string, began time.Time) {
 	if !collected(im, s) {
 		return
 	}
 	err := e.change(ctx, im.Collect.Record, func(r *record) error {
-		in, err := e.inspectImage(ctx, step)
-		if errors.Is(err, ErrNotFound) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		g := job.Got{Host: e.Info.Host, ID: in.ID, Used: now()}
-		made, err := time.Parse(time.RFC3339Nano, in.Created)
-		known := r.find(g.Host, "", g.ID) >= 0
-		if !known && (err != nil || made.Before(began)) || len(in.RepoTags)+len(in.RepoDigests) > 0 {
-			return nil
-		}
-		if !e.cached(s) && e.untag(ctx, g.ID, g.ID) == nil {
-			return nil
-		}
-		g.Layers, err = e.layers(ctx, g.ID)
-		r.put(g)
-		return err
+		r.Steps = append(r.Steps, step{Host: e.Info.Host, ID: id, Began: began, Failed: now(), Cached: e.cached(s)})
+		r.Steps = r.Steps[max(0, len(r.Steps)-stepsKept):]
+		return e.removeSteps(ctx, r)
 	})
 	if err != nil {
-		e.log.Warn().Err(err).Msg("a step of the build may stay for ever")
+		e.log.Debug().Err(err).Msg("the last step of the build stays for now")
 	}
+}
+
+// removeSteps removes the steps that leftOver noted. One that the next try goes on from, or that the engine keeps, is
+// recorded as an image that no job uses.
+func (e *Engine) removeSteps(ctx context.Context, r *record) (err error) {
+	r.Steps = slices.DeleteFunc(r.Steps, func(s step) bool {
+		if s.Host != e.Info.Host || err != nil {
+			return false
+		}
+		err = e.removeStep(ctx, r, s)
+		return !errors.Is(err, ErrUnreachable)
+	})
+	return err
+}
+
+// removeStep removes a step or records it. The job wrote the output that the step's ID was found in. So only an image
+// that has no name and was made during the build is taken for a step of it.
+func (e *Engine) removeStep(ctx context.Context, r *record, s step) error {
+	in, err := e.inspectImage(ctx, s.ID)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	g := job.Got{Host: s.Host, ID: in.ID, Used: now()}
+	made, err := time.Parse(time.RFC3339Nano, in.Created)
+	known := r.find(g.Host, "", g.ID) >= 0
+	if !known && (err != nil || made.Before(s.Began) || made.After(s.Failed.Add(clocks))) || len(in.RepoTags)+len(in.RepoDigests) > 0 {
+		return nil
+	}
+	if !s.Cached && e.removeUnused(ctx, g.ID) == nil {
+		return nil
+	}
+	g.Layers, err = e.layers(ctx, g.ID)
+	r.put(g)
+	return err
+}
+
+// removeUnused removes an image that no container uses. The containers of Podman's builder don't count and are removed, too:
+// they stay when its service is killed.
+func (e *Engine) removeUnused(ctx context.Context, id string) error {
+	if busy, err := e.imagesInUse(ctx); err != nil || busy[bareID(id)] {
+		return cmp.Or(err, errors.New("a container uses it"))
+	}
+	ctx, cancel := e.call(ctx)
+	defer cancel()
+	_, err := e.api.ImageRemove(ctx, id, image.RemoveOptions{PruneChildren: true, Force: true})
+	return wrap(err)
 }
 
 // layers tells what an image is made of, from its history: the same steps, done at the same times, are
@@ -279,6 +311,9 @@ func (e *Engine) collect(ctx context.Context, im job.Image, hurry bool) (removed
 	}
 	var here []job.Got
 	err = e.change(ctx, im.Collect.Record, func(r *record) error {
+		if err := e.removeSteps(ctx, r); err != nil {
+			return err
+		}
 		for i := len(r.Images) - 1; i >= 0; i-- {
 			switch g := &r.Images[i]; {
 			case g.Host != e.Info.Host:

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/image"
 	"github.com/rs/zerolog"
 
 	"boincdocker/docker_wrapper/internal/engine/enginetest"
@@ -572,6 +573,53 @@ func TestUnwritableRecord(t *testing.T) {
 	im.Collect.Record = filepath.Join(t.TempDir(), "no", "such", "directory")
 	if _, err := e.Ensure(t.Context(), im, slotOf(files)); err != nil || fake.Count("build") != 1 {
 		t.Errorf("got %v after %d builds", err, fake.Count("build"))
+	}
+}
+
+// The last step of a build that failed with the engine is removed when the engine answers again, and only that.
+func TestStepOfAFailedBuildGoes(t *testing.T) {
+	began := now()
+	for _, tt := range []struct {
+		name        string
+		image       string // the step's name, if it has one
+		ends        time.Duration
+		cached      bool
+		left, noted int
+	}{
+		{name: "a step"},
+		{name: "one that the next build goes on from", cached: true, left: 1, noted: 1},
+		{name: "somebody's image", image: "mine", left: 1},
+		{name: "one that was made later", ends: -time.Hour, left: 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e, fake := open1(t, enginetest.Options{})
+			im, _ := collectable(t, "boinc_a", "FROM scratch\nCMD x\n")
+			fake.AddImage(tt.image, enginetest.Image{})
+			list, err := e.api.ImageList(t.Context(), image.ListOptions{All: true})
+			if err != nil || len(list) != 1 {
+				t.Fatal(list, err)
+			}
+			im.Sources[0].Unsigned = !tt.cached
+			fake.Inject(enginetest.Fault{Call: "inspect-image", Cut: true})
+			e.leftOver(t.Context(), im, im.Sources[0], bareID(list[0].ID)[:12], began)
+			fake.Mend()
+			if got := fake.ImageCount(); got != 1 {
+				t.Fatalf("%d images while the engine does not answer, want 1", got)
+			}
+			if tt.ends != 0 {
+				e.change(t.Context(), im.Collect.Record, func(r *record) error {
+					r.Steps[0].Began, r.Steps[0].Failed = r.Steps[0].Began.Add(tt.ends), r.Steps[0].Failed.Add(tt.ends)
+					return nil
+				})
+			}
+			if err := e.Collect(t.Context(), im); err != nil {
+				t.Fatal(err)
+			}
+			r := e.readRecord(im.Collect.Record)
+			if fake.ImageCount() != tt.left || len(r.Images) != tt.noted || len(r.Steps) != 0 {
+				t.Errorf("%d images are left, want %d; noted %+v", fake.ImageCount(), tt.left, r)
+			}
+		})
 	}
 }
 

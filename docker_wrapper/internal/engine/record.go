@@ -24,7 +24,19 @@ const (
 type record struct {
 	Collected time.Time `json:"collected,omitzero"` // when it was last looked for what may go
 	Images    []job.Got `json:"images"`
+	Steps     []step    `json:"steps,omitempty"` // left by builds that failed, the oldest first
 }
+
+// step is the last step of a build that failed, as the build's output has it.
+type step struct {
+	Host   string    `json:"host"` // the engine
+	ID     string    `json:"id"`   // hexadecimal, often only its first digits
+	Began  time.Time `json:"began"`
+	Failed time.Time `json:"failed"`
+	Cached bool      `json:"cached,omitempty"` // the next build goes on from it
+}
+
+const stepsKept = 16 // of builds that failed while the engine did not answer: more than one job makes
 
 // find gives the place of an image in the record, or -1. One that has no name is known by its ID.
 func (r *record) find(host, name, id string) int {

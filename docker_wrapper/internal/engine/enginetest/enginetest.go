@@ -295,7 +295,7 @@ type Image struct {
 	Files        map[string]string // absolute path to contents
 }
 
-// AddImage puts an image into the engine.
+// AddImage puts an image into the engine. One that has no name is like a step of a build.
 func (e *Engine) AddImage(name string, i Image) error {
 	im, err := e.newImage(i)
 	if err != nil {
@@ -303,7 +303,9 @@ func (e *Engine) AddImage(name string, i Image) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	im.tags = []string{tagged(name)}
+	if name != "" {
+		im.tags = []string{tagged(name)}
+	}
 	e.images[im.id] = im
 	return nil
 }

@@ -49,7 +49,7 @@ const layerSize = 1e6 // bytes, that every step of a Dockerfile adds
 // find looks an image up by ID or name. e.mu is held.
 func (e *Engine) find(name string) *image {
 	for _, im := range e.images {
-		if im.id == name || slices.Contains(im.tags, tagged(name)) {
+		if im.id == name || len(name) >= 11 && strings.HasPrefix(im.id, "sha256:"+name) || slices.Contains(im.tags, tagged(name)) {
 			return im
 		}
 	}
@@ -101,7 +101,7 @@ func (e *Engine) inspectImage(w http.ResponseWriter, name string) error {
 		return refuse(http.StatusNotFound, "No such image: %s", tagged(name))
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"Id": im.id, "RepoTags": im.tags, "Architecture": im.arch, "Os": "linux", "Config": im.config,
-		"RootFS": map[string]any{"Type": "layers", "Layers": im.diffs}})
+		"Created": im.made.Format(time.RFC3339Nano), "RootFS": map[string]any{"Type": "layers", "Layers": im.diffs}})
 	return nil
 }
 
