@@ -67,6 +67,9 @@ step() {
 	if [ "${ended-}" = badly ] && ! grep -q ^FAILED "$log.first" || [ ! -s "$log.first" ]; then
 		echo "FAILED all of $(basename "$test")" >>"$log.first"
 	fi
+	if [ "${ended-}" = badly ]; then # where only what is printed can be seen later
+		grep -E '^ *(--- FAIL: |[a-z0-9_]+_test\.go:[0-9]+: |panic: )' "$log" | grep -A3 -B3 -e '--- FAIL' -e 'panic: ' -e "contract_test" | head -n 40 | sed "s,^,$engine $(basename "$test"): ," >&2
+	fi
 	ended=
 	failed=$(sed -n 's/^FAILED //p' "$log.first")
 	case $failed in
