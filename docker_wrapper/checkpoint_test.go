@@ -18,7 +18,7 @@ import (
 	"boincdocker/boincapi"
 	"boincdocker/boincapi/boinctest"
 	"boincdocker/docker_wrapper/internal/job"
-	"boincdocker/docker_wrapper/internal/supervise"
+	"boincdocker/docker_wrapper/internal/session"
 )
 
 // survivor is a job that counts its steps, between a client and a real engine, and what was lost of them so far.
@@ -111,9 +111,9 @@ func TestOwnCheckpointsOutliveAReboot(t *testing.T) {
 			s := survivorOf(t, tt.name, tt.config, tt.args, tt.allow)
 			s.start()
 			eventually(t, "some steps after a checkpoint", func() bool {
-				e, err := supervise.LoadEpisode(filepath.Join(s.c.Slot(), job.WrapperDir))
+				store, err := session.OpenStore(filepath.Join(s.c.Slot(), job.WrapperDir))
 				s.look()
-				return err == nil && !e.Checkpoint.At.IsZero() && s.last > 80
+				return err == nil && !store.Episode().Checkpoint.At.IsZero() && s.last > 80
 			})
 			s.reboot()
 			s.start()

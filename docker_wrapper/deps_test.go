@@ -24,7 +24,8 @@ const (
 
 // walls says which packages of ours each package may import, besides the standard library.
 var walls = map[string][]string{
-	module + "/docker_wrapper":             {rooms + "supervise", rooms + "slot", rooms + "engine", rooms + "gpu", rooms + "job", module + "/boincapi", module + "/resolve"},
+	module + "/docker_wrapper":             {rooms + "session", rooms + "supervise", rooms + "slot", rooms + "engine", rooms + "gpu", rooms + "job", module + "/boincapi", module + "/resolve"},
+	rooms + "session":                      {rooms + "engine", rooms + "slot", rooms + "job", module + "/boincapi"},
 	rooms + "supervise":                    {rooms + "job", module + "/boincapi"},
 	rooms + "slot":                         {rooms + "job", module + "/boincapi", module + "/resolve"},
 	rooms + "engine":                       {rooms + "job"},
@@ -45,7 +46,7 @@ var guests = map[string][]string{
 	"github.com/containerd/errdefs":    {rooms + "engine"},
 	"github.com/opencontainers":        {rooms + "engine"},
 	"github.com/moby":                  {rooms + "engine"},
-	"github.com/gofrs/flock":           {module + "/docker_wrapper", rooms + "engine"},
+	"github.com/gofrs/flock":           {rooms + "session", rooms + "engine"},
 	"github.com/klauspost/compress":    {rooms + "engine"},
 	"github.com/google/shlex":          {rooms + "engine", rooms + "job"},
 	"github.com/NVIDIA/go-nvml":        {rooms + "gpu"},
@@ -53,9 +54,9 @@ var guests = map[string][]string{
 	"github.com/BurntSushi/toml":       {rooms + "job"},
 	"github.com/docker/go-units":       {rooms + "job"},
 	"github.com/spf13/pflag":           {rooms + "job"},
-	"github.com/rs/zerolog":            {module + "/docker_wrapper", rooms + "engine", rooms + "supervise"},
+	"github.com/rs/zerolog":            {module + "/docker_wrapper", rooms + "session", rooms + "engine", rooms + "supervise"},
 	"golang.org/x/term":                {module + "/docker_wrapper"},
-	"golang.org/x/sys":                 {module + "/docker_wrapper", rooms + "engine", rooms + "slot", module + "/boincapi", module + "/boincapi/boinctest", module + "/resolve"},
+	"golang.org/x/sys":                 {module + "/docker_wrapper", rooms + "session", rooms + "engine", rooms + "slot", module + "/boincapi", module + "/boincapi/boinctest", module + "/resolve"},
 }
 
 // pure is what a package without network, engine and files doesn't import.

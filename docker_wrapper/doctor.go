@@ -18,6 +18,7 @@ import (
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/gpu"
 	"boincdocker/docker_wrapper/internal/job"
+	"boincdocker/docker_wrapper/internal/session"
 )
 
 // diagnosis is what the wrapper sees of the computer that it runs on. --doctor prints it, --doctor --json as it is.
@@ -56,7 +57,7 @@ type seen struct {
 }
 
 // abilities lists what jobs rely on.
-func abilities(f engine.Found, tried map[string]string) []ability {
+func abilities(f engine.Found, dataDir string) []ability {
 	limits := func(what string, can bool) ability {
 		if can {
 			return ability{"limits " + what, "yes", ""}
@@ -68,7 +69,7 @@ func abilities(f engine.Found, tried map[string]string) []ability {
 		limits("CPUs", f.CPULimit),
 		limits("processes", f.PidsLimit),
 		pauses(f),
-		checkpoints(f, tried),
+		checkpoints(f, dataDir),
 	}
 }
 
@@ -81,24 +82,21 @@ func pauses(f engine.Found) ability {
 }
 
 // checkpoints: what depends on CRIU and the kernel is known by trial alone, and not every network and user may do.
-func checkpoints(f engine.Found, tried map[string]string) ability {
+func checkpoints(f engine.Found, dataDir string) ability {
 	if why := f.NoCheckpoints(); why != "" {
 		return ability{"checkpoints", "no", why}
 	}
-	return told(f.Info, tried)
+	return byTrial(session.Tried(dataDir, f.Info, version))
 }
 
-// told is what trials have told of an engine.
-func told(i engine.Info, tried map[string]string) ability {
+// byTrial is what trials say of an engine.
+func byTrial(tried map[string]string) ability {
 	a := ability{"checkpoints", "perhaps", "it is tried out before the first job that needs it"}
 	for _, key := range slices.Sorted(maps.Keys(tried)) {
-		switch {
-		case !strings.HasPrefix(key, trialsOf(i)):
-		case tried[key] == "":
+		if tried[key] == "" {
 			return ability{"checkpoints", "yes", "it was tried out"}
-		default:
-			a.Can, a.Why = "no", "it was tried out: "+tried[key]
 		}
+		a.Can, a.Why = "no", "it was tried out: "+tried[key]
 	}
 	return a
 }
@@ -135,13 +133,9 @@ func rules(dataDir string) (lines []string, err error) {
 }
 
 // examine looks at everything. It changes nothing, but for a Podman service of its own where no engine answers.
-func examine(ctx context.Context, dir string) diagnosis {
+func (p program) examine(ctx context.Context, dir string) diagnosis {
 	d := diagnosis{Problems: []string{}, Engines: []examined{}, GPUs: []seen{}, Rules: []string{}, Wrapper: version, Dir: dir, Free: freeSpace(dir), BOINC: boincDir(dir),
 		System: fmt.Sprintf("%s/%s, %d CPUs", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()), User: who()}
-	tried := map[string]string{}
-	if d.BOINC != "" {
-		tried = readTrials(filepath.Join(d.BOINC, "projects", trialsFile), bootID()).Said
-	}
 	var chosen *engine.Found
 	found, err := engine.Survey(ctx, engine.Options{})
 	for i, f := range found {
@@ -150,7 +144,7 @@ func examine(ctx context.Context, dir string) diagnosis {
 		}
 		e := examined{Found: f, Free: freeSpace(f.Dir)}
 		if f.Problem == "" {
-			e.Abilities = abilities(f, tried)
+			e.Abilities = abilities(f, d.BOINC)
 		}
 		d.Engines = append(d.Engines, e)
 	}
@@ -164,7 +158,7 @@ func examine(ctx context.Context, dir string) diagnosis {
 		}
 		d.Rules = append(d.Rules, lines...)
 	}
-	gpus, err := listGPUs()
+	gpus, err := p.listGPUs()
 	if err != nil && !errors.Is(err, gpu.ErrBlind) {
 		d.Problems = append(d.Problems, err.Error())
 	}
@@ -290,17 +284,17 @@ func space(bytes int64) string {
 }
 
 // doctor prints what the wrapper sees. The exit code says whether a job could run.
-func doctor(ctx context.Context, dir string, asJSON bool, stdout, stderr io.Writer) int {
-	d := examine(ctx, dir)
+func (p program) doctor(ctx context.Context, dir string, asJSON bool) int {
+	d := p.examine(ctx, dir)
 	if asJSON {
-		enc := json.NewEncoder(stdout)
+		enc := json.NewEncoder(p.stdout)
 		enc.SetIndent("", "  ")
 		if err := enc.Encode(d); err != nil {
-			fmt.Fprintln(stderr, "docker_wrapper:", err)
+			fmt.Fprintln(p.stderr, "docker_wrapper:", err)
 			return boincapi.ExitInitFailure
 		}
 	} else {
-		d.write(stdout)
+		d.write(p.stdout)
 	}
 	if !d.Ready {
 		return boincapi.ExitInitFailure

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -14,7 +11,7 @@ import (
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/job"
-	"boincdocker/docker_wrapper/internal/slot"
+	"boincdocker/docker_wrapper/internal/session"
 	"boincdocker/docker_wrapper/internal/supervise"
 )
 
@@ -55,7 +52,7 @@ var mends = []mend{
 	{boincapi.ErrLocked, 0, lockDelay, false},
 	{boincapi.ErrNoSegment, 0, soonDelay, false},
 	{errPolicy, 0, ownerDelay, false},
-	{errKey, 0, ownerDelay, false},
+	{session.ErrKey, 0, ownerDelay, false},
 	{errNoDir, 0, ownerDelay, false},
 	{supervise.ErrNetworkSuspended, 10 * time.Minute, networkDelay, true},
 	{engine.ErrPermission, 0, ownerDelay, false},
@@ -87,8 +84,8 @@ func (w *wrapper) mend(err error) supervise.Mend {
 	if !ok || w.init == nil {
 		return supervise.Mend{}
 	}
-	if patience > 0 && m.patience > 0 {
-		m.patience = patience
+	if w.patience > 0 && m.patience > 0 {
+		m.patience = w.patience
 	}
 	return supervise.Mend{Patience: m.patience, Network: m.network}
 }
@@ -110,7 +107,7 @@ func (w *wrapper) end(err error) int {
 	}
 	if projectsFault(err) {
 		w.log.Error().Msg(err.Error()) // all lines of it; the client gets the first
-		w.said = true
+		w.logged = true
 		return w.finish(boincapi.ExitInitFailure, firstLine(err.Error()))
 	}
 	w.log.Error().Err(err).Msg(w.notNow())
@@ -128,156 +125,66 @@ func projectsFault(err error) bool {
 }
 
 // settle deals with the container when the watch is over, and says how the job ends. ctx ends with a signal.
-func (w *wrapper) settle(ctx context.Context, out supervise.Outcome) error {
+func (w *wrapper) settle(ctx context.Context, k *session.Keeper, out supervise.Outcome) error {
 	calls := context.WithoutCancel(ctx)
 	switch out.Reason {
 	case supervise.Left:
-		return w.leave(calls, out.Parked)
+		return w.leave(calls, k, out.Parked)
 	case supervise.Aborted:
-		return w.aborted(calls)
+		return w.aborted(calls, k)
 	case supervise.Failed:
-		return w.failed(calls, out.Err)
+		return w.failed(calls, k, out.Err)
 	}
 	wanted, done := supervise.UntilUnwanted(ctx, w.app)
 	defer done()
-	var err error
-	if out.Reason == supervise.TimedOut {
-		w.drain(wanted)
-		err = w.conclude(wanted, boincapi.ExitTimeLimitExceeded,
-			fmt.Sprintf("the job ran longer than its time_limit of %v", time.Duration(w.job.TimeLimit)))
-	} else {
-		err = w.exited(wanted, out.Exit)
-	}
+	err := w.conclude(wanted, k, out)
 	var over *ended
 	switch cause := context.Cause(wanted); {
 	case errors.As(err, &over):
 		return err // it has ended already
 	case errors.Is(cause, supervise.ErrAbort):
-		return w.aborted(calls)
+		return w.aborted(calls, k)
 	case errors.Is(cause, supervise.ErrLeave):
-		return w.leave(calls, time.Time{}) // what has ended is harvested the next time
+		return w.leave(calls, k, time.Time{}) // what has ended is harvested the next time
 	}
 	return err
-}
-
-// aborted ends a job that nobody wants any more.
-func (w *wrapper) aborted(ctx context.Context) error {
-	w.log.Info().Msg("aborted")
-	ctx, cancel := context.WithTimeout(ctx, abortTime)
-	defer cancel()
-	w.own(ctx, false) // or the client could not clear the slot
-	w.remove(ctx)
-	return &ended{code: boincapi.ExitAbortedByClient, silent: true}
 }
 
 // leave goes without ending the job. Standalone there is no next episode.
-func (w *wrapper) leave(ctx context.Context, parked time.Time) error {
-	w.park(parked)
+func (w *wrapper) leave(ctx context.Context, k *session.Keeper, parked time.Time) error {
 	if w.init == nil {
 		w.log.Info().Msg("interrupted: the container is removed; what it wrote here stays")
-		w.remove(ctx)
+		k.Leave(ctx, parked)
 		return &ended{code: 130, silent: true} // as shells have it for SIGINT
 	}
-	foreign := w.job.Container.User.Mode != "auto" || w.engine != nil && w.engine.Info.Rootless
-	if w.container != nil && !parked.IsZero() && foreign { // the client may clear the slot without us
-		w.own(ctx, true)
-	}
-	w.log.Info().Msg("leaving; the job goes on the next time")
+	k.Leave(ctx, parked)
+	w.log.Info().Msg("leaving; the job is resumed the next time")
 	return &ended{silent: true}
 }
 
-// noteStopping is called before the container is stopped: whatever becomes of us then, it has not ended by itself.
-func (w *wrapper) noteStopping() {
-	w.episode.Parked = time.Now()
-	w.note()
+// aborted ends a job that nobody wants any more.
+func (w *wrapper) aborted(ctx context.Context, k *session.Keeper) error {
+	w.log.Info().Msg("aborted")
+	k.Abort(ctx)
+	return &ended{code: boincapi.ExitAbortedByClient, silent: true}
 }
 
-// noteTimeout is called before the container is killed: whatever becomes of us then, the job has ended.
-func (w *wrapper) noteTimeout() {
-	w.episode.TimedOut = true
-	w.note()
-}
-
-func (w *wrapper) note() {
-	if err := w.saveEpisode(); err != nil {
-		w.log.Warn().Err(err).Msg("the next episode knows less")
-	}
-}
-
-// park notes what the next episode needs to go on with the container, and when that was parked; zero when it wasn't.
-func (w *wrapper) park(at time.Time) {
-	if w.logs != nil {
-		w.episode.LastLog = w.logs.Stop()
-		w.episode.Written = w.written()
-	}
-	w.closeSinks()
-	w.episode.Parked = at
-	w.note()
-}
-
-// stepTries is how many temporary exits in a row a build is worth whose own step says that it could not reach something:
-// with the delays of networkDelay five hours.
-const stepTries = 5
-
-// stepFails reports a build whose failure may mend by nothing but the word of its own step, and hasn't.
-func (w *wrapper) stepFails(err error) bool {
-	var image *engine.ImageError
-	return errors.As(err, &image) && w.episode.Tries >= stepTries
-}
-
-// failed cleans up after a preparation that came to nothing. What may mend keeps what there is.
-func (w *wrapper) failed(ctx context.Context, err error) error {
+// failed cleans up after a preparation that failed. What may mend keeps what there is.
+func (w *wrapper) failed(ctx context.Context, k *session.Keeper, err error) error {
 	if _, ok := mending(err); !projectsFault(err) || ok && !w.stepFails(err) {
-		if w.container != nil { // it is not to run while nobody watches
-			if standErr := w.stand(ctx, w.container); standErr == nil {
-				w.park(time.Now())
-			}
-		}
-		return err
-	}
-	w.own(ctx, false)
-	w.remove(ctx)
-	if moveErr := w.moveOut(); moveErr != nil {
-		w.log.Warn().Err(moveErr).Msg("the job's files are not all back in the slot")
+		k.Keep(ctx)
+	} else {
+		k.GiveUp(ctx)
 	}
 	return err
 }
 
-// errOutside: the job is started again later.
-var errOutside = errors.New("the container is ended from outside again and again")
-
-// exited is a container that has ended by itself, or too often not by itself.
-func (w *wrapper) exited(ctx context.Context, exit job.Exit) error {
-	switch {
-	case exit.Lost:
-		w.park(time.Time{})
-		return fmt.Errorf("%w: %s", engine.ErrUnreachable, exit.Err)
-	case exit.Gone:
-		return fmt.Errorf("%w: it was removed", errOutside)
-	case exit.Outside:
-		w.park(longAgo) // before it ended
-		return fmt.Errorf("%w: by the engine, or docker stop; its code is %d", errOutside, exit.Code)
-	}
-	if exit.Code != 0 {
-		if err := w.gpuLost(); err != nil {
-			w.park(longAgo) // before it ended: it is started again
-			return err
-		}
-	}
-	w.drain(ctx)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	code, message := exitCode(exit, w.job.Container.Limits)
-	w.log.Info().Int("code", exit.Code).Bool("oom", exit.OOMKilled).Msg("the container has ended")
-	if exit.OOMKilled && exit.Code == 0 {
-		w.log.Warn().Msgf("a process of the job was killed for memory (limit %d MB)", w.job.Container.Limits.Memory>>20)
-	}
-	if exit.Code == 0 {
-		leftOut, err := w.container.CopyOut(ctx, w.job.CopyOut, w.job.Container.Limits.Disk)
-		for _, name := range leftOut {
-			w.log.Warn().Str("file", name).Msg("not copied: no file, or a link to elsewhere")
-		}
+// conclude harvests a container that has ended, and ends the job.
+func (w *wrapper) conclude(ctx context.Context, k *session.Keeper, out supervise.Outcome) error {
+	code, message := boincapi.ExitTimeLimitExceeded, fmt.Sprintf("the job ran longer than its time_limit of %v", time.Duration(w.job.TimeLimit))
+	if out.Reason != supervise.TimedOut {
+		err := k.Harvest(ctx, out.Exit)
+		code, message = exitCode(out.Exit, w.job.Container.Limits)
 		var missing *engine.CopyError
 		if errors.As(err, &missing) {
 			code, message = boincapi.ExitChildFailed, "copy_from_container: "+missing.Error()
@@ -285,7 +192,20 @@ func (w *wrapper) exited(ctx context.Context, exit job.Exit) error {
 			return err
 		}
 	}
-	return w.conclude(ctx, code, message)
+	if err := k.Conclude(ctx, session.Done{Code: code, Message: message}); err != nil {
+		return err // the next episode goes on with it
+	}
+	return &ended{code: code, message: message}
+}
+
+// stepTries is how many temporary exits in a row a build is worth whose own step says that it could not reach something:
+// with the delays of networkDelay five hours.
+const stepTries = 5
+
+// stepFails reports a build that failed, by the word of its own step alone, for a reason which may pass, and that didn't pass.
+func (w *wrapper) stepFails(err error) bool {
+	var image *engine.ImageError
+	return errors.As(err, &image) && w.store.Episode().Tries >= stepTries
 }
 
 // exitCode turns a container's end into BOINC's. Unix passes on the low eight bits of a code only:
@@ -309,165 +229,6 @@ func exitCode(exit job.Exit, l job.Limits) (int, string) {
 	}
 }
 
-// conclude moves the job's files back, and removes the container when nothing needs it any more.
-func (w *wrapper) conclude(ctx context.Context, code int, message string) error {
-	w.own(context.WithoutCancel(ctx), false)
-	if w.mail != nil {
-		if err := w.mail.last(ctx); err != nil {
-			return err
-		}
-	}
-	if err := w.moveOut(); err != nil {
-		return err
-	}
-	w.episode.Done = &supervise.Done{Code: code, Message: message}
-	if err := w.saveEpisode(); err != nil {
-		return err
-	}
-	if err := w.remove(ctx); err != nil {
-		return err // the next episode does it
-	}
-	return &ended{code: code, message: message}
-}
-
-// own makes the job's files BOINC's, where the container ran as another user. What stays another's can
-// still be moved, as far as its directories allow. goesOn lets the container's user go on with them.
-func (w *wrapper) own(ctx context.Context, goesOn bool) {
-	u, dir := w.job.Container.User, w.job.Slot.Payload
-	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		return // it hasn't come to that
-	}
-	if !slot.Foreign(dir, os.Getuid()) || w.job.Standalone && u.Mode == "auto" {
-		return
-	}
-	err := errors.New("not root")
-	if os.Getuid() == 0 {
-		err = slot.Own(dir, 0, os.Getgid(), goesOn)
-	} else if self, exeErr := os.Executable(); exeErr == nil && w.container != nil {
-		uid, gid := os.Getuid(), os.Getgid()
-		if w.engine.Info.Rootless {
-			uid, gid = 0, 0 // as its containers call the engine's user
-		}
-		err = w.container.RunHelper(ctx, w.job, self, dir, fmt.Sprintf("%d:%d:%t", uid, gid, goesOn))
-	}
-	if err != nil {
-		w.log.Warn().Err(err).Msg("some of the job's files stay another user's")
-	}
-}
-
-// moveOut takes the job's files out of the payload.
-func (w *wrapper) moveOut() error {
-	if w.job.Slot.Move {
-		notes, err := slot.MoveOut(w.job.Slot)
-		for _, name := range notes {
-			w.log.Warn().Str("file", name).Msg("not taken: a reserved name, no file, or a link to elsewhere")
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if w.job.Standalone {
-		return slot.Settle(w.job.Slot)
-	}
-	if w.job.Slot.MakeOutputs {
-		return slot.DropOutputs(w.job.Slot)
-	}
-	return nil
-}
-
-// drain writes the rest of the container's output.
-func (w *wrapper) drain(ctx context.Context) {
-	if w.logs != nil {
-		if err := w.logs.Drain(ctx); err != nil {
-			w.log.Warn().Err(err).Msg("the end of the job's output is missing")
-		}
-	}
-	w.closeSinks()
-}
-
-func (w *wrapper) closeSinks() {
-	for _, s := range w.sinks {
-		if err := s.Close(); err != nil {
-			w.log.Warn().Err(err).Msg("write the job's output")
-		}
-	}
-	w.sinks = nil
-}
-
-// remove removes the container, of whatever episode it is, also one that was only half made. An engine that is away is
-// waited for a while, unless ctx ends: that alone is an error.
-func (w *wrapper) remove(ctx context.Context) error {
-	if w.engine == nil && w.episode.Container == "" {
-		return nil
-	}
-	most, calls, hint := removeTime, ctx, ""
-	if w.standalone { // a person waits
-		most, hint = cmp.Or(patience, handRemoveTime), "; docker rm -f "+w.job.Container.Name+" removes it"
-		var cancel context.CancelFunc
-		calls, cancel = context.WithTimeout(ctx, most)
-		defer cancel()
-	}
-	for deadline := time.Now().Add(most); ; {
-		err := w.removeNow(calls)
-		if err == nil {
-			return nil
-		}
-		if errors.Is(err, engine.ErrUnreachable) && time.Now().Before(deadline) && sleep(ctx, removePause) {
-			continue
-		}
-		w.log.Warn().Err(err).Msg("the container is left behind" + hint)
-		return ctx.Err()
-	}
-}
-
-const (
-	removeTime     = time.Minute
-	handRemoveTime = 10 * time.Second
-	removePause    = 2 * time.Second
-
-	// abortTime is less than the minute that the client gives a job to abort (client/client_state.h).
-	abortTime = 40 * time.Second
-)
-
-func (w *wrapper) removeNow(ctx context.Context) error {
-	w.dropCheckpoints()
-	if err := w.open(ctx); err != nil {
-		return err
-	}
-	if w.job != nil && w.engine.CanCheckpoint(w.job) == nil {
-		if err := w.engine.RemoveTrial(ctx, w.job); err != nil {
-			return err
-		}
-	}
-	c := w.container
-	if c == nil {
-		own := job.Container{Name: w.episode.Container, Labels: w.ownLabels()} // an ID is as good as a name
-		if w.job != nil {
-			own = w.job.Container
-		}
-		var err error
-		switch c, err = w.engine.Find(ctx, own); {
-		case errors.Is(err, engine.ErrUnreachable):
-			return err
-		case errors.Is(err, engine.ErrNotFound):
-			return w.engine.RemoveStray(ctx, own)
-		case err != nil:
-			return nil // not ours
-		}
-	}
-	return c.Remove(ctx)
-}
-
-// sleep reports whether it could sleep to the end.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
-}
-
 // notNow says what becomes of a job that can't run at present.
 func (w *wrapper) notNow() string {
 	if w.standalone {
@@ -478,7 +239,7 @@ func (w *wrapper) notNow() string {
 
 // finish writes boinc_finish_called.
 func (w *wrapper) finish(code int, message string) int {
-	if message != "" && !w.said {
+	if message != "" && !w.logged {
 		w.log.Error().Msg(message)
 	}
 	if w.standalone {
@@ -497,9 +258,8 @@ func (w *wrapper) temporaryExit(delay time.Duration, why string) int {
 		return boincapi.ExitInitFailure
 	}
 	if w.noted {
-		delay = grown(delay, w.episode.Tries)
-		w.episode.Tries++
-		w.note()
+		delay = grown(delay, w.store.Episode().Tries)
+		w.remember(func(e *session.Episode) { e.Tries++ })
 	}
 	if err := w.app.TemporaryExit(delay, w.public(why), false); err != nil {
 		w.log.Error().Err(err).Msg("temporary exit")

@@ -14,6 +14,7 @@ import (
 	"boincdocker/boincapi"
 	"boincdocker/boincapi/boinctest"
 	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/gpu"
 	"boincdocker/docker_wrapper/internal/job"
 	"boincdocker/samples"
 )
@@ -128,7 +129,7 @@ func asProjects(t *testing.T, c *boinctest.Client) string {
 // Without a GPU the sample isn't run, and says what is missing; with one it makes what is expected.
 func TestGPUSample(t *testing.T) {
 	there := false
-	gpus, err := listGPUs()
+	gpus, err := gpu.List()
 	for _, g := range gpus {
 		there = there || g.Vendor == job.NVIDIA && g.Trouble == ""
 	}

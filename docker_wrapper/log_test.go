@@ -90,7 +90,7 @@ func TestLogLines(t *testing.T) {
 // The volunteer's secrets are looked for in texts as they are: what is made plain may no longer show them.
 func TestHidingComesFirst(t *testing.T) {
 	var out bytes.Buffer
-	w := &wrapper{stderr: boincapi.PlainWriter(&out)}
+	w := &wrapper{program: program{stderr: boincapi.PlainWriter(&out)}}
 	w.keepSecret(&boincapi.InitData{ProxyInfo: boincapi.ProxyInfo{UseHTTPProxy: true, UseHTTPAuth: true, HTTPServerName: "p", HTTPServerPort: 1,
 		HTTPUserName: "u", HTTPUserPasswd: "long</secret]]>\x1b"}})
 	w.log.Warn().Msg("at u:long</secret]]>\x1b@p </a>")

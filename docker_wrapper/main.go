@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"os"
@@ -22,9 +23,6 @@ import (
 // version is set by the release build.
 var version = "0.1.0-dev"
 
-// Waits that tests cut short; 0 means the other rooms' own.
-var patience, lockRetry time.Duration
-
 // The wrapper's memory in bytes, whatever a job's files make it read. Near enoughMemory Go collects garbage more often. Beyond
 // mostMemory, some of which Go only sets aside, Linux ends the process.
 const (
@@ -32,11 +30,22 @@ const (
 	mostMemory   = 1536 << 20
 )
 
-func main() {
+func main() { program{stdout: os.Stdout, stderr: os.Stderr, listGPUs: gpu.List}.exit() }
+
+// program is what a run of the program has around it. Tests change it.
+type program struct {
+	stdout, stderr io.Writer
+	patience       time.Duration // with what may pass on this computer; 0 for the usual
+	lockRetry      time.Duration // of the slot's lock; see boincapi.Options
+	listGPUs       func() ([]job.GPU, error)
+}
+
+// exit runs the program with the process's arguments, and ends the process.
+func (p program) exit() {
 	debug.SetMemoryLimit(enoughMemory)
 	limitData(mostMemory)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
-	code := Main(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code := p.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
 }
@@ -124,8 +133,9 @@ func mistyped(argv []string, o options, dir string) string {
 	return ""
 }
 
-// Main is the program. It returns the exit code.
-func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
+// run is the program. It returns the exit code.
+func (p program) run(ctx context.Context, argv []string) int {
+	stdout, stderr := p.stdout, p.stderr
 	o, err := parseArgs(argv)
 	dir, dirErr := os.Getwd()
 	switch {
@@ -143,17 +153,17 @@ func Main(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 		return help(say, argv, stdout, stderr)
 	}
 	if o.doctor {
-		return doctor(ctx, dir, o.json, stdout, stderr)
+		return p.doctor(ctx, dir, o.json)
 	}
 	if meant := mistyped(argv, o, dir); meant != "" {
 		fmt.Fprintf(stderr, "docker_wrapper: %s: no such option (did you mean %s? An argument of the job's comes after --)\n", argv[0], meant)
 		return boincapi.ExitInitFailure
 	}
-	w := &wrapper{o: o, dir: dir, stdout: stdout, stderr: stderr, argErr: err}
+	w := newWrapper(p, o, dir, err)
 	if o.plan || o.check {
 		return w.show()
 	}
-	return w.guarded(ctx, w.run)
+	return w.guarded(ctx, w.runJob)
 }
 
 // help is the wrapper as a helper of itself in a container: it looks for GPUs, counts, or runs as root and gives the files of a
@@ -177,6 +187,23 @@ func help(say string, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// countAloud is this program in the container of a trial: it counts into a file until it is ended, whose word it has chosen
+// when it began.
+func countAloud(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, engine.CountFile), os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		return err
+	}
+	word := rand.Text()
+	tick := time.NewTicker(20 * time.Millisecond)
+	for n := 1; ; n++ {
+		if _, err := f.WriteAt(fmt.Appendf(nil, "%s %12d\n", word, n), 0); err != nil {
+			return err
+		}
+		<-tick.C
+	}
 }
 
 // guarded runs the job. A bug of ours must not cost the project a result: a bare panic exits with 2,

@@ -30,15 +30,16 @@ import (
 	"boincdocker/boincapi/boinctest"
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/engine/enginetest"
+	"boincdocker/docker_wrapper/internal/gpu"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
 // Between a fake client and a fake engine the real program runs, as a process of its own.
 func TestMain(m *testing.M) {
-	program := func() {
-		patience, lockRetry = time.Millisecond, -1
+	run := func() {
+		p := program{stdout: os.Stdout, stderr: os.Stderr, patience: time.Millisecond, lockRetry: -1, listGPUs: gpu.List}
 		if name := os.Getenv("TEST_GPUS"); name != "" {
-			listGPUs = func() (gpus []job.GPU, err error) {
+			p.listGPUs = func() (gpus []job.GPU, err error) {
 				data, err := os.ReadFile(name)
 				if err == nil {
 					err = json.Unmarshal(data, &gpus)
@@ -51,14 +52,14 @@ func TestMain(m *testing.M) {
 				panic(err)
 			}
 		}
-		main()
+		p.exit()
 	}
 	// In a container the program has another name, where it helps the one outside.
 	helper := func() {
 		os.Args[0] = engine.HelperPath // which testscript cuts
-		program()
+		run()
 	}
-	testscript.Main(m, map[string]func(){"docker_wrapper": program, filepath.Base(engine.HelperPath): helper})
+	testscript.Main(m, map[string]func(){"docker_wrapper": run, filepath.Base(engine.HelperPath): helper})
 }
 
 // limit is how long a condition is waited for.

@@ -24,7 +24,7 @@ func TestPanicIsATemporaryExit(t *testing.T) {
 		t.Fatal(err)
 	}
 	var stderr bytes.Buffer
-	w := &wrapper{dir: c.Slot(), stderr: &stderr, app: app}
+	w := &wrapper{program: program{stderr: &stderr}, dir: c.Slot(), app: app}
 	code := w.guarded(context.Background(), func(context.Context) int {
 		defer app.Close() // as run does
 		panic("bug in a test")

@@ -16,7 +16,7 @@ import (
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/job"
-	"boincdocker/docker_wrapper/internal/supervise"
+	"boincdocker/docker_wrapper/internal/session"
 )
 
 // What a job gets that knows nothing of checkpoints, where the engine can make them. These tests run beside the
@@ -57,11 +57,10 @@ func (s *survivor) reboot() {
 
 func (s *survivor) otherBoot() {
 	dir := filepath.Join(s.c.Slot(), job.WrapperDir)
-	if e, err := supervise.LoadEpisode(dir); err != nil {
+	if store, err := session.OpenStore(dir); err != nil {
 		s.Fatal(err)
-	} else if e.Boot != "" {
-		e.Boot = "another"
-		if err := e.Save(dir); err != nil {
+	} else if store.Episode().Boot != "" {
+		if err := store.Change(func(e *session.Episode) { e.Boot = "another" }); err != nil {
 			s.Fatal(err)
 		}
 	}
@@ -97,7 +96,7 @@ func (s *survivor) saved() (number, at int) {
 }
 
 func (s *survivor) restored() int {
-	return strings.Count(string(mayRead(filepath.Join(s.c.Slot(), boincapi.StderrFile))), "goes on from the last checkpoint")
+	return strings.Count(string(mayRead(filepath.Join(s.c.Slot(), boincapi.StderrFile))), "resumed from the last checkpoint")
 }
 
 // want is what a tally to n must have written, whatever happened.
@@ -285,7 +284,7 @@ func TestParkedJobGivesItsMemoryBack(t *testing.T) {
 	if got := docker(t, "inspect", "-f", "{{.State.Running}}", containers(t, s.c)); got != "false" {
 		t.Errorf("running: got %s, want false", got)
 	}
-	var e supervise.Episode
+	var e session.Episode
 	if err := json.Unmarshal(mayRead(filepath.Join(s.c.Slot(), job.WrapperDir, "episode.json")), &e); err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ type app struct {
 	save    time.Duration // what a copy takes; 0 means that there is none
 	saveErr error
 	whole   bool // the engine checkpoints it, which holds it by itself
-	taken   []Mark
+	taken   []job.Mark
 
 	mu   sync.Mutex // guards what follows
 	due  time.Time
@@ -38,59 +38,67 @@ func (a *app) checkpoint() {
 	a.file = time.Now()
 }
 
-func (a *app) checkpoints() *Checkpoints {
-	c := &Checkpoints{Timeout: cmp.Or(a.timeout, 15*time.Second), Near: a.save == 0,
-		Made: func(context.Context) (time.Time, bool) {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			return a.file, !a.file.IsZero()
-		},
-		Due: func() bool { return !time.Now().Before(a.due) },
-		Next: func() {
-			if a.period == 0 {
-				a.period = 10 * time.Second
-			}
-			a.due = time.Now().Add(a.period)
-		},
-		Taken: func(m Mark) { a.taken = append(a.taken, m) },
-	}
+// plan is how the job is checkpointed; whole or by itself.
+func (a *app) plan() job.Checkpoint {
+	c := job.Checkpoint{Method: job.ByApp, Timeout: job.Seconds(cmp.Or(a.timeout, 15*time.Second)), File: "made"}
 	if a.save > 0 {
-		c.Save = func(ctx context.Context) error {
-			a.w.note("save")
-			if !a.w.stands() {
-				a.w.t.Error("saved while it runs")
-			}
-			select {
-			case <-time.After(a.save):
-				return a.saveErr
-			case <-ctx.Done():
-				a.w.note("broken off")
-				return ctx.Err()
-			}
-		}
+		c.File, c.ContainerFile, c.Copy = "", "/made", []job.Copy{{}}
 	}
 	if a.whole {
-		c.Made, c.Near = nil, false
-		c.Hold = func(ctx context.Context) error { a.w.runs(false); return a.w.call(ctx, "hold") }
-		c.Release = func(ctx context.Context) error { a.w.runs(true); return a.w.call(ctx, "release") }
+		c.Method, c.Period = job.ByEngine, c.Timeout
 	}
 	return c
 }
 
-// asked is checkpoints of a job that is asked.
-func (a *app) asked() *Checkpoints {
-	c := a.checkpoints()
-	c.Ask = func(ctx context.Context) error {
-		if a.w.stands() {
-			a.w.t.Error("asked while it stands")
-		}
-		if a.answer > 0 {
-			time.AfterFunc(a.answer, a.checkpoint)
-		}
-		return a.w.call(ctx, "ask")
-	}
+// asked is the plan of a job that is asked.
+func (a *app) asked() job.Checkpoint {
+	c := a.plan()
+	c.Signal = "SIGUSR1"
 	return c
 }
+
+func (w *world) TimeToCheckpoint() bool { return w.app != nil && !time.Now().Before(w.app.due) }
+
+func (w *world) CheckpointCompleted() {
+	if w.app != nil {
+		w.app.due = time.Now().Add(cmp.Or(w.app.period, 10*time.Second))
+	}
+}
+
+func (w *world) Made(context.Context) (time.Time, bool) {
+	w.app.mu.Lock()
+	defer w.app.mu.Unlock()
+	return w.app.file, !w.app.file.IsZero()
+}
+
+func (w *world) Ask(ctx context.Context) error {
+	if w.stands() {
+		w.t.Error("asked while it stands")
+	}
+	if w.app.answer > 0 {
+		time.AfterFunc(w.app.answer, w.app.checkpoint)
+	}
+	return w.call(ctx, "ask")
+}
+
+func (w *world) Save(ctx context.Context) error {
+	w.note("save")
+	if !w.stands() {
+		w.t.Error("saved while it runs")
+	}
+	select {
+	case <-time.After(w.app.save):
+		return w.app.saveErr
+	case <-ctx.Done():
+		w.note("broken off")
+		return ctx.Err()
+	}
+}
+
+func (w *world) Hold(ctx context.Context) error    { w.runs(false); return w.call(ctx, "hold") }
+func (w *world) Release(ctx context.Context) error { w.runs(true); return w.call(ctx, "release") }
+func (w *world) Crowded() bool                     { return false }
+func (w *world) Taken(m job.Mark)                  { w.app.taken = append(w.app.taken, m) }
 
 // stands reports that the container is paused, or has ended.
 func (w *world) stands() bool {
@@ -111,47 +119,47 @@ func (w *world) count(what string) (n int) {
 func TestCheckpoints(t *testing.T) {
 	const ms, s, h = time.Millisecond, time.Second, time.Hour
 	auto := job.Stop{OnQuit: "auto", Timeout: job.Seconds(10 * s)}
-	old := Mark{At: time.Unix(1, 0), CPU: 3 * s, Ran: 2 * s}
+	old := job.Mark{At: time.Unix(1, 0), CPU: 3 * s, Ran: 2 * s}
 	tests := []struct {
 		name   string
 		app    app
 		silent bool // nobody asks it
-		last   Mark
+		last   job.Mark
 		stop   job.Stop
 		set    func(*world)
 		script []at
 		did    []string
-		marks  []Mark // At is when since the start
+		marks  []job.Mark // At is when since the start
 		end    time.Duration
 		want   Reason
 	}{
 		{name: "asked each period", app: app{answer: 900 * ms}, script: []at{{25 * s, ended}}, did: []string{"0s made", "10s ask", "20s ask"},
-			marks: []Mark{{CPU: 22 * s, Ran: 11 * s}, {CPU: 42 * s, Ran: 21 * s}}, end: 25 * s},
+			marks: []job.Mark{{CPU: 22 * s, Ran: 11 * s}, {CPU: 42 * s, Ran: 21 * s}}, end: 25 * s},
 		{name: "not while suspended", app: app{answer: 900 * ms}, script: []at{{5 * s, suspended}, {h + 500*ms, goOn}, {h + 2*s, ended}},
-			did: []string{"0s made", "5s pause", "1h0m0.5s unpause", "1h0m0.5s ask"}, marks: []Mark{{CPU: 12 * s, Ran: 6 * s}}, end: h + 2*s},
+			did: []string{"0s made", "5s pause", "1h0m0.5s unpause", "1h0m0.5s ask"}, marks: []job.Mark{{CPU: 12 * s, Ran: 6 * s}}, end: h + 2*s},
 		{name: "not before there is a container", app: app{answer: 900 * ms}, set: slowly(h), script: []at{{h + 15*s, ended}},
-			did: []string{"0s prepare", "1h0m0s made", "1h0m10s ask"}, marks: []Mark{{CPU: 22 * s, Ran: 11 * s}}, end: h + 15*s},
+			did: []string{"0s prepare", "1h0m0s made", "1h0m10s ask"}, marks: []job.Mark{{CPU: 22 * s, Ran: 11 * s}}, end: h + 15*s},
 		{name: "no answer in time, and a late one", app: app{answer: 18*s + 1}, script: []at{{50 * s, ended}},
 			did:   []string{"0s made", "10s ask", "26s ask", "36s ask", "46s ask"},
-			marks: []Mark{{CPU: 56*s + s/2, Ran: 28*s + s/4}, {CPU: 90 * s, Ran: 45 * s}}, end: 50 * s},
+			marks: []job.Mark{{CPU: 56*s + s/2, Ran: 28*s + s/4}, {CPU: 90 * s, Ran: 45 * s}}, end: 50 * s},
 		{name: "the signal can't be sent", set: failing("ask", errEngine), script: []at{{25 * s, ended}}, did: []string{"0s made"}, end: 25 * s},
 		{name: "asked soon where nobody knows what was before", app: app{answer: 900 * ms}, set: takenOver, script: []at{{15 * s, ended}},
-			did: []string{"0s made", "1s ask", "11s ask"}, marks: []Mark{{CPU: 4 * s, Ran: 2 * s}, {CPU: 24 * s, Ran: 12 * s}}, end: 15 * s},
+			did: []string{"0s made", "1s ask", "11s ask"}, marks: []job.Mark{{CPU: 4 * s, Ran: 2 * s}, {CPU: 24 * s, Ran: 12 * s}}, end: 15 * s},
 
 		{name: "by itself", silent: true, script: []at{{5*s + 1, checkpointed}, {7*s + 1, checkpointed}, {25 * s, ended}}, did: []string{"0s made"},
-			marks: []Mark{{CPU: 12 * s, Ran: 6 * s}, {CPU: 16 * s, Ran: 8 * s}}, end: 25 * s},
+			marks: []job.Mark{{CPU: 12 * s, Ran: 6 * s}, {CPU: 16 * s, Ran: 8 * s}}, end: 25 * s},
 		{name: "by itself, and saved each period", app: app{save: 2 * s}, silent: true, script: []at{{4*s + 1, checkpointed}, {5*s + 1, checkpointed}, {15 * s, ended}},
-			did: []string{"0s made", "10s pause", "10s save", "12s unpause"}, marks: []Mark{{CPU: 20 * s, Ran: 10 * s}}, end: 15 * s},
+			did: []string{"0s made", "10s pause", "10s save", "12s unpause"}, marks: []job.Mark{{CPU: 20 * s, Ran: 10 * s}}, end: 15 * s},
 		{name: "asked and saved", app: app{answer: 900 * ms, save: 2 * s}, script: []at{{25 * s, ended}},
 			did:   []string{"0s made", "10s ask", "11s pause", "11s save", "13s unpause", "20s ask", "21s pause", "21s save", "23s unpause"},
-			marks: []Mark{{CPU: 22 * s, Ran: 11 * s}, {CPU: 38 * s, Ran: 19 * s}}, end: 25 * s},
+			marks: []job.Mark{{CPU: 22 * s, Ran: 11 * s}, {CPU: 38 * s, Ran: 19 * s}}, end: 25 * s},
 		{name: "saved soon when the one before was broken off", app: app{answer: 900 * ms, save: 2 * s, file: old.At}, last: old, set: brokenOff, script: []at{{9 * s, ended}},
-			did: []string{"0s made", "1s pause", "1s save", "3s unpause"}, marks: []Mark{{CPU: 5 * s, Ran: 3 * s}}, end: 9 * s},
+			did: []string{"0s made", "1s pause", "1s save", "3s unpause"}, marks: []job.Mark{{CPU: 5 * s, Ran: 3 * s}}, end: 9 * s},
 		{name: "suspended while it is saved", app: app{answer: 900 * ms, save: 5 * s}, script: []at{{12 * s, suspended}, {h, goOn}, {h + s/2, ended}},
 			did:   []string{"0s made", "10s ask", "11s pause", "11s save", "1h0m0s unpause", "1h0m0s ask"},
-			marks: []Mark{{CPU: 22 * s, Ran: 11 * s}}, end: h + s/2},
+			marks: []job.Mark{{CPU: 22 * s, Ran: 11 * s}}, end: h + s/2},
 		{name: "suspended and resumed while it is saved", app: app{answer: 900 * ms, save: 5 * s}, script: []at{{12 * s, suspended}, {13 * s, goOn}, {19 * s, ended}},
-			did: []string{"0s made", "10s ask", "11s pause", "11s save", "16s unpause"}, marks: []Mark{{CPU: 22 * s, Ran: 11 * s}}, end: 19 * s},
+			did: []string{"0s made", "10s ask", "11s pause", "11s save", "16s unpause"}, marks: []job.Mark{{CPU: 22 * s, Ran: 11 * s}}, end: 19 * s},
 		{name: "ended while it is saved", app: app{answer: 900 * ms, save: 5 * s}, script: []at{{12 * s, ended}},
 			did: []string{"0s made", "10s ask", "11s pause", "11s save", "12s broken off"}, end: 12 * s},
 		{name: "aborted while it is saved", app: app{answer: 900 * ms, save: 5 * s}, script: []at{{12 * s, aborted}},
@@ -161,31 +169,31 @@ func TestCheckpoints(t *testing.T) {
 
 		{name: "parked without a checkpoint", silent: true, stop: auto, script: []at{{15 * s, quit}}, did: []string{"0s made", "15s pause"}, want: Left, end: 15 * s},
 		{name: "parked with a checkpoint", silent: true, stop: auto, script: []at{{5*s + 1, checkpointed}, {15 * s, quit}}, did: []string{"0s made", "15s stopping", "15s stop 10s"},
-			marks: []Mark{{CPU: 12 * s, Ran: 6 * s}}, want: Left, end: 15 * s},
+			marks: []job.Mark{{CPU: 12 * s, Ran: 6 * s}}, want: Left, end: 15 * s},
 		{name: "parked with a checkpoint of an earlier episode", silent: true, last: old, set: takenOver, stop: auto, app: app{file: old.At}, script: []at{{15 * s, quit}},
 			did: []string{"0s made", "15s stopping", "15s stop 10s"}, want: Left, end: 15 * s},
 		{name: "a file that was there at first is no checkpoint", silent: true, stop: auto, app: app{file: old.At}, set: takenOver, script: []at{{15 * s, quit}},
 			did: []string{"0s made", "15s pause"}, want: Left, end: 15 * s},
 		{name: "a checkpoint that is gone", silent: true, last: old, stop: auto, script: []at{{15 * s, quit}}, did: []string{"0s made", "15s pause"}, want: Left, end: 15 * s},
 		{name: "parked after a last checkpoint", app: app{answer: 2900 * ms}, stop: auto, script: []at{{6 * s, quit}}, did: []string{"0s made", "6s ask", "9s stopping", "9s stop 10s"},
-			marks: []Mark{{CPU: 18 * s, Ran: 9 * s}}, want: Left, end: 9 * s},
+			marks: []job.Mark{{CPU: 18 * s, Ran: 9 * s}}, want: Left, end: 9 * s},
 		{name: "parked while one is asked for", app: app{answer: 4900 * ms}, stop: auto, script: []at{{11 * s, quit}}, did: []string{"0s made", "10s ask", "15s stopping", "15s stop 10s"},
-			marks: []Mark{{CPU: 30 * s, Ran: 15 * s}}, want: Left, end: 15 * s},
+			marks: []job.Mark{{CPU: 30 * s, Ran: 15 * s}}, want: Left, end: 15 * s},
 		{name: "no last checkpoint, and none before", stop: auto, script: []at{{6 * s, quit}}, did: []string{"0s made", "6s ask", "21s pause"}, want: Left, end: 21 * s},
 		{name: "no last checkpoint, and one before", stop: auto, last: old, app: app{file: old.At, timeout: h}, set: takenOver, script: []at{{s / 2, quit}},
 			did: []string{"0s made", "500ms ask", "20.5s stopping", "20.5s stop 10s"}, want: Left, end: 20*s + s/2},
 		{name: "parked just after a checkpoint", app: app{answer: 900 * ms}, stop: auto, script: []at{{11*s + s/2, quit}}, did: []string{"0s made", "10s ask", "11.5s stopping", "11.5s stop 10s"},
-			marks: []Mark{{CPU: 22 * s, Ran: 11 * s}}, want: Left, end: 11*s + s/2},
+			marks: []job.Mark{{CPU: 22 * s, Ran: 11 * s}}, want: Left, end: 11*s + s/2},
 		{name: "parked while suspended", app: app{answer: 900 * ms}, stop: auto, script: []at{{6 * s, suspended}, {h, quit}},
-			did: []string{"0s made", "6s pause", "1h0m0s unpause", "1h0m0s ask", "1h0m1s stopping", "1h0m1s stop 10s"}, marks: []Mark{{CPU: 14 * s, Ran: 6 * s}}, want: Left, end: h + s},
+			did: []string{"0s made", "6s pause", "1h0m0s unpause", "1h0m0s ask", "1h0m1s stopping", "1h0m1s stop 10s"}, marks: []job.Mark{{CPU: 14 * s, Ran: 7 * s}}, want: Left, end: h + s},
 		{name: "parked while suspended, and no checkpoint comes", stop: auto, script: []at{{6 * s, suspended}, {h, quit}},
 			did: []string{"0s made", "6s pause", "1h0m0s unpause", "1h0m0s ask", "1h0m15s pause"}, want: Left, end: h + 15*s},
 		{name: "ends when asked for a last checkpoint", stop: auto, script: []at{{6 * s, quit}, {7 * s, ended}}, did: []string{"0s made", "6s ask"}, want: Finished, end: 7 * s},
 		{name: "ended from outside when asked for a last checkpoint", stop: auto, script: []at{{6 * s, quit}, {7 * s, stopped}}, did: []string{"0s made", "6s ask"}, want: Left, end: 7 * s},
 		{name: "a last checkpoint is saved", app: app{answer: 2900 * ms, save: 4 * s}, stop: auto, script: []at{{6 * s, quit}},
-			did: []string{"0s made", "6s ask", "9s pause", "9s save", "13s stopping", "13s stop 10s"}, marks: []Mark{{CPU: 18 * s, Ran: 9 * s}}, want: Left, end: 13 * s},
+			did: []string{"0s made", "6s ask", "9s pause", "9s save", "13s stopping", "13s stop 10s"}, marks: []job.Mark{{CPU: 18 * s, Ran: 9 * s}}, want: Left, end: 13 * s},
 		{name: "parked while one is saved", app: app{answer: 900 * ms, save: 4 * s}, stop: auto, script: []at{{12 * s, quit}},
-			did: []string{"0s made", "10s ask", "11s pause", "11s save", "15s unpause", "15s pause", "15s stopping", "15s stop 10s"}, marks: []Mark{{CPU: 22 * s, Ran: 11 * s}}, want: Left, end: 15 * s},
+			did: []string{"0s made", "10s ask", "11s pause", "11s save", "15s stopping", "15s stop 10s"}, marks: []job.Mark{{CPU: 22 * s, Ran: 11 * s}}, want: Left, end: 15 * s},
 		{name: "parked while one is saved that takes too long", app: app{answer: 900 * ms, save: time.Minute}, stop: auto, script: []at{{12 * s, quit}},
 			did: []string{"0s made", "10s ask", "11s pause", "11s save", "32s broken off", "32s pause"}, want: Left, end: 32 * s},
 		{name: "kept paused as it is asked for", app: app{answer: s}, stop: job.Stop{OnQuit: "pause"}, script: []at{{6 * s, quit}}, did: []string{"0s made", "6s pause"}, want: Left, end: 6 * s},
@@ -195,7 +203,7 @@ func TestCheckpoints(t *testing.T) {
 			did: []string{"0s made", "6s stopping", "6s stop 1s"}, want: Left, end: 6 * s},
 		{name: "can't be paused: asked once more, and stopped", app: app{answer: 2900 * ms}, stop: auto, set: failing("pause", job.ErrNoPause),
 			script: []at{{6 * s, suspended}, {h, goOn}, {h + 5*s, ended}}, did: []string{"0s made", "10s ask", "16s ask", "19s stopping", "19s stop 10s", "1h0m0s made"},
-			marks: []Mark{{CPU: 26 * s, Ran: 13 * s}, {CPU: 38 * s, Ran: 19 * s}}, end: h + 5*s},
+			marks: []job.Mark{{CPU: 26 * s, Ran: 13 * s}, {CPU: 38 * s, Ran: 19 * s}}, end: h + 5*s},
 		{name: "can't be paused: ends when it is asked once more", app: app{answer: h}, stop: auto, set: failing("pause", job.ErrNoPause),
 			script: []at{{time.Second / 2, suspended}, {12 * s, ended}}, did: []string{"0s made", "10s ask"}, end: 12 * s},
 		{name: "a stop that fails may succeed yet", silent: true, last: old, set: func(w *world) { takenOver(w); failing("stop 10s", errEngine)(w) }, stop: auto, app: app{file: old.At},
@@ -203,28 +211,28 @@ func TestCheckpoints(t *testing.T) {
 
 		{name: "whole, each period", app: app{save: s, whole: true}, script: []at{{25 * s, ended}},
 			did:   []string{"0s made", "10s hold", "10s save", "11s release", "21s hold", "21s save", "22s release"},
-			marks: []Mark{{CPU: 20 * s, Ran: 10 * s}, {CPU: 40 * s, Ran: 20 * s}}, end: 25 * s},
+			marks: []job.Mark{{CPU: 20 * s, Ran: 10 * s}, {CPU: 40 * s, Ran: 20 * s}}, end: 25 * s},
 		{name: "whole, not of what can't be", app: app{save: s, whole: true}, set: func(w *world) {
-			w.prepare = func(context.Context, int) (Prepared, error) { p := w.container(); p.Unable = true; return p, nil }
+			w.prepare = func(context.Context, int) (*prepared, error) { p := w.container(); p.Unable = true; return p, nil }
 		}, stop: auto, script: []at{{25 * s, quit}}, did: []string{"0s made", "25s pause"}, want: Left, end: 25 * s},
 		{name: "whole, suspended meanwhile", app: app{save: 5 * s, whole: true}, script: []at{{12 * s, suspended}, {h, goOn}, {h + s, ended}},
 			did:   []string{"0s made", "10s hold", "10s save", "15s release", "15s pause", "1h0m0s unpause", "1h0m0s hold", "1h0m0s save", "1h0m1s broken off"},
-			marks: []Mark{{CPU: 20 * s, Ran: 10 * s}}, end: h + s},
+			marks: []job.Mark{{CPU: 20 * s, Ran: 10 * s}}, end: h + s},
 		{name: "whole, not while suspended", app: app{save: s, whole: true}, script: []at{{5 * s, suspended}, {h, goOn}, {h + 2*s + s/2, ended}},
-			did: []string{"0s made", "5s pause", "1h0m0s unpause", "1h0m0s hold", "1h0m0s save", "1h0m1s release"}, marks: []Mark{{CPU: 10 * s, Ran: 5 * s}}, end: h + 2*s + s/2},
+			did: []string{"0s made", "5s pause", "1h0m0s unpause", "1h0m0s hold", "1h0m0s save", "1h0m1s release"}, marks: []job.Mark{{CPU: 10 * s, Ran: 5 * s}}, end: h + 2*s + s/2},
 		{name: "whole, and it can't be held", app: app{save: s, whole: true}, set: failing("hold", errEngine), script: []at{{25 * s, ended}}, did: []string{"0s made"}, end: 25 * s},
 		{name: "whole, and it fails", app: app{save: s, whole: true, saveErr: errEngine}, script: []at{{25 * s, ended}},
 			did: []string{"0s made", "10s hold", "10s save", "11s release", "21s hold", "21s save", "22s release"}, end: 25 * s},
 		{name: "whole, and parked", app: app{save: s, whole: true}, stop: auto, script: []at{{6 * s, quit}},
-			did: []string{"0s made", "6s hold", "6s save", "7s stopping", "7s kill"}, marks: []Mark{{CPU: 12 * s, Ran: 6 * s}}, want: Left, end: 7 * s},
+			did: []string{"0s made", "6s hold", "6s save", "7s stopping", "7s kill"}, marks: []job.Mark{{CPU: 12 * s, Ran: 6 * s}}, want: Left, end: 7 * s},
 		{name: "whole, and stopped as it is asked for", app: app{save: s, whole: true}, stop: job.Stop{OnQuit: "stop", Timeout: job.Seconds(s)}, script: []at{{6 * s, quit}},
-			did: []string{"0s made", "6s hold", "6s save", "7s stopping", "7s kill"}, marks: []Mark{{CPU: 12 * s, Ran: 6 * s}}, want: Left, end: 7 * s},
+			did: []string{"0s made", "6s hold", "6s save", "7s stopping", "7s kill"}, marks: []job.Mark{{CPU: 12 * s, Ran: 6 * s}}, want: Left, end: 7 * s},
 		{name: "whole, and parked while suspended", app: app{save: s, whole: true}, stop: auto, script: []at{{6 * s, suspended}, {h, quit}},
-			did: []string{"0s made", "6s pause", "1h0m0s hold", "1h0m0s save", "1h0m1s stopping", "1h0m1s kill"}, marks: []Mark{{CPU: 12 * s, Ran: 6 * s}}, want: Left, end: h + s},
+			did: []string{"0s made", "6s pause", "1h0m0s hold", "1h0m0s save", "1h0m1s stopping", "1h0m1s kill"}, marks: []job.Mark{{CPU: 12 * s, Ran: 6 * s}}, want: Left, end: h + s},
 		{name: "whole, and parked just after one", app: app{save: s, whole: true}, stop: auto, script: []at{{11*s + s/2, quit}},
-			did: []string{"0s made", "10s hold", "10s save", "11s release", "11.5s stopping", "11.5s kill"}, marks: []Mark{{CPU: 20 * s, Ran: 10 * s}}, want: Left, end: 11*s + s/2},
+			did: []string{"0s made", "10s hold", "10s save", "11s release", "11.5s stopping", "11.5s kill"}, marks: []job.Mark{{CPU: 20 * s, Ran: 10 * s}}, want: Left, end: 11*s + s/2},
 		{name: "whole, and parked while one is made", app: app{save: 3 * s, whole: true}, stop: auto, script: []at{{11 * s, quit}},
-			did: []string{"0s made", "10s hold", "10s save", "13s release", "13s stopping", "13s kill"}, marks: []Mark{{CPU: 20 * s, Ran: 10 * s}}, want: Left, end: 13 * s},
+			did: []string{"0s made", "10s hold", "10s save", "13s stopping", "13s kill"}, marks: []job.Mark{{CPU: 20 * s, Ran: 10 * s}}, want: Left, end: 13 * s},
 		{name: "whole, and parked without, since it fails", app: app{save: s, whole: true, saveErr: errEngine}, stop: auto, script: []at{{6 * s, quit}},
 			did: []string{"0s made", "6s hold", "6s save", "7s release", "7s pause"}, want: Left, end: 7 * s},
 		{name: "whole, and parked without, since it takes too long", app: app{save: time.Minute, whole: true}, stop: auto, script: []at{{6 * s, quit}},
@@ -232,7 +240,7 @@ func TestCheckpoints(t *testing.T) {
 		{name: "whole, and kept paused as it is asked for", app: app{save: s, whole: true}, stop: job.Stop{OnQuit: "pause"}, script: []at{{6 * s, quit}},
 			did: []string{"0s made", "6s pause"}, want: Left, end: 6 * s},
 		{name: "whole, and taken over: soon, because nobody knows what it did", app: app{save: s, whole: true}, set: takenOver, script: []at{{5 * s, ended}},
-			did: []string{"0s made", "1s hold", "1s save", "2s release"}, marks: []Mark{{CPU: 2 * s, Ran: s}}, end: 5 * s},
+			did: []string{"0s made", "1s hold", "1s save", "2s release"}, marks: []job.Mark{{CPU: 2 * s, Ran: s}}, end: 5 * s},
 		{name: "whole, and aborted while one is made", app: app{save: 5 * s, whole: true}, script: []at{{12 * s, aborted}},
 			did: []string{"0s made", "10s hold", "10s save", "12s broken off", "12s kill"}, want: Aborted, end: 12 * s},
 	}
@@ -240,12 +248,11 @@ func TestCheckpoints(t *testing.T) {
 		tt := &tests[i]
 		t.Run(tt.name, func(t *testing.T) {
 			a := &tt.app
-			c := a.checkpoints()
+			c := a.plan()
 			if !tt.silent && !a.whole {
 				c = a.asked()
 			}
-			c.Last = tt.last
-			o := Options{Checkpoints: c, Stop: tt.stop, Stopping: func() { a.w.note("stopping") }}
+			o := Options{Checkpoint: c, Last: tt.last, Stop: tt.stop}
 			w, out := play(t, o, func(w *world) {
 				a.w, w.app = w, a
 				if tt.set != nil {
@@ -255,9 +262,9 @@ func TestCheckpoints(t *testing.T) {
 			if !slices.Equal(w.did, tt.did) {
 				t.Errorf("got  %q\nwant %q", w.did, tt.did)
 			}
-			var marks []Mark
+			var marks []job.Mark
 			for _, m := range a.taken {
-				marks = append(marks, Mark{CPU: m.CPU.Round(ms), Ran: m.Ran.Round(ms)})
+				marks = append(marks, job.Mark{CPU: m.CPU.Round(ms), Ran: m.Ran.Round(ms)})
 			}
 			if !slices.Equal(marks, tt.marks) {
 				t.Errorf("got  %v\nwant %v", marks, tt.marks)
@@ -293,16 +300,16 @@ func checkpointed(w *world) { w.app.checkpoint() }
 
 // takenOver is a container that ran already.
 func takenOver(w *world) {
-	w.prepare = func(context.Context, int) (Prepared, error) {
+	w.prepare = func(context.Context, int) (*prepared, error) {
 		p := w.container()
-		p.Began, p.Made = false, w.app.file
+		p.Began, p.Newest = false, w.app.file
 		return p, nil
 	}
 }
 
 // brokenOff is a container that is started again, and had checkpointed when it ended.
 func brokenOff(w *world) {
-	w.prepare = func(context.Context, int) (Prepared, error) {
+	w.prepare = func(context.Context, int) (*prepared, error) {
 		p := w.container()
 		p.Unsaved, p.CPUBase = true, 3*time.Second
 		return p, nil
@@ -320,7 +327,7 @@ func TestCheckpointsThrottled(t *testing.T) {
 				now += 2 * time.Second
 			}
 			a := &app{answer: 200 * time.Millisecond, period: 9500 * time.Millisecond}
-			w, _ := play(t, Options{Checkpoints: a.asked()}, func(w *world) { a.w, w.app = w, a }, append(script, at{now + 1, ended})...)
+			w, _ := play(t, Options{Checkpoint: a.asked()}, func(w *world) { a.w, w.app = w, a }, append(script, at{now + 1, ended})...)
 			if asks, want := w.count("ask"), int(now/(12*time.Second)); asks < want || len(a.taken) < want-1 {
 				t.Errorf("%v, %v: got %d asks, %d checkpoints, want %d at least", on, phase, asks, len(a.taken), want)
 			}
@@ -336,17 +343,17 @@ func TestCheckpointRestart(t *testing.T) {
 	const s = time.Second
 	a := &app{answer: 900 * time.Millisecond}
 	var bases []time.Duration
-	o := Options{Checkpoints: a.asked(), CPU: 3 * s, Ran: 9 * s}
-	o.Checkpoints.Last = Mark{At: time.Unix(1, 0), CPU: 5 * s, Ran: 4 * s}
+	o := Options{Checkpoint: a.asked(), CPU: 3 * s, Ran: 9 * s}
+	o.Last = job.Mark{At: time.Unix(1, 0), CPU: 5 * s, Ran: 4 * s}
 	w, out := play(t, o, func(w *world) {
 		a.w, w.app = w, a
-		w.before = func(b Before) { bases = append(bases, b.CPU); w.cpuBase = b.CPU; w.ran = 0; w.since = time.Time{} }
+		w.before = func(b job.Before) { bases = append(bases, b.CPU); w.cpuBase = b.CPU; w.ran = 0; w.since = time.Time{} }
 	}, at{15*s + s/2, stopped}, at{20 * s, ended})
 	// The checkpoint came with the 11th second: 5 s and 22 s of CPU time, 4 s and 11 s of running time.
 	if want := []time.Duration{5 * s, 27 * s}; !slices.Equal(bases, want) {
 		t.Errorf("got %v, want %v", bases, want)
 	}
-	if want := (Mark{CPU: 27 * s, Ran: 15 * s}); len(a.taken) != 1 || a.taken[0].CPU != want.CPU || a.taken[0].Ran != want.Ran {
+	if want := (job.Mark{CPU: 27 * s, Ran: 15 * s}); len(a.taken) != 1 || a.taken[0].CPU != want.CPU || a.taken[0].Ran != want.Ran {
 		t.Errorf("got %v, want %v", a.taken, want)
 	}
 	if want := 15*s + 4*s + s/2; out.Last.Ran != want {
@@ -361,11 +368,11 @@ func TestCheckpointRestart(t *testing.T) {
 func TestCheckpointLost(t *testing.T) {
 	const s = time.Second
 	a := &app{save: s, whole: true}
-	o := Options{Checkpoints: a.checkpoints(), CPU: 3 * s, Ran: 9 * s}
-	o.Checkpoints.Last = Mark{At: time.Unix(1, 0), CPU: 5 * s, Ran: 4 * s}
+	o := Options{Checkpoint: a.plan(), CPU: 3 * s, Ran: 9 * s}
+	o.Last = job.Mark{At: time.Unix(1, 0), CPU: 5 * s, Ran: 4 * s}
 	w, out := play(t, o, func(w *world) {
 		a.w, w.app = w, a
-		w.prepare = func(context.Context, int) (Prepared, error) {
+		w.prepare = func(context.Context, int) (*prepared, error) {
 			p := w.container()
 			p.Anew = true
 			return p, nil
@@ -383,9 +390,9 @@ func TestCheckpointLost(t *testing.T) {
 func TestCheckpointDropped(t *testing.T) {
 	const s = time.Second
 	a := &app{save: s, whole: true}
-	o := Options{Checkpoints: a.checkpoints(), Stop: job.Stop{OnQuit: "auto"}}
-	w, _ := play(t, o, func(w *world) { a.w, w.app = w, a }, at{15 * s, func(*world) { a.saveErr = fmt.Errorf("no room: %w", ErrDropped) }}, at{25 * s, ended})
-	if len(a.taken) != 2 || a.taken[0].At.IsZero() || a.taken[1] != (Mark{}) {
+	o := Options{Checkpoint: a.plan(), Stop: job.Stop{OnQuit: "auto"}}
+	w, _ := play(t, o, func(w *world) { a.w, w.app = w, a }, at{15 * s, func(*world) { a.saveErr = fmt.Errorf("no room: %w", job.ErrDropped) }}, at{25 * s, ended})
+	if len(a.taken) != 2 || a.taken[0].At.IsZero() || a.taken[1] != (job.Mark{}) {
 		t.Errorf("got %v, want a checkpoint, then none", a.taken)
 	}
 	if got := w.reports[len(w.reports)-1]; got.CheckpointCPU != 0 {
@@ -404,8 +411,11 @@ func TestNothingChangesWhileSaved(t *testing.T) {
 		}
 	}
 	reread := 0
-	o := Options{Checkpoints: a.checkpoints(), Reread: func() { reread++; quiet("reread") }, Mail: func(context.Context, boincapi.Status) { quiet("mail") }}
-	play(t, o, func(made *world) { w = made; a.w, w.app = w, a }, at{12 * s, boincapi.Status{Reread: 1}}, at{17 * s, ended})
+	play(t, Options{Checkpoint: a.plan()}, func(made *world) {
+		w = made
+		a.w, w.app = w, a
+		w.reread, w.mail = func() { reread++; quiet("reread") }, func(context.Context, boincapi.Status) { quiet("mail") }
+	}, at{12 * s, boincapi.Status{Reread: 1}}, at{17 * s, ended})
 	if reread != 1 {
 		t.Errorf("reread %d times, want once", reread)
 	}
@@ -418,7 +428,7 @@ func TestCheckpointHour(t *testing.T) {
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		done, worst, ends := time.Duration(0), time.Duration(0), 0
-		mark := Mark{}
+		mark := job.Mark{}
 		for done < time.Hour {
 			a := &app{answer: time.Duration(rnd.IntN(900)+1) * time.Millisecond}
 			if rnd.IntN(2) == 0 {
@@ -441,8 +451,8 @@ func TestCheckpointHour(t *testing.T) {
 			if last == any(stopped) {
 				script = append(script, at{now + 1, quit})
 			}
-			o := Options{Checkpoints: a.asked(), CPU: mark.CPU, Ran: mark.Ran, Stop: job.Stop{OnQuit: "auto", Timeout: job.Seconds(s)}}
-			o.Checkpoints.Last = mark
+			o := Options{Checkpoint: a.asked(), CPU: mark.CPU, Ran: mark.Ran, Stop: job.Stop{OnQuit: "auto", Timeout: job.Seconds(s)}}
+			o.Last = mark
 			lose := func(ran time.Duration) {
 				if len(a.taken) > 0 {
 					mark = a.taken[len(a.taken)-1]
@@ -454,7 +464,7 @@ func TestCheckpointHour(t *testing.T) {
 			}
 			_, out := play(t, o, func(w *world) {
 				a.w, w.app = w, a
-				w.before = func(b Before) {
+				w.before = func(b job.Before) {
 					if w.cpuBase, w.ran, w.since = b.CPU, 0, (time.Time{}); b.Outside {
 						lose(w.seen[len(w.seen)-1].Ran)
 					}
@@ -472,7 +482,7 @@ func TestCheckpointHour(t *testing.T) {
 // What goes wrong with checkpoints is said once, until it is something else.
 func TestCheckpointComplaints(t *testing.T) {
 	a := &app{answer: time.Second, save: time.Second, saveErr: errors.New("no room")}
-	w, _ := play(t, Options{Checkpoints: a.asked()}, func(w *world) { a.w, w.app = w, a }, at{10 * time.Minute, func(*world) { a.saveErr = errors.New("no disk") }}, at{20 * time.Minute, ended})
+	w, _ := play(t, Options{Checkpoint: a.asked()}, func(w *world) { a.w, w.app = w, a }, at{10 * time.Minute, func(*world) { a.saveErr = errors.New("no disk") }}, at{20 * time.Minute, ended})
 	if got := fmt.Sprint(strings.Count(w.log.String(), "no room"), strings.Count(w.log.String(), "no disk")); got != "1 1" {
 		t.Errorf("got %s lines, want 1 and 1:\n%s", got, w.log.String())
 	}

@@ -1,5 +1,8 @@
-// Package supervise is THE WATCH between client and container. One goroutine holds the state and
-// changes it in one select; the policy is the table [moves]; everything else only feeds channels.
+// Package supervise is THE WATCH between the BOINC client and a container.
 //
-// It knows neither an engine nor shared memory: [Client] and [Container] are what it needs of them.
+// One goroutine owns all state and changes it in one loop with one select ([Run]). What the client wishes and what happens
+// are looked up in two tables: [moves] and [turns]. Whatever takes time runs in a goroutine of its own and comes back as an
+// event in the inbox.
+//
+// The watch knows neither an engine nor shared memory: [Client] and [Session] are what it needs of them.
 package supervise

@@ -3,15 +3,174 @@ package supervise
 import (
 	"context"
 	"time"
+
+	"boincdocker/docker_wrapper/internal/job"
 )
 
+const firstRetry, lastRetry = 5 * time.Second, time.Minute
+
+// preparation is what has come of opening a session.
 type preparation struct {
-	Prepared
-	err error
-	bug string
+	session Session
+	err     error
 }
 
-// still sees to it that nothing runs while nothing should. What fails is tried again with the preparation.
+// preparer is the preparation that is under way, and the failures before it.
+type preparer struct {
+	cancel    context.CancelFunc
+	calledOff bool
+	giveUp    time.Time // when a preparation that is called off is given up
+
+	mend    Mend // of the last failure
+	failure error
+	since   time.Time     // when they began; zero when the last one succeeded
+	next    time.Time     // not before
+	pause   time.Duration // before the next one but one
+}
+
+// fail takes down a failure.
+func (p *preparer) fail(err error, m Mend, now time.Time) {
+	p.failure, p.mend, p.next = err, m, time.Time{}
+	if p.since.IsZero() {
+		p.since, p.pause = now, firstRetry
+	}
+}
+
+// delay puts the next preparation off, for longer each time, and returns for how long.
+func (p *preparer) delay(now time.Time) time.Duration {
+	pause := p.pause
+	p.next, p.pause = now.Add(pause), min(2*pause, lastRetry)
+	return pause
+}
+
+// outOfPatience reports that preparations will have failed for too long by then.
+func (p *preparer) outOfPatience(then time.Time) bool {
+	return p.mend.Patience == 0 || then.Sub(p.since) > p.mend.Patience
+}
+
+// blocked reports that the next preparation has to wait for the network, which is suspended.
+func (r *runner) blocked() bool {
+	return r.prep.mend.Network && r.o.Network != nil && r.o.Network.Suspended()
+}
+
+// prepare begins a preparation. It waits until nothing of the last container is still being done.
+func (r *runner) prepare() bool {
+	if r.busy > 0 || time.Now().Before(r.prep.next) || r.blocked() {
+		r.wakeAt(r.prep.next)
+		return false
+	}
+	ctx, cancel := context.WithCancel(r.ctx)
+	before := job.Before{CPU: r.cp.cpu, Outside: r.outside, Stopped: r.parkedAt}
+	r.prep.cancel, r.prep.calledOff, r.prep.giveUp = cancel, false, time.Time{}
+	r.stilled = true
+	r.beside(func() any {
+		s, err := r.o.Open(ctx, before)
+		return preparation{s, err}
+	})
+	return true
+}
+
+// cancel breaks a preparation off. It comes back soon, perhaps with a container that is up all the same: then the tables are
+// asked again. A client that throttles suspends each second: nothing that takes longer would ever be prepared then.
+func (r *runner) cancel() {
+	if r.want == suspend && r.suspendedFor() < runsOn {
+		r.wakeAt(r.vain.Add(runsOn))
+		return
+	}
+	p, now := &r.prep, time.Now()
+	if !p.calledOff {
+		p.calledOff, p.giveUp = true, now.Add(maxGrace)
+		p.cancel()
+	}
+	if r.want != suspend && !now.Before(p.giveUp) {
+		r.log.Warn().Msg("the engine doesn't answer; the preparation is left as it is")
+		r.outcome.Adrift = true
+		r.happened(adrift)
+		return
+	}
+	r.wakeAt(p.giveUp)
+}
+
+func (r *runner) onPrepared(p preparation) {
+	r.prep.cancel()
+	if r.state != Preparing {
+		return // given up
+	}
+	switch now := time.Now(); {
+	case p.err == nil:
+		r.begin(p.session, now)
+	case r.prep.calledOff:
+		r.stilled = false
+		r.happened(failed)
+	default:
+		r.onFailed(p.err, now)
+	}
+}
+
+// begin goes on with a container.
+func (r *runner) begin(s Session, now time.Time) {
+	start := s.Start()
+	r.prep, r.outside, r.parkedAt = preparer{}, false, time.Time{}
+	r.session, r.joiner = s, joiner{unsure: start.Parted, said: r.joiner.said}
+	r.watch, r.unwatch = context.WithCancel(r.ctx)
+	exits, watch := s.Wait(r.watch), r.watch
+	r.beside(func() any {
+		select {
+		case exit := <-exits:
+			return ending{s, exit, true}
+		case <-watch.Done():
+			return ending{of: s}
+		}
+	})
+	r.meter.begin(start.CPUBase)
+	if start.Anew {
+		r.cp.mark, r.cp.cpu = job.Mark{}, 0
+	}
+	if start.Began {
+		r.clock.ran = r.cp.mark.Ran
+	}
+	r.beginCheckpoints(start)
+	r.clock.set(!start.Paused)
+	r.keptAt = now
+	if start.Paused {
+		r.happened(cameUpPaused)
+	} else {
+		r.happened(cameUp)
+	}
+}
+
+// onFailed waits and tries again, or gives up.
+func (r *runner) onFailed(err error, now time.Time) {
+	p := &r.prep
+	var m Mend
+	if r.o.Mends != nil {
+		m = r.o.Mends(err)
+	}
+	p.fail(err, m, now)
+	if r.blocked() { // the client's word on the network is heard at once
+		if !r.impatient(now) {
+			r.log.Info().Err(err).Msg("waiting for the network")
+			r.happened(failed)
+		}
+		return
+	}
+	if pause := p.delay(now); !r.impatient(p.next) {
+		r.log.Warn().Err(err).Stringer("again_in", pause).Msg("not ready")
+		r.happened(failed)
+	}
+}
+
+// impatient gives up when preparations will have failed for too long by then.
+func (r *runner) impatient(then time.Time) bool {
+	if !r.prep.outOfPatience(then) {
+		return false
+	}
+	r.outcome.Err = r.prep.failure
+	r.happened(gaveUp)
+	return true
+}
+
+// still makes sure that nothing runs while nothing should. What fails is done with the next preparation.
 func (r *runner) still() {
 	if r.stilled || r.o.Still == nil {
 		return
@@ -20,107 +179,4 @@ func (r *runner) still() {
 	if err := r.quick(r.o.Still); err != nil {
 		r.log.Warn().Err(err).Msg("a container of an earlier episode may run")
 	}
-}
-
-// callOff breaks a preparation off. It stops soon, or comes back with a container that is up all the same: then
-// that is what we have, and the table is asked again. An engine that doesn't answer must not keep us longer than the
-// client waits: what it is about is found by the next episode.
-//
-// A client that throttles suspends each second: then nothing that takes longer would ever come to its end.
-func (r *runner) callOff() bool {
-	if r.want == suspend && r.inVain() < runsOn {
-		return false
-	}
-	r.cancel()
-	if r.offBy.IsZero() {
-		r.offBy = time.Now().Add(maxGrace)
-	}
-	select {
-	case p := <-r.prepared:
-		if p.err == nil {
-			r.onPrepared(p)
-		} else {
-			raise(p.bug)
-			r.prepared, r.stilled = nil, false
-		}
-		return true
-	case <-time.After(time.Until(r.offBy)):
-		r.adrift = r.want != suspend
-		if r.adrift {
-			r.log.Warn().Msg("the engine doesn't answer; the preparation is left as it is")
-		}
-		return r.adrift
-	}
-}
-
-func (r *runner) prepare() {
-	ctx, cancel := context.WithCancel(r.ctx)
-	done, before := make(chan preparation, 1), Before{CPU: r.cp.cpu, Outside: r.outside, Stopped: r.parked}
-	r.prepared, r.cancel, r.offBy, r.stilled = done, cancel, time.Time{}, true
-	go func() {
-		p := preparation{err: errPanicked}
-		defer func() {
-			p.bug = bugOf(recover())
-			done <- p
-		}()
-		p.Prepared, p.err = r.o.Prepare(ctx, before)
-	}()
-}
-
-func (r *runner) onPrepared(p preparation) {
-	raise(p.bug)
-	r.prepared = nil
-	r.cancel()
-	if p.err == nil {
-		r.failing, r.pause, r.mend, r.outside, r.parked = time.Time{}, 0, Mend{}, false, time.Time{}
-		r.container, r.cpuBase, r.used, r.apart, r.unsure = p.Container, p.CPUBase, [2]use{}, false, p.Apart
-		r.watch, r.unwatch = context.WithCancel(r.ctx)
-		r.exited = p.Container.Wait(r.watch)
-		if p.Anew {
-			r.cp.mark, r.cp.cpu = Mark{}, 0
-		}
-		if p.Began {
-			r.snap.Ran = r.cp.mark.Ran
-		}
-		r.renew(p.Prepared)
-		r.snap.State = Running
-		if p.Paused {
-			r.snap.State = Paused
-		}
-		r.tickedAt = time.Now()
-		r.since, r.keptAt = r.tickedAt, r.tickedAt
-		r.log.Debug().Stringer("to", r.snap.State).Msg("state")
-		return
-	}
-	if r.o.Mends != nil {
-		r.mend = r.o.Mends(p.err)
-	}
-	now := time.Now()
-	if r.failing.IsZero() {
-		r.failing, r.pause = now, firstRetry
-	}
-	r.failure, r.retryAt = p.err, time.Time{}
-	if r.blocked() { // the client's word is heard at once
-		if r.impatient(now) {
-			return
-		}
-		r.log.Info().Err(p.err).Msg("waiting for the network")
-	} else {
-		r.retryAt = now.Add(r.pause)
-		if r.impatient(r.retryAt) {
-			return
-		}
-		r.log.Warn().Err(p.err).Stringer("again_in", r.pause).Msg("not ready")
-		r.pause = min(2*r.pause, lastRetry)
-	}
-	r.moveTo(Waiting)
-}
-
-// impatient gives up when preparations have failed for too long by then.
-func (r *runner) impatient(then time.Time) bool {
-	if r.mend.Patience > 0 && then.Sub(r.failing) <= r.mend.Patience {
-		return false
-	}
-	r.end(Outcome{Reason: Failed, Err: r.failure})
-	return true
 }

@@ -3,8 +3,6 @@ package supervise
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -15,42 +13,51 @@ import (
 
 // Client is what Run needs of the BOINC client; *boincapi.App satisfies it.
 type Client interface {
-	Status() <-chan boincapi.Status // a level, newest wins
+	Status() <-chan boincapi.Status // a level, newest wins; buffered
 	Report(boincapi.Report)         // never blocks
+	TimeToCheckpoint() bool         // the period is over
+	CheckpointCompleted()           // begins the next one
 }
 
-// Container is what Run needs of a container. Asking twice, or asking of a container that has
-// ended, is no error. Each call has its own deadline.
-type Container interface {
-	Pause(context.Context) error
+// Session is what Run needs of a container of the job, with its output and its files. Asking twice, or asking of a container
+// that has ended, is no error. Each call has its own deadline and may be made from any goroutine.
+type Session interface {
+	Start() job.Start // how it stood when it was handed over
+
+	Pause(context.Context) error // wraps job.ErrNoPause when it can't be paused in any way
 	Unpause(context.Context) error
-	Stop(ctx context.Context, grace time.Duration) error
+	Stop(ctx context.Context, grace time.Duration) error // to be resumed later; grace 0 kills it
 	Kill(context.Context) error
 	Wait(context.Context) <-chan job.Exit // receives once
 	Usage(context.Context) (job.Usage, error)
 
 	// Keep makes sure that it is paused, or not. It reports whether somebody else had made it otherwise.
 	Keep(ctx context.Context, paused bool) (changed bool, err error)
+
+	Connect(ctx context.Context, on bool) error              // to its network, or disconnects it
+	Fraction(context.Context) (fraction float64, known bool) // how far the job is, as it reports
+	Renew()                                                  // takes over the init_data.xml that the client has rewritten
+	TimedOut()                                               // it is going to be killed because it ran for too long
+
+	// Carry carries messages between job and client. It stops soon when its context ends.
+	Carry(context.Context, boincapi.Status)
+
+	Checkpoints
 }
 
-// Prepared is a container that was started, now or in an earlier episode.
-type Prepared struct {
-	Container Container
-	Paused    bool
-	Apart     bool          // it may be parted from its network, by an earlier episode, or not
-	Began     bool          // its program has just begun, from the last checkpoint if there is one
-	CPUBase   time.Duration // what earlier containers of this job have used
-	Made      time.Time     // the job's checkpoint that was there before; zero for none
-	Unsaved   bool          // that may be newer than what is saved
-	Unable    bool          // it can't be checkpointed, whatever Options say
-	Anew      bool          // the last checkpoint is lost, and the program began from nothing
-}
+// Checkpoints is how the job in a container is checkpointed. [job.Checkpoint] says which of it is ever called.
+type Checkpoints interface {
+	Made(context.Context) (at time.Time, ok bool) // when the job made its newest checkpoint itself; false for never
+	Ask(context.Context) error                    // asks the job for one
 
-// Before is what came before a preparation.
-type Before struct {
-	CPU     time.Duration // that the job has used up to its last checkpoint
-	Outside bool          // the container was ended from outside: its exit is none of the job's
-	Stopped time.Time     // when it was told to stop, because it can't be paused; zero when it wasn't
+	// Save puts what the job resumes from where it outlives the container, which is held meanwhile or has ended. Only then it is
+	// a checkpoint. It stops soon when its context ends. The error wraps job.ErrDropped when the checkpoint before is gone, too.
+	Save(context.Context) error
+
+	Hold(context.Context) error    // keeps it from running while the engine checkpoints it
+	Release(context.Context) error // ends Hold
+	Crowded() bool                 // the checkpoint before has to make room for what the job has written since
+	Taken(job.Mark)                // there is a new checkpoint, or by the zero Mark none any more
 }
 
 // Mend says what becomes of a failed preparation.
@@ -59,33 +66,25 @@ type Mend struct {
 	Network  bool          // it waits for the network
 }
 
-// Options are for Run. Client and Prepare must be set.
+// Options are for Run. Client and Open must be set.
 type Options struct {
 	Client Client
 
-	// Prepare finds the container or makes it. It stops soon when its context ends.
-	Prepare func(context.Context, Before) (Prepared, error)
-	Mends   func(error) Mend                  // what may mend; nil means that nothing does
-	Network *Network                          // what Prepare asks before it uses the network; nil when it never does
-	Connect func(context.Context, bool) error // joins the container to its network, or parts it; nil when it has none
+	// Open finds the container or makes it, and starts it. It stops soon when its context ends.
+	Open    func(context.Context, job.Before) (Session, error)
+	Still   func(context.Context) error // pauses a container of an earlier episode that still runs; nil when there is none
+	Mends   func(error) Mend            // nil means that nothing is tried again
+	Network *Network                    // what Open asks before it uses the network; nil when it never does
+	Joins   bool                        // the container has a network of its own, from which it can be disconnected
+	Observe func(Snapshot)              // called once a second; nil for nobody
 
-	Fraction    func(context.Context) (float64, bool) // how far the job says it is; nil for unknown
-	Checkpoints *Checkpoints                          // nil when the job has none
-	Stopping    func()                                // the container is going to be stopped, to go on later; nil for nobody
-	TimedOut    func()                                // it is going to be killed because it ran for too long; nil for nobody
-	Still       func(context.Context) error           // pauses a container of an earlier episode that still runs; nil when there is none
-	Observe     func(Snapshot)                        // told once a second; nil for nobody
-	Reread      func()                                // the client has rewritten init_data.xml; nil for nobody
-
-	// Mail carries messages between job and client. It is called once a second while the container is up, beside
-	// the watch and never twice at a time; it stops soon when its context ends, and Run waits for it. nil for none.
-	Mail func(context.Context, boincapi.Status)
-
-	CPU       time.Duration // used in earlier episodes, up to the last checkpoint
-	Stop      job.Stop
-	TimeLimit time.Duration // of running time; 0 means none
-	Ran       time.Duration // running time of earlier episodes
-	Log       zerolog.Logger
+	Checkpoint job.Checkpoint
+	Last       job.Mark      // the checkpoint of earlier episodes
+	CPU        time.Duration // used in earlier episodes, up to the last checkpoint
+	Ran        time.Duration // running time of earlier episodes
+	Stop       job.Stop
+	TimeLimit  time.Duration // of running time; 0 means none
+	Log        zerolog.Logger
 }
 
 // Snapshot is how the job stands.
@@ -111,9 +110,9 @@ const (
 // Outcome is what came of an episode.
 type Outcome struct {
 	Reason Reason
-	Parked time.Time     // when the container was paused or told to stop; what ended before did that by itself. Zero: it goes on
+	Parked time.Time     // when the container was paused or told to stop; zero: it runs on, or had ended by itself
 	Up     time.Duration // running time of this episode
-	Adrift bool          // an engine that doesn't answer still keeps Prepare, which must be left alone
+	Adrift bool          // an engine that doesn't answer still keeps a goroutine of ours: nothing of the job may be touched
 	Exit   job.Exit
 	Err    error
 	Last   Snapshot
@@ -122,173 +121,155 @@ type Outcome struct {
 const (
 	tickTime = time.Second
 
-	// Usage is asked for often while a job is young, because what it uses after the last question can
-	// only be estimated, and seldom later.
-	minSample, maxSample, sampleShare = time.Second, 10 * time.Second, 60
-
-	lastSample = 2 * time.Second // what the one before a kill may take
-
-	firstRetry, lastRetry = 5 * time.Second, time.Minute
-
-	// The client kills a process 60 s after it asked it to quit (client/client_state.h). Until then a
-	// preparation must have been broken off or a container parked, behind one call that was under way.
-	maxGrace  = 40 * time.Second
-	quickCall = 10 * time.Second
-
-	// keepEvery is how often it is made sure that the container is as the client wants it.
-	keepEvery = 10 * time.Second
-
-	// A container that is ended from outside so often within an hour of running is left for later.
-	maxAgain = 3
-
 	// No call on a container takes so long: between two ticks the computer was asleep.
 	maxGap = time.Minute
 
-	// A client that throttles suspends and resumes each second. After so many lines only what lasts is said.
-	maxSaid, lasting = 20, time.Minute
+	// A client that throttles suspends and resumes each second. After so many lines only what lasts is logged.
+	maxLogged, lasting = 20, time.Minute
 )
 
-// Run keeps the container as the client wishes until it ends, the client wants us gone, or it can't
-// be prepared. When ctx ends, that is a wish to leave.
+// Run keeps the container as the client wishes until it ends, the client wants us gone, or it can't be prepared. When ctx ends,
+// that is a wish to leave.
 func Run(ctx context.Context, o Options) Outcome {
-	r := &runner{o: o, log: o.Log, samples: make(chan sample, 1), mailed: make(chan string, 1), ctx: context.WithoutCancel(ctx)}
-	r.snap.CPU, r.snap.Ran, r.cp.cpu = o.CPU, o.Ran, o.CPU
-	if o.Checkpoints != nil {
-		r.cp.mark = o.Checkpoints.Last
-		r.cp.cpu = max(o.CPU, r.cp.mark.CPU) // the client may have been killed before it wrote that down
-		r.snap.CPU = r.cp.cpu
-	}
+	r := newRunner(ctx, o)
+	defer func() { // also in a panic
+		if r.unwatch != nil {
+			r.unwatch()
+		}
+	}()
 	tick := time.NewTicker(tickTime)
 	defer tick.Stop()
-	select { // what the client wants already
-	case st := <-o.Client.Status():
-		r.onStatus(st)
-	default:
+	alarm := time.NewTimer(time.Hour)
+	defer alarm.Stop()
+	signalled := ctx.Done()
+	if len(o.Client.Status()) == 0 && ctx.Err() == nil { // else it is heard first
+		r.step()
 	}
-	if ctx.Err() != nil {
-		r.wish(leave)
-	}
-	r.step()
-	for r.snap.State != Ended {
+	for !r.over() {
+		r.setAlarm(alarm)
 		select {
 		case st := <-o.Client.Status():
 			r.onStatus(st)
-		case <-ctx.Done():
-			r.wish(leave) // which ends it in the same step
-		case p := <-r.prepared:
-			r.onPrepared(p)
-		case exit := <-r.exited:
-			r.onExit(exit)
-		case s := <-r.samples:
-			r.onSample(s)
-		case s := <-r.cp.saved:
-			r.onSaved(s)
-		case now := <-r.cp.look:
-			r.onLook(now)
-		case bug := <-r.mailed:
-			raise(bug)
-			r.mailing = false
+		case <-signalled:
+			r.signalled, signalled = true, nil
+			r.wish(leave)
+		case <-r.inbox.filled:
 		case now := <-tick.C:
 			r.onTick(now)
+		case <-alarm.C: // something was waited for until now
 		}
-		select { // an end that is known already comes before whatever is wished
-		case exit := <-r.exited:
-			if r.snap.State != Ended { // else it is what we did ourselves
-				r.onExit(exit)
-			}
-		default:
+		for _, what := range r.inbox.take() { // an end that is known already comes before whatever is wished
+			r.handle(what)
 		}
 		r.step()
 		r.checkpoint()
-		if up := r.snap.State == Running || r.snap.State == Paused; up && r.stale && o.Reread != nil && !r.cp.held {
-			r.stale = false
-			o.Reread()
-		}
+		r.renew()
 	}
 	r.report()
-	if r.unwatch != nil {
-		r.unwatch()
-	}
-	if r.mailing {
-		raise(<-r.mailed)
-	}
-	r.outcome.Last, r.outcome.Up = r.snap, r.up
+	r.outcome.Last, r.outcome.Up = r.snapshot(), r.clock.up
 	return r.outcome
 }
 
-// runner is one Run. Only its goroutine touches it.
+// runner is one Run. Only its goroutine touches it; what takes time runs in goroutines that get values, and answers into the
+// inbox.
 type runner struct {
-	o   Options
-	ctx context.Context // never cancelled: engine calls aren't cut in half
-	log zerolog.Logger
+	o     Options
+	ctx   context.Context // never cancelled: engine calls aren't cut in half
+	log   zerolog.Logger
+	inbox *inbox
+	busy  int       // goroutines of ours that have not answered
+	wake  time.Time // when the tables are asked again, whatever happens; zero for never
 
-	snap   Snapshot
-	status boincapi.Status
-	want   wish
-	reread int  // how often the client said that it has rewritten init_data.xml
-	stale  bool // the container has not got that yet
+	state     State
+	since     time.Time // when it began
+	status    boincapi.Status
+	want      wish
+	signalled bool      // the wish to leave stays
+	vain      time.Time // since when something is suspended that goes on; zero when nothing is
 
-	container Container
-	prepared  chan preparation
-	cancel    context.CancelFunc // of the preparation
-	failing   time.Time          // since when preparations fail; zero when they don't
-	mend      Mend               // of the last failure
-	failure   error
-	retryAt   time.Time
-	pause     time.Duration // before the next preparation
+	prep    preparer
+	stilled bool // nothing of an earlier episode runs
 
-	outside bool          // the last container was ended from outside
-	apart   bool          // the container is parted from its network
-	unsure  bool          // whether it is nobody knows
-	parted  bool          // in this episode
-	keptAt  time.Time     // when it was last made sure that it is as it should be
-	again   int           // how often the container was ended from outside
-	againAt time.Duration // up at the first of them
-	up      time.Duration // running time of this episode, also what was lost again
+	session  Session         // nil when there is none
+	watch    context.Context // ends with the session
+	unwatch  context.CancelFunc
+	outside  bool      // the last container was ended from outside
+	parkedAt time.Time // when the container was paused or told to stop by us, to be resumed; zero when it wasn't
+	endBy    time.Time // when goroutines that still work for an ended job are given up
+	again    interruptions
 
-	exited  <-chan job.Exit
-	watch   context.Context // for what only looks at the container; ends with Run
-	unwatch context.CancelFunc
+	clock    clock
+	meter    meter
+	cp       checkpoints
+	parking  parking
+	joiner   joiner
+	rereader rereader
+	keptAt   time.Time // when it was last made sure that the container is as it should be
+	carrying bool
 
-	parked    time.Time
-	vain      time.Time // since when it is suspended and runs on; zero when it doesn't
-	adrift    bool
-	stilled   bool      // nothing of an earlier episode runs
-	offBy     time.Time // when a preparation that is called off is given up; zero when none is
-	connectAt time.Time // when parting or joining is tried again
-	mailing   bool
-	mailed    chan string // a bug of the round, or ""
-	samples   chan sample
-	sampling  bool
-	sampledAt time.Time
-	used      [2]use // by the container, at the last two samples
-	cpuBase   time.Duration
-	tickedAt  time.Time
-	cp        progress
-	lastError string
-	since     time.Time // when the state began
-	said      int       // how often the log tells of suspending and resuming
+	logged    int    // how often the log tells of suspending and resuming
+	lastError string // of an action that is tried again
 
 	outcome Outcome
 }
 
-var (
-	errPanicked = errors.New("the preparation panicked")
-	errNotAsked = errors.New("not asked")
-)
+func newRunner(ctx context.Context, o Options) *runner {
+	r := &runner{o: o, log: o.Log, inbox: newInbox(), ctx: context.WithoutCancel(ctx)}
+	r.clock.ran = o.Ran
+	r.cp.mark = o.Last
+	r.cp.cpu = max(o.CPU, o.Last.CPU) // the client may have been killed before it wrote that down
+	r.meter.cpu = r.cp.cpu
+	return r
+}
 
-// raise hands a panic of one of our goroutines to Run's caller, where a panic of Run's would go.
-func raise(bug string) {
-	if bug != "" {
-		panic(bug)
+// over reports that Run may return: the job has ended, and nothing of it is still being done.
+func (r *runner) over() bool {
+	if r.state != Ended || r.outcome.Adrift || r.busy == 0 {
+		return r.state == Ended
+	}
+	if time.Now().Before(r.endBy) {
+		r.wakeAt(r.endBy)
+		return false
+	}
+	r.log.Warn().Msg("the engine doesn't answer; what was begun is left as it is")
+	r.outcome.Adrift = true
+	return true
+}
+
+// wakeAt has the tables asked again at a time; zero for never.
+func (r *runner) wakeAt(at time.Time) {
+	if !at.IsZero() && (r.wake.IsZero() || at.Before(r.wake)) {
+		r.wake = at
 	}
 }
 
-func bugOf(recovered any) string {
-	if recovered == nil {
-		return ""
+// setAlarm sets the timer for what is waited for. Each round of Run's loop says anew what that is.
+func (r *runner) setAlarm(alarm *time.Timer) {
+	d := time.Hour
+	if !r.wake.IsZero() {
+		d = time.Until(r.wake)
 	}
-	return fmt.Sprintf("%v\n%s", recovered, debug.Stack())
+	alarm.Reset(d)
+	r.wake = time.Time{}
+}
+
+// handle deals with what a goroutine has answered.
+func (r *runner) handle(what any) {
+	r.busy--
+	switch x := what.(type) {
+	case bug:
+		panic(string(x))
+	case preparation:
+		r.onPrepared(x)
+	case ending:
+		r.onEnding(x)
+	case sample:
+		r.onSample(x)
+	case saved:
+		r.onSaved(x)
+	case carried:
+		r.carrying = false
+	}
 }
 
 func (r *runner) onStatus(st boincapi.Status) {
@@ -296,15 +277,16 @@ func (r *runner) onStatus(st boincapi.Status) {
 	if r.o.Network != nil {
 		r.o.Network.listen(st)
 	}
-	if st.Reread > r.reread {
-		r.reread, r.stale = st.Reread, true
-	}
+	r.rereader.listen(st)
 	r.wish(wishOf(st))
 }
 
 func (r *runner) wish(w wish) {
+	if r.signalled {
+		w = max(w, leave)
+	}
 	if w != r.want {
-		r.log.Debug().Stringer("wish", w).Stringer("state", r.snap.State).Msg("client")
+		r.log.Debug().Stringer("wish", w).Stringer("state", r.state).Msg("client")
 	}
 	r.want = w
 	if w != suspend {
@@ -312,89 +294,40 @@ func (r *runner) wish(w wish) {
 	}
 }
 
+// suspendedFor is for how long the client has suspended what goes on.
+func (r *runner) suspendedFor() time.Duration {
+	if r.vain.IsZero() {
+		r.vain = time.Now()
+	}
+	return time.Since(r.vain)
+}
+
 // step carries out what the table says, until it says nothing new.
 func (r *runner) step() {
-	for r.snap.State != Ended {
-		m := moves[r.snap.State][r.want]
-		if m.do == nothing && m.to == r.snap.State {
-			if r.snap.State == Waiting {
+	for r.state != Ended {
+		before := r.state
+		if before == Parking && r.want != abort {
+			if r.goOnParking(); r.state == Parking || r.state == Running {
+				return // Running: it could be neither paused nor stopped, and that is tried again at the next event
+			}
+			continue
+		}
+		m := moves[before][r.want]
+		if !r.do(m.do) {
+			return // asked again at the next event
+		}
+		switch {
+		case r.state != before: // the action itself came to another state
+		case m.to == Ended:
+			r.end(reasonFor(r.want))
+		case m.to != before:
+			r.moveTo(m.to)
+		default:
+			if before == Waiting {
 				r.still()
 			}
 			return
 		}
-		if m.do == prepare && (time.Now().Before(r.retryAt) || r.blocked()) {
-			return
-		}
-		before := r.snap.State
-		if !r.do(m.do) {
-			return // asked again at the next event
-		}
-		if r.snap.State != before {
-			continue // the action itself came to another state
-		}
-		if m.to != Ended {
-			r.moveTo(m.to)
-			continue
-		}
-		reason := Left
-		if r.want == abort {
-			reason = Aborted
-		}
-		r.end(Outcome{Reason: reason, Parked: r.parked, Adrift: r.adrift})
-	}
-}
-
-// blocked reports that the next preparation has to wait for the network, which is suspended.
-func (r *runner) blocked() bool {
-	return r.mend.Network && r.o.Network != nil && r.o.Network.Suspended()
-}
-
-func (r *runner) end(o Outcome) {
-	r.outcome = o
-	r.moveTo(Ended)
-}
-
-func (r *runner) moveTo(s State) {
-	if s == r.snap.State {
-		return
-	}
-	now := time.Now()
-	r.count(now)
-	r.log.Debug().Stringer("from", r.snap.State).Stringer("to", s).Msg("state")
-	if word := wordFor(r.snap.State, s); word != "" && (r.said < maxSaid || now.Sub(r.since) >= lasting) {
-		r.said++
-		r.log.Info().Msg(word)
-	}
-	r.snap.State, r.since = s, now
-	if s == Running && now.Sub(r.sampledAt) >= r.sampleEvery() { // a job that is throttled may be suspended at each tick
-		r.sample(now)
-	}
-}
-
-func wordFor(from, to State) string {
-	switch {
-	case to == Paused:
-		return "suspended"
-	case from == Paused && to == Running:
-		return "resumed"
-	default:
-		return ""
-	}
-}
-
-// count adds the time since it was last called to the running time, if the job ran.
-func (r *runner) count(now time.Time) {
-	d := now.Sub(r.tickedAt)
-	if d <= 0 {
-		return
-	}
-	r.tickedAt = now
-	if d > maxGap {
-		d = tickTime
-	}
-	if r.snap.State == Running && !r.cp.held {
-		r.snap.Ran += d
-		r.up += d
 	}
 }
 
@@ -403,38 +336,67 @@ func (r *runner) do(a action) bool {
 	var err error
 	switch a {
 	case prepare:
-		r.prepare()
+		return r.prepare()
 	case cancel:
-		return r.callOff()
+		r.cancel()
 	case pause:
-		if !r.cp.held { // else it is paused already
-			err = r.quick(r.container.Pause)
-		}
-		if errors.Is(err, job.ErrNoPause) {
-			return r.stand()
-		}
+		return r.pause()
 	case unpause:
-		if r.cp.saved == nil { // else it goes on when it is saved
-			err = r.quick(r.container.Unpause)
+		if !r.cp.saving { // else it is resumed when it is saved
+			err = r.quick(r.session.Unpause)
 		}
+		r.clock.set(err == nil && !r.cp.held)
+		return r.succeeded(err)
 	case park:
-		r.park()
+		r.park(true)
 	case kill:
-		r.dropSave()
-		r.lastUsage()
-		if err := r.quick(r.container.Kill); err != nil {
-			r.log.Warn().Err(err).Msg("the container could not be killed")
-		}
+		return r.kill()
 	}
-	if err != nil {
-		if err.Error() != r.lastError { // said once, tried again each second
-			r.log.Warn().Err(err).Msg("tried again")
+	return true
+}
+
+func (r *runner) pause() bool {
+	var err error
+	if !r.cp.held { // else it is paused already
+		err = r.quick(r.session.Pause)
+	}
+	if errors.Is(err, job.ErrNoPause) {
+		if r.suspendedFor() < runsOn {
+			r.wakeAt(r.vain.Add(runsOn))
+			return false
 		}
-		r.lastError = err.Error()
+		r.park(false)
+		r.happened(unpausable)
+		return true
+	}
+	if err == nil {
+		r.clock.set(false)
+	}
+	return r.succeeded(err)
+}
+
+func (r *runner) kill() bool {
+	if !r.dropSave() {
 		return false
 	}
-	r.lastError = ""
+	r.lastUsage()
+	if err := r.quick(r.session.Kill); err != nil {
+		r.log.Warn().Err(err).Msg("the container could not be killed")
+	}
 	return true
+}
+
+// succeeded logs an error once. What failed is tried again each second.
+func (r *runner) succeeded(err error) bool {
+	if err == nil {
+		r.lastError = ""
+		return true
+	}
+	if err.Error() != r.lastError {
+		r.log.Warn().Err(err).Msg("tried again")
+	}
+	r.lastError = err.Error()
+	return false
 }
 
 // quick is a call that must not keep us long.
@@ -444,187 +406,151 @@ func (r *runner) quick(call func(context.Context) error) error {
 	return call(ctx)
 }
 
-// park leaves the container so that the next episode goes on. Stopped, it gives its memory back, and loses what the job
-// has done since its last checkpoint. Whatever fails, we must be gone soon, and a container that still runs is found again.
-func (r *runner) park() {
-	by := time.Now().Add(maxGrace + quickCall)
-	stop, whole := r.o.Stop.OnQuit == "stop", false
-	if c := r.checkpoints(); r.o.Stop.OnQuit == "auto" || stop && c != nil && c.whole() {
-		made := r.lastCheckpoint()
-		stop, whole = stop || made, made && c.whole()
-	}
-	if r.exited == nil || r.snap.State == Ended { // it has ended while it was asked for a checkpoint
-		return
-	}
-	r.dropSave()
-	var err error
+// happened looks an event up and goes to the state that follows from it.
+func (r *runner) happened(e event) {
+	t, known := turnOf(e, r.state)
+	r.log.Debug().Stringer("event", e).Stringer("state", r.state).Bool("known", known).Msg("event")
 	switch {
-	case stop:
-		err = r.stop(by, whole)
-	case r.snap.State != Paused || r.o.Stop.OnQuit == "auto":
-		err = r.quick(r.container.Pause)
-		if errors.Is(err, job.ErrNoPause) {
-			err = r.stopInstead(by)
-		} else if err == nil {
-			r.parked = time.Now() // one that had ended already is no error: its end tells
-		}
+	case !known:
+	case t.to == Ended && e == adrift:
+		r.end(reasonFor(r.want))
+	case t.to == Ended:
+		r.end(t.reason)
 	default:
-		r.parked = r.since
-	}
-	if err != nil {
-		r.log.Warn().Err(err).Msg("the container could not be parked and goes on without us")
-	}
-}
-
-// stop ends it, at once where there is a checkpoint of the whole: nothing is left that it could save.
-func (r *runner) stop(by time.Time, whole bool) error {
-	if r.o.Stopping != nil {
-		r.o.Stopping()
-	}
-	r.lastUsage()
-	r.parked = time.Now() // also when that fails: what was told to stop may stop yet
-	ctx, cancel := context.WithDeadline(r.ctx, by)
-	defer cancel()
-	if whole {
-		return r.container.Kill(ctx)
-	}
-	grace := min(time.Duration(r.o.Stop.Timeout), time.Until(by)-2*quickCall)
-	err := r.container.Stop(ctx, max(grace, time.Second))
-	if err == nil && r.checkpoints() != nil { // it may have checkpointed because it was stopped
-		r.catch(ctx)
-	}
-	return err
-}
-
-// onExit takes the end of a container. One that was ended from outside, or removed, is no end of the job:
-// it is prepared again, which starts it again or makes another.
-func (r *runner) onExit(exit job.Exit) {
-	r.dropSave()
-	if !r.parked.IsZero() { // it was told to stop, because it can't be paused; whose end it is shows when it is prepared
-		r.drop()
-		r.moveTo(Waiting)
-		return
-	}
-	if !exit.Outside && !exit.Gone {
-		if !exit.Lost {
-			r.addRest(exit.FinishedAt)
+		if t.to == Waiting && r.session != nil {
+			r.drop()
 		}
-		r.end(Outcome{Reason: Finished, Exit: exit})
+		r.moveTo(t.to)
+	}
+}
+
+func (r *runner) moveTo(s State) {
+	now := time.Now()
+	r.clock.read(now)
+	r.log.Debug().Stringer("from", r.state).Stringer("to", s).Msg("state")
+	if text := textFor(r.state, s); text != "" && (r.logged < maxLogged || now.Sub(r.since) >= lasting) {
+		r.logged++
+		r.log.Info().Msg(text)
+	}
+	fresh := r.state == Preparing
+	r.state, r.since = s, now
+	if s == Running && !fresh && now.Sub(r.meter.at) >= r.meter.every(r.clock.ran) { // a job that is throttled may be suspended at each tick
+		r.sample(now)
+	}
+}
+
+func textFor(from, to State) string {
+	switch {
+	case from == Running && to == Paused:
+		return "suspended"
+	case from == Paused && to == Running:
+		return "resumed"
+	default:
+		return ""
+	}
+}
+
+func (r *runner) end(reason Reason) {
+	r.outcome.Reason = reason
+	if reason == Left || reason == Aborted {
+		r.outcome.Parked = r.parkedAt
+	}
+	r.moveTo(Ended)
+	r.clock.set(false)
+	if r.session != nil {
+		r.dropSave()
+		r.unwatch()
+	}
+	r.endBy = time.Now().Add(maxGrace)
+}
+
+// drop forgets a container that doesn't run any more. Another is prepared when the job is to run again.
+func (r *runner) drop() {
+	r.clock.set(false)
+	r.dropSave()
+	r.unwatch()
+	r.session, r.cp.saving, r.cp.held, r.parking = nil, false, false, parking{}
+}
+
+// ending is the end of a container, or of the wait for it.
+type ending struct {
+	of    Session
+	exit  job.Exit
+	known bool // exit
+}
+
+// onEnding takes the end of a container. One that was ended from outside, or removed, is no end of the job: it is prepared again,
+// which starts it again or makes another.
+func (r *runner) onEnding(e ending) {
+	if !e.known || e.of != r.session || r.state == Ended || r.parking.stopped { // else it is what we did ourselves
 		return
 	}
-	r.count(time.Now())
-	if r.up-r.againAt > time.Hour {
-		r.again, r.againAt = 0, r.up
+	now := time.Now()
+	r.clock.read(now)
+	r.clock.set(false)
+	ours, again := !r.parkedAt.IsZero(), 0
+	if !ours && (e.exit.Outside || e.exit.Gone) {
+		again = r.again.add(r.clock.up)
 	}
-	if r.again++; r.again > maxAgain {
-		r.end(Outcome{Reason: Finished, Exit: exit})
-		return
+	what := eventOf(e.exit, ours, again)
+	switch {
+	case what == finished:
+		if !e.exit.Lost && !e.exit.Outside && !e.exit.Gone {
+			r.meter.addRest(r.clock.ran, now.Sub(e.exit.FinishedAt))
+		}
+		r.outcome.Exit = e.exit
+	case !ours:
+		r.log.Warn().Int("code", e.exit.Code).Bool("removed", e.exit.Gone).Msg("the container was ended from outside; the job goes on")
+		r.outside = true
 	}
-	r.log.Warn().Int("code", exit.Code).Bool("removed", exit.Gone).Msg("the container was ended from outside; the job goes on")
-	r.drop()
-	r.outside = true
-	r.moveTo(Waiting)
+	r.happened(what)
 }
 
 func (r *runner) onTick(now time.Time) {
-	r.count(now)
-	if r.o.TimeLimit > 0 && r.snap.Ran > r.o.TimeLimit && r.snap.State == Running {
-		r.log.Warn().Stringer("limit", r.o.TimeLimit).Msg("time limit exceeded")
-		if r.o.TimedOut != nil {
-			r.o.TimedOut()
-		}
-		r.do(kill)
-		r.end(Outcome{Reason: TimedOut})
+	if r.state == Ended {
 		return
 	}
-	if r.snap.State == Waiting && r.blocked() && r.impatient(now) {
+	r.clock.read(now)
+	if r.o.TimeLimit > 0 && r.clock.ran > r.o.TimeLimit && r.state == Running {
+		r.timeUp()
 		return
 	}
-	r.connect()
-	r.release()
+	if r.state == Waiting && r.blocked() && r.impatient(now) {
+		return
+	}
+	r.join(now)
+	if r.state.up() {
+		r.release()
+	}
 	r.keep(now)
 	r.sample(now)
-	r.mail()
+	r.carry()
 	r.report()
 	if r.o.Observe != nil {
-		r.o.Observe(r.snap)
+		r.o.Observe(r.snapshot())
 	}
 }
 
-// connect parts the container from its network while the client has suspended network activity.
-func (r *runner) connect() {
-	up := r.snap.State == Running || r.snap.State == Paused
-	if r.o.Connect == nil || r.o.Network == nil || !up {
-		return
+func (r *runner) timeUp() {
+	if !r.dropSave() {
+		return // the next time
 	}
-	part := r.o.Network.Suspended()
-	if part == r.apart && !r.unsure {
-		return
-	}
-	if time.Now().Before(r.connectAt) {
-		return
-	}
-	err := r.quick(func(ctx context.Context) error { return r.o.Connect(ctx, !part) })
-	switch {
-	case err != nil:
-		if r.connectAt.IsZero() {
-			r.log.Warn().Err(err).Bool("suspended", part).Msg("the container's network stays as it is; tried again")
-		}
-		r.connectAt = time.Now().Add(keepEvery)
-		return
-	case part:
-		r.log.Info().Msg("network suspended")
-	case r.parted:
-		r.log.Info().Msg("network resumed")
-	}
-	r.apart, r.unsure, r.connectAt = part, false, time.Time{}
-	r.parted = part
+	r.log.Warn().Stringer("limit", r.o.TimeLimit).Msg("time limit exceeded")
+	r.session.TimedOut()
+	r.kill()
+	r.happened(timeUp)
 }
 
-// keep makes sure, now and then, that nobody else has paused the container or let it go on. One whose CPU time
-// grows is seen to run.
-func (r *runner) keep(now time.Time) {
-	paused := r.snap.State == Paused
-	stands := r.snap.State == Running && !r.cp.held && r.used[0].cpu == r.used[1].cpu
-	if !paused && !stands || now.Sub(r.keptAt) < keepEvery-tickTime/2 {
-		return
-	}
-	r.keptAt = now
-	var changed bool
-	err := r.quick(func(ctx context.Context) (err error) {
-		changed, err = r.container.Keep(ctx, paused)
-		return err
-	})
-	switch {
-	case err != nil:
-		r.log.Debug().Err(err).Msg("the container's state can't be asked for")
-	case changed && paused:
-		r.log.Warn().Msg("somebody else had let the container go on; it is suspended again")
-	case changed:
-		r.log.Warn().Msg("somebody else had paused the container; it goes on")
-	}
-}
-
-// mail has the messages carried, in a goroutine of its own so that a large file doesn't stop the watch.
-func (r *runner) mail() {
-	up := r.snap.State == Running || r.snap.State == Paused
-	if r.o.Mail == nil || !up || r.mailing || r.cp.held { // what is saved isn't written to
-		return
-	}
-	r.mailing = true
-	ctx, status := r.watch, r.status
-	go func() {
-		defer func() { r.mailed <- bugOf(recover()) }()
-		r.o.Mail(ctx, status)
-	}()
+func (r *runner) snapshot() Snapshot {
+	return Snapshot{State: r.state, Ran: r.clock.ran, CPU: r.meter.cpu, Memory: r.meter.memory, Fraction: r.meter.fraction}
 }
 
 func (r *runner) report() {
 	r.o.Client.Report(boincapi.Report{
-		CPU:           r.snap.CPU.Seconds(),
+		CPU:           r.meter.cpu.Seconds(),
 		CheckpointCPU: r.cp.cpu.Seconds(),
-		Fraction:      r.snap.Fraction,
-		RSS:           float64(r.snap.Memory),
-		WantNetwork:   r.snap.State == Waiting && r.want == run && r.mend.Network,
+		Fraction:      r.meter.fraction,
+		RSS:           float64(r.meter.memory),
+		WantNetwork:   r.state == Waiting && r.want == run && r.prep.mend.Network,
 	})
 }

@@ -40,16 +40,18 @@ type world struct {
 	watched int // Waits whose context has not ended
 
 	// How the engine behaves; nil and zero are well.
-	prepare func(ctx context.Context, n int) (Prepared, error) // n counts from 1
-	fail    map[string]error                                   // by verb
-	slow    map[string]time.Duration                           // by verb
+	prepare func(ctx context.Context, n int) (*prepared, error) // n counts from 1
+	fail    map[string]error                                    // by verb
+	slow    map[string]time.Duration                            // by verb
 	usage   func(ran time.Duration) (job.Usage, error)
 	mail    func(context.Context, boincapi.Status)
+	reread  func()
+	far     func() (float64, bool) // fraction
 	apart   bool
 	meddled bool // somebody else has paused the container, or let it go on
 	tries   int
 	app     *app
-	before  func(Before) // told of each preparation
+	before  func(job.Before) // told of each preparation
 	cpuBase time.Duration
 	network *Network
 	took    time.Duration // by Run
@@ -116,7 +118,14 @@ func (w *world) Unpause(ctx context.Context) error {
 }
 
 func (w *world) Stop(ctx context.Context, grace time.Duration) error {
-	err := w.call(ctx, "stop "+grace.String())
+	if w.app != nil {
+		w.note("stopping")
+	}
+	verb := "stop " + grace.String()
+	if grace == 0 {
+		verb = "kill"
+	}
+	err := w.call(ctx, verb)
 	if err == nil {
 		w.runs(false)
 	}
@@ -170,11 +179,50 @@ func (w *world) Keep(ctx context.Context, paused bool) (bool, error) {
 	return changed, nil
 }
 
-func (w *world) connect(ctx context.Context, on bool) error {
+func (w *world) Connect(ctx context.Context, on bool) error {
 	return w.call(ctx, fmt.Sprintf("connect=%t", on))
 }
 
-func (w *world) make(ctx context.Context, before Before) (Prepared, error) {
+func (w *world) Fraction(context.Context) (float64, bool) {
+	if w.far == nil {
+		return 0, false
+	}
+	return w.far()
+}
+
+func (w *world) Renew() {
+	if w.reread != nil {
+		w.reread()
+	}
+}
+
+func (w *world) TimedOut() {}
+
+func (w *world) Carry(ctx context.Context, st boincapi.Status) {
+	if w.mail != nil {
+		w.mail(ctx, st)
+	}
+}
+
+// prepared is a container that was prepared.
+type prepared struct {
+	*world
+	start
+}
+
+type start = job.Start
+
+func (p *prepared) Start() job.Start { return p.start }
+
+func (w *world) open(ctx context.Context, before job.Before) (Session, error) {
+	p, err := w.make(ctx, before)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (w *world) make(ctx context.Context, before job.Before) (*prepared, error) {
 	if before.Outside {
 		w.note("again")
 	}
@@ -188,12 +236,12 @@ func (w *world) make(ctx context.Context, before Before) (Prepared, error) {
 	return w.container(), nil
 }
 
-func (w *world) container() Prepared {
+func (w *world) container() *prepared {
 	w.note("made")
 	w.runs(!w.paused)
-	p := Prepared{Container: w, Paused: w.paused, Apart: w.apart, CPUBase: w.cpuBase}
+	p := &prepared{w, job.Start{Paused: w.paused, Parted: w.apart, CPUBase: w.cpuBase}}
 	if w.app != nil {
-		p.Began, p.Made = true, w.app.file
+		p.Began, p.Newest = true, w.app.file
 	}
 	return p
 }
@@ -228,11 +276,11 @@ func play(t *testing.T, o Options, set func(*world), script ...at) (w *world, ou
 		defer stop()
 		w.stop = stop
 		w.network = NewNetwork()
-		o.Network, o.Connect = w.network, w.connect
+		o.Network, o.Joins = w.network, true
 		if set != nil {
 			set(w)
 		}
-		o.Client, o.Prepare = w, w.make
+		o.Client, o.Open = w, w.open
 		if o.Observe == nil {
 			o.Observe = func(s Snapshot) { w.seen = append(w.seen, s) }
 		}
@@ -304,11 +352,11 @@ func mendsFor(patience time.Duration) func(error) Mend {
 // online prepares for so long, which needs the network.
 func online(d time.Duration) func(*world) {
 	return func(w *world) {
-		w.prepare = func(ctx context.Context, _ int) (Prepared, error) {
+		w.prepare = func(ctx context.Context, _ int) (*prepared, error) {
 			use, done, err := w.network.Use(ctx)
 			if err != nil {
 				w.note("offline")
-				return Prepared{}, err
+				return nil, err
 			}
 			defer done()
 			w.note("prepare")
@@ -317,7 +365,7 @@ func online(d time.Duration) func(*world) {
 				return w.container(), nil
 			case <-use.Done():
 				w.note("cut off")
-				return Prepared{}, context.Cause(use)
+				return nil, context.Cause(use)
 			}
 		}
 	}
@@ -326,14 +374,14 @@ func online(d time.Duration) func(*world) {
 // slowly prepares for so long, and obeys its context.
 func slowly(d time.Duration) func(*world) {
 	return func(w *world) {
-		w.prepare = func(ctx context.Context, _ int) (Prepared, error) {
+		w.prepare = func(ctx context.Context, _ int) (*prepared, error) {
 			w.note("prepare")
 			select {
 			case <-time.After(d):
 				return w.container(), nil
 			case <-ctx.Done():
 				w.note("cancelled")
-				return Prepared{}, ctx.Err()
+				return nil, ctx.Err()
 			}
 		}
 	}
@@ -342,7 +390,7 @@ func slowly(d time.Duration) func(*world) {
 // stubbornly is slowly, but the container comes up although nobody wants it any more.
 func stubbornly(d time.Duration) func(*world) {
 	return func(w *world) {
-		w.prepare = func(context.Context, int) (Prepared, error) {
+		w.prepare = func(context.Context, int) (*prepared, error) {
 			time.Sleep(d)
 			return w.container(), nil
 		}
@@ -356,10 +404,10 @@ func failing(verb string, err error) func(*world) {
 // failingFor is an engine that is away at first.
 func failingFor(d time.Duration) func(*world) {
 	return func(w *world) {
-		w.prepare = func(context.Context, int) (Prepared, error) {
+		w.prepare = func(context.Context, int) (*prepared, error) {
 			if time.Since(w.began) < d {
 				w.note("try")
-				return Prepared{}, errEngine
+				return nil, errEngine
 			}
 			return w.container(), nil
 		}
@@ -370,9 +418,9 @@ func found(paused bool) func(*world) { return func(w *world) { w.paused = paused
 
 // deaf is an engine that never answers.
 func deaf(w *world) {
-	w.prepare = func(ctx context.Context, _ int) (Prepared, error) {
+	w.prepare = func(ctx context.Context, _ int) (*prepared, error) {
 		time.Sleep(time.Minute)
-		return Prepared{}, errEngine
+		return nil, errEngine
 	}
 }
 
@@ -546,10 +594,10 @@ func TestRun(t *testing.T) {
 // The next preparation of a container that was stopped because it can't be paused knows when: what ended before did so by
 // itself. Time that it lost is said.
 func TestCannotPause(t *testing.T) {
-	var befores []Before
+	var befores []job.Before
 	w, out := play(t, Options{Stop: job.Stop{OnQuit: "auto", Timeout: job.Seconds(10 * time.Second)}}, func(w *world) {
 		failing("pause", job.ErrNoPause)(w)
-		w.before = func(b Before) { befores = append(befores, b) }
+		w.before = func(b job.Before) { befores = append(befores, b) }
 	}, at{15 * time.Second, suspended}, at{time.Hour, goOn}, at{2 * time.Hour, quit})
 	if out.Reason != Left || out.Parked.Sub(w.began) != 2*time.Hour {
 		t.Errorf("got %+v, want it to be parked after two hours", out)
@@ -576,9 +624,10 @@ func TestSignalStays(t *testing.T) {
 func TestTable(t *testing.T) {
 	want := map[State][4]string{ // run, suspend, leave, abort
 		Waiting:   {"prepare preparing", "nothing waiting", "nothing ended", "nothing ended"},
-		Preparing: {"nothing preparing", "cancel waiting", "cancel ended", "cancel ended"},
-		Running:   {"nothing running", "pause paused", "park ended", "kill ended"},
-		Paused:    {"unpause running", "nothing paused", "park ended", "kill ended"},
+		Preparing: {"nothing preparing", "cancel preparing", "cancel preparing", "cancel preparing"},
+		Running:   {"nothing running", "pause paused", "park parking", "kill ended"},
+		Paused:    {"unpause running", "nothing paused", "park parking", "kill ended"},
+		Parking:   {"nothing parking", "nothing parking", "nothing parking", "kill ended"},
 	}
 	names := map[action]string{nothing: "nothing", prepare: "prepare", cancel: "cancel", pause: "pause", unpause: "unpause", park: "park", kill: "kill"}
 	if len(moves) != len(want) {
@@ -591,12 +640,111 @@ func TestTable(t *testing.T) {
 				t.Errorf("%v, %v: got %s, want %s", s, w, got, row[w])
 			}
 			// What is wished is reached at once: no move leads to one that says something else.
-			if m.to != Ended && m.to != Preparing {
+			if m.to != Ended && m.to != s {
 				if next := moves[m.to][w]; next.do != nothing || next.to != m.to {
 					t.Errorf("%v, %v: leads to %v, which leads on to %v", s, w, m.to, next.to)
 				}
 			}
 		}
+	}
+}
+
+// What happens leads where the table says, and nowhere else.
+func TestTurns(t *testing.T) {
+	want := map[event]map[State]string{
+		cameUp:         {Preparing: "running"},
+		cameUpPaused:   {Preparing: "paused"},
+		failed:         {Preparing: "waiting"},
+		gaveUp:         {Waiting: "ended failed", Preparing: "ended failed"},
+		adrift:         {Preparing: "ended left"},
+		finished:       {Running: "ended finished", Paused: "ended finished", Parking: "ended finished"},
+		interrupted:    {Running: "waiting", Paused: "waiting", Parking: "waiting"},
+		unpausable:     {Running: "parking"},
+		timeUp:         {Running: "ended timed out"},
+		parked:         {Parking: "ended left"},
+		stoppedInstead: {Parking: "waiting"},
+		unstoppable:    {Parking: "running"},
+	}
+	reasons := map[Reason]string{Finished: "finished", Left: "left", Aborted: "aborted", Failed: "failed", TimedOut: "timed out"}
+	rows := 0
+	for e := cameUp; e <= unstoppable; e++ {
+		for s := Waiting; s <= Ended; s++ {
+			got := ""
+			if turn, ok := turnOf(e, s); ok {
+				rows++
+				if got = turn.to.String(); turn.to == Ended {
+					got += " " + reasons[turn.reason]
+				}
+			}
+			if got != want[e][s] {
+				t.Errorf("%v while %v: got %q, want %q", e, s, got, want[e][s])
+			}
+		}
+	}
+	if rows != len(turns) {
+		t.Errorf("%d of %d rows are found: others come before them", rows, len(turns))
+	}
+}
+
+// The end of a container is the job's, or it is prepared again.
+func TestEventOf(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		exit  job.Exit
+		ours  bool
+		again int
+		want  event
+	}{
+		{"by itself", ended, false, 0, finished},
+		{"by itself, with code 0", job.Exit{}, false, 0, finished},
+		{"the engine is away for too long", job.Exit{Lost: true}, false, 0, finished},
+		{"stopped from outside", stopped, false, 1, interrupted},
+		{"stopped from outside, for the last time", stopped, false, maxAgain, interrupted},
+		{"stopped from outside too often", stopped, false, maxAgain + 1, finished},
+		{"removed", removed, false, 1, interrupted},
+		{"removed too often", removed, false, maxAgain + 1, finished},
+		{"told to stop by us", ended, true, 0, interrupted},
+		{"told to stop by us, and removed", removed, true, maxAgain + 1, interrupted},
+	} {
+		if got := eventOf(tt.exit, tt.ours, tt.again); got != tt.want {
+			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// A preparation that fails is tried again after longer and longer pauses, until patience is over.
+func TestPreparer(t *testing.T) {
+	var p preparer
+	now := time.Unix(1000, 0)
+	var pauses []time.Duration
+	for range 6 {
+		p.fail(errEngine, Mend{Patience: 3 * time.Minute}, now)
+		pauses = append(pauses, p.delay(now))
+		now = p.next
+	}
+	if want := []time.Duration{5e9, 10e9, 20e9, 40e9, 60e9, 60e9}; !slices.Equal(pauses, want) {
+		t.Errorf("got pauses %v, want %v", pauses, want)
+	}
+	for _, tt := range []struct {
+		patience, after time.Duration
+		want            bool
+	}{{0, 0, true}, {time.Minute, time.Minute, false}, {time.Minute, time.Minute + 1, true}} {
+		p := preparer{mend: Mend{Patience: tt.patience}, since: now}
+		if got := p.outOfPatience(now.Add(tt.after)); got != tt.want {
+			t.Errorf("patience %v, %v later: got %t", tt.patience, tt.after, got)
+		}
+	}
+}
+
+// Interruptions within an hour of running are counted; after an hour the count begins again.
+func TestInterruptions(t *testing.T) {
+	var i interruptions
+	var got []int
+	for _, up := range []time.Duration{time.Minute, 2 * time.Minute, time.Hour, time.Hour + 1, time.Hour + time.Minute, 3 * time.Hour} {
+		got = append(got, i.add(up))
+	}
+	if want := []int{1, 2, 3, 1, 2, 1}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
@@ -654,7 +802,7 @@ func TestThrottling(t *testing.T) {
 		if want := rounds*on + 150*time.Millisecond; out.Last.Ran != want {
 			t.Errorf("%v: got %v of running time, want %v", on, out.Last.Ran, want)
 		}
-		if lines := strings.Count(w.log.String(), "\n"); lines > 2*maxSaid {
+		if lines := strings.Count(w.log.String(), "\n"); lines > 2*maxLogged {
 			t.Errorf("%v: got %d lines of log, want few", on, lines)
 		}
 	}
@@ -666,7 +814,7 @@ func TestReports(t *testing.T) {
 	const s = time.Second
 	t.Run("cpu has what earlier episodes used", func(t *testing.T) {
 		w, out := play(t, Options{CPU: 100 * s}, func(w *world) {
-			w.prepare = func(context.Context, int) (Prepared, error) {
+			w.prepare = func(context.Context, int) (*prepared, error) {
 				p := w.container()
 				p.CPUBase = 100 * s
 				return p, nil
@@ -760,10 +908,12 @@ func TestReports(t *testing.T) {
 	})
 	t.Run("fraction", func(t *testing.T) {
 		asked := 0
-		w, out := play(t, Options{Fraction: func(context.Context) (float64, bool) {
-			asked++
-			return float64(asked) / 10, asked <= 3 // then unknown: the file is being written
-		}}, nil, at{20 * s, ended})
+		w, out := play(t, Options{}, func(w *world) {
+			w.far = func() (float64, bool) {
+				asked++
+				return float64(asked) / 10, asked <= 3 // then unknown: the file is being written
+			}
+		}, at{20 * s, ended})
 		if out.Last.Fraction != 0.3 || w.reports[0].Fraction != 0 {
 			t.Errorf("got %v at first, %v at last, want 0, 0.3", w.reports[0].Fraction, out.Last.Fraction)
 		}
@@ -806,13 +956,13 @@ func TestObserve(t *testing.T) {
 // A computer that sleeps stops the ticks. That time is no running time.
 func TestSleptHost(t *testing.T) {
 	now := time.Now()
-	r := &runner{tickedAt: now, snap: Snapshot{State: Running}}
+	c := clock{at: now, on: true}
 	for _, step := range []struct{ gap, want time.Duration }{{time.Second, time.Second}, {40 * time.Second, 41 * time.Second}, {8 * time.Hour, 42 * time.Second},
 		{-time.Second, 42 * time.Second}, {2 * time.Second, 43 * time.Second}} {
 		now = now.Add(step.gap)
-		r.count(now)
-		if r.snap.Ran != step.want {
-			t.Errorf("after %v: got %v, want %v", step.gap, r.snap.Ran, step.want)
+		c.read(now)
+		if c.ran != step.want {
+			t.Errorf("after %v: got %v, want %v", step.gap, c.ran, step.want)
 		}
 	}
 }
@@ -820,8 +970,11 @@ func TestSleptHost(t *testing.T) {
 func TestReread(t *testing.T) {
 	var rereads []time.Duration
 	var began time.Time
-	o := Options{Reread: func() { rereads = append(rereads, time.Since(began)) }}
-	_, _ = play(t, o, func(w *world) { began = w.began; slowly(10 * time.Second)(w) }, at{time.Second, boincapi.Status{Reread: 1}}, at{20 * time.Second, boincapi.Status{Reread: 1}},
+	_, _ = play(t, Options{}, func(w *world) {
+		began = w.began
+		w.reread = func() { rereads = append(rereads, time.Since(began)) }
+		slowly(10 * time.Second)(w)
+	}, at{time.Second, boincapi.Status{Reread: 1}}, at{20 * time.Second, boincapi.Status{Reread: 1}},
 		at{30 * time.Second, boincapi.Status{Reread: 3, Suspended: true}}, at{40 * time.Second, ended})
 	if want := []time.Duration{10 * time.Second, 30 * time.Second}; !slices.Equal(rereads, want) {
 		t.Errorf("got %v, want %v", rereads, want)
@@ -831,9 +984,9 @@ func TestReread(t *testing.T) {
 // A panic of one of Run's goroutines would end the process; Run's caller can deal with one.
 func TestPanics(t *testing.T) {
 	for name, set := range map[string]func(*world){
-		"prepare": func(w *world) { w.prepare = func(context.Context, int) (Prepared, error) { panic("bug of ours") } },
+		"prepare": func(w *world) { w.prepare = func(context.Context, int) (*prepared, error) { panic("bug of ours") } },
 		"cancelled prepare": func(w *world) {
-			w.prepare = func(ctx context.Context, _ int) (Prepared, error) { <-ctx.Done(); panic("bug of ours") }
+			w.prepare = func(ctx context.Context, _ int) (*prepared, error) { <-ctx.Done(); panic("bug of ours") }
 		},
 		"usage": func(w *world) { w.usage = func(time.Duration) (job.Usage, error) { panic("bug of ours") } },
 		"mail":  func(w *world) { w.mail = func(context.Context, boincapi.Status) { panic("bug of ours") } },
@@ -852,7 +1005,7 @@ func TestPanics(t *testing.T) {
 				set(w)
 				ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 				defer stop()
-				got := Run(ctx, Options{Client: w, Prepare: w.make, Mail: w.mail})
+				got := Run(ctx, Options{Client: w, Open: w.open})
 				t.Errorf("got %+v, want a panic", got)
 			})
 		})
@@ -899,7 +1052,7 @@ func TestMail(t *testing.T) {
 			var rounds []string
 			var began time.Time
 			var end time.Duration
-			o := Options{Mail: func(ctx context.Context, st boincapi.Status) {
+			mail := func(ctx context.Context, st boincapi.Status) {
 				mu.Lock()
 				rounds = append(rounds, fmt.Sprint(time.Since(began), " ", wishOf(st)))
 				mu.Unlock()
@@ -910,9 +1063,9 @@ func TestMail(t *testing.T) {
 				mu.Lock()
 				end = time.Since(began)
 				mu.Unlock()
-			}}
-			w, out := play(t, o, func(w *world) {
-				began = w.began
+			}
+			w, out := play(t, Options{}, func(w *world) {
+				began, w.mail = w.began, mail
 				if tt.set != nil {
 					tt.set(w)
 				}

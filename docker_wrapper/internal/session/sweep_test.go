@@ -1,4 +1,4 @@
-package main
+package session
 
 import (
 	"errors"
@@ -10,7 +10,6 @@ import (
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/job"
-	"boincdocker/docker_wrapper/internal/supervise"
 )
 
 func TestForgotten(t *testing.T) {
@@ -44,7 +43,7 @@ func TestForgotten(t *testing.T) {
 				err = os.WriteFile(filepath.Join(slot, boincapi.InitDataFile), []byte(tt.init), 0o644)
 			}
 			if tt.episode != "" {
-				err = errors.Join(err, supervise.Episode{Container: tt.episode}.Save(filepath.Join(slot, job.WrapperDir)))
+				err = errors.Join(err, writeEpisode(filepath.Join(slot, job.WrapperDir), Episode{Container: tt.episode}))
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -62,10 +61,10 @@ func TestForgotten(t *testing.T) {
 
 // Labels alone don't make a container a wrapper's: an image's maker writes them as well, and so does the owner.
 func TestWrappers(t *testing.T) {
-	key := []byte("key")
+	key := Key("key")
 	labels := func(change func(map[string]string)) map[string]string {
 		l := map[string]string{job.LabelDataDir: "/d", job.LabelProject: "p", job.LabelResult: "r", job.LabelSlot: "/d/slots/0"}
-		l[job.LabelProof] = containerSeal(key, "boinc_p_r", l)
+		l[job.LabelProof] = key.container("boinc_p_r", l)
 		change(l)
 		return l
 	}
@@ -80,7 +79,7 @@ func TestWrappers(t *testing.T) {
 		{"made from the image of a job's container", "mine", labels(func(map[string]string) {}), false},
 		{"no proof", "boinc_p_r", labels(func(l map[string]string) { delete(l, job.LabelProof) }), false},
 		{"an empty proof", "boinc_p_r", labels(func(l map[string]string) { l[job.LabelProof] = "" }), false},
-		{"of another key", "boinc_p_r", labels(func(l map[string]string) { l[job.LabelProof] = containerSeal([]byte("x"), "boinc_p_r", l) }), false},
+		{"of another key", "boinc_p_r", labels(func(l map[string]string) { l[job.LabelProof] = Key("x").container("boinc_p_r", l) }), false},
 		{"with another slot", "boinc_p_r", labels(func(l map[string]string) { l[job.LabelSlot] = "/d/slots/1/fifo" }), false},
 		{"with another result", "boinc_p_r", labels(func(l map[string]string) { l[job.LabelResult] = "s" }), false},
 		{"nothing at all", "boinc_p_r", nil, false},

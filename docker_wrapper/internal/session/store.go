@@ -1,4 +1,4 @@
-package supervise
+package session
 
 import (
 	"encoding/json"
@@ -7,23 +7,25 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
+
+	"boincdocker/docker_wrapper/internal/job"
 )
 
-// Episode is the little that must outlive the wrapper and that the engine can't tell. It lies in
-// the wrapper's directory of the slot, out of the container's reach.
+// Episode is the little that must outlive the wrapper and that the engine can't tell.
 type Episode struct {
 	Container  string        `json:"container,omitempty"` // ID of the one that CPUBase is for
 	Boot       string        `json:"boot,omitempty"`      // when it was last started, by the kernel's name for that
-	CPUBase    time.Duration `json:"cpu_base,omitempty"`  // what earlier containers of this job have used
+	CPUBase    time.Duration `json:"cpu_base,omitempty"`  // CPU time of earlier containers of this job
 	Ran        time.Duration `json:"ran,omitempty"`       // running time up to now
 	LastLog    time.Time     `json:"last_log,omitzero"`   // newest line of the container's output that was written
 	Written    [2]int64      `json:"written,omitzero"`    // bytes that the files for its output had then, stdout and stderr
 	Host       string        `json:"host,omitempty"`      // of the engine that has it
-	Parked     time.Time     `json:"parked,omitzero"`     // when the container was paused or told to stop by us, to go on; zero when it wasn't
-	TimedOut   bool          `json:"timed_out,omitempty"` // it ran longer than its time limit, and is ended for that
+	Parked     time.Time     `json:"parked,omitzero"`     // when we paused it or told it to stop, to be resumed; zero when we didn't
+	TimedOut   bool          `json:"timed_out,omitempty"` // it ran longer than its time limit and is killed for that
 	Proven     bool          `json:"proven,omitempty"`    // it has its GPUs, if it is to have any
-	Checkpoint Mark          `json:"checkpoint,omitzero"` // the newest; zero for none
+	Checkpoint job.Mark      `json:"checkpoint,omitzero"` // the newest; zero for none
 	Anew       bool          `json:"anew,omitempty"`      // the last checkpoint was lost, and there is none since
 	Unsigned   bool          `json:"unsigned,omitempty"`  // its files were not signed when it began, whatever they are now
 	Tries      int           `json:"tries,omitempty"`     // temporary exits since a container was last started
@@ -41,9 +43,46 @@ const (
 	maxEpisode  = 1 << 20 // bytes; a message for the project is the longest in it
 )
 
-// LoadEpisode reads what an earlier episode left in dir. There is none, or it can't be read: the
-// zero value, which loses nothing but numbers.
-func LoadEpisode(dir string) (Episode, error) {
+// Store keeps the episode, and writes it into the wrapper's directory of the slot, out of the container's reach. All methods may be
+// called from any goroutine.
+type Store struct {
+	dir string // "" where nothing is written: by hand there is no next episode
+
+	mu      sync.Mutex // guards what follows
+	episode Episode
+}
+
+// OpenStore reads what an earlier episode left in dir. Where there is nothing, or it can't be read, the store begins empty: that
+// loses numbers and nothing else. It never returns nil.
+func OpenStore(dir string) (*Store, error) {
+	s := &Store{dir: dir}
+	if dir == "" {
+		return s, nil
+	}
+	var err error
+	s.episode, err = readEpisode(dir)
+	return s, err
+}
+
+// Episode is what is known now.
+func (s *Store) Episode() Episode {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.episode
+}
+
+// Change lets f change what is known, and writes it. f must not call the store.
+func (s *Store) Change(f func(*Episode)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(&s.episode)
+	if s.dir == "" {
+		return nil
+	}
+	return writeEpisode(s.dir, s.episode)
+}
+
+func readEpisode(dir string) (Episode, error) {
 	name := filepath.Join(dir, episodeFile)
 	fi, err := os.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -65,33 +104,13 @@ func LoadEpisode(dir string) (Episode, error) {
 	return e, nil
 }
 
-// Save writes it whole.
-func (e Episode) Save(dir string) error {
-	data, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", episodeFile, err)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("write %s: %w", episodeFile, err)
-	}
-	name := filepath.Join(dir, episodeFile)
-	part := name + ".part"
-	if err = writeThrough(part, data); err == nil {
-		err = os.Rename(part, name)
+func writeEpisode(dir string, e Episode) error {
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = writeJSON(filepath.Join(dir, episodeFile), e)
 	}
 	if err != nil {
-		os.Remove(part) // it may be what fills the disk
 		return fmt.Errorf("write %s: %w", episodeFile, err)
 	}
 	return nil
-}
-
-// writeThrough writes a file to the disk: a rename may get there before the bytes, and the computer may lose power.
-func writeThrough(name string, data []byte) error {
-	f, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
 }

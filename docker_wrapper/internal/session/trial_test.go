@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package session
 
 import (
 	"context"
@@ -31,10 +31,9 @@ func TestTrialIsWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	newWrapper := func(dir string) *wrapper {
-		w := &wrapper{dir: dir, engine: e, log: zerolog.Nop(), job: &job.Job{}, init: &boincapi.InitData{BoincDir: dir}}
-		w.job.Checkpoint.Method = job.IfAny
-		return w
+	newKeeper := func(dir string) *Keeper {
+		j := &job.Job{Checkpoint: job.Checkpoint{Method: job.IfAny}}
+		return &Keeper{o: Options{Dir: dir, Job: j, Init: &boincapi.InitData{BoincDir: dir}}, engine: e, log: zerolog.Nop()}
 	}
 	for _, tt := range []struct {
 		name  string
@@ -57,7 +56,7 @@ func TestTrialIsWaitedFor(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			w := newWrapper(dir)
+			k := newKeeper(dir)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			go func() {
@@ -66,17 +65,35 @@ func TestTrialIsWaitedFor(t *testing.T) {
 					cancel()
 					return
 				}
-				if err := writeJSON(name, trialNotes{Boot: bootID(), Said: map[string]string{w.trialKey(): tt.said}}); err != nil {
+				if err := writeJSON(name, trialNotes{Boot: bootID(), Said: map[string]string{k.trialKey(): tt.said}}); err != nil {
 					t.Error(err)
 				}
 				l.Close()
 			}()
-			if got := w.able(ctx); got != tt.can || w.tried != tt.tried {
-				t.Errorf("got %v, found out: %v; want %v, %v", got, w.tried, tt.can, tt.tried)
+			if got := k.able(ctx); got != tt.can || k.ability.known != tt.tried {
+				t.Errorf("got %v, found out: %v; want %v, %v", got, k.ability.known, tt.can, tt.tried)
 			}
 			if n := fake.Count("create"); n > 0 {
 				t.Errorf("%d containers were made", n)
 			}
 		})
+	}
+}
+
+// What trials with other engines, and other versions, have found out says nothing of this one.
+func TestTried(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "projects"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	i := engine.Info{Kind: engine.Podman, Version: "5.8.6", Host: "unix:///a"}
+	other := i
+	other.Host = "unix:///b"
+	notes := trialNotes{Boot: bootID(), Said: map[string]string{trialsOf(i, "1") + "bridge auto": "no CRIU", trialsOf(i, "2") + "bridge auto": "", trialsOf(other, "1") + "bridge auto": ""}}
+	if err := writeJSON(filepath.Join(dir, "projects", trialsFile), notes); err != nil {
+		t.Fatal(err)
+	}
+	if got := Tried(dir, i, "1"); len(got) != 1 || got["bridge auto"] != "no CRIU" {
+		t.Errorf("got %v, want that of this engine and version", got)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package session
 
 import (
 	"context"
@@ -27,18 +27,21 @@ const (
 	keyRetry    = 20 * time.Millisecond
 )
 
-// errKey: the wrapper can't tell its own files and containers from a job's.
-var errKey = errors.New("the key of the wrappers")
+// ErrKey: the wrapper can't tell its own files and containers from a job's.
+var ErrKey = errors.New("the key of the wrappers")
 
-// readKey reads the key that all wrappers of a BOINC data directory share, and makes it first where there is none.
-func readKey(ctx context.Context, dataDir string) ([]byte, error) {
+// Key is what all wrappers of a BOINC data directory share, and what no job sees.
+type Key []byte
+
+// ReadKey reads it, and makes it first where there is none. Its error wraps ErrKey.
+func ReadKey(ctx context.Context, dataDir string) (Key, error) {
 	name := filepath.Join(dataDir, "projects", keyFile)
 	key, err := keyIn(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		key, err = makeKey(ctx, name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errKey, err)
+		return nil, fmt.Errorf("%w: %w", ErrKey, err)
 	}
 	return key, nil
 }
@@ -100,18 +103,27 @@ func syncFile(name string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// slotSeal is what proves that the wrapper's directory in a slot is this job's. It holds wherever BOINC's data directory is
-// moved to.
-func slotSeal(key []byte, d *boincapi.InitData) string {
-	return slot.Seal(key, "slot", filepath.Base(d.ProjectDir), d.WUName, d.ResultName)
+// Slot is what proves that the wrapper's directory in a slot is this job's. It holds wherever BOINC's data directory is moved to.
+func (k Key) Slot(d *boincapi.InitData) string {
+	return slot.Seal(k, "slot", filepath.Base(d.ProjectDir), d.WUName, d.ResultName)
 }
 
-// containerSeal is what proves that a wrapper made the container of this name with these labels: those of an image or of
-// a stranger's container carry none.
-func containerSeal(key []byte, name string, labels map[string]string) string {
+// Labels are those of the container of this job, with the proof that a wrapper made it. dir is the slot.
+func (k Key) Labels(d *boincapi.InitData, dir string) map[string]string {
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	labels := job.ContainerLabels(d, dir)
+	labels[job.LabelProof] = k.container(job.ContainerName(d, dir), labels)
+	return labels
+}
+
+// container is what proves that a wrapper made the container of this name with these labels: those of an image or of a stranger's
+// container carry none.
+func (k Key) container(name string, labels map[string]string) string {
 	words := []string{"container", name}
 	for _, l := range []string{job.LabelDataDir, job.LabelProject, job.LabelResult, job.LabelSlot} {
 		words = append(words, labels[l])
 	}
-	return slot.Seal(key, words...)
+	return slot.Seal(k, words...)
 }

@@ -1,4 +1,4 @@
-package supervise
+package session
 
 import (
 	"os"
@@ -12,7 +12,7 @@ import (
 
 func TestEpisode(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), ".docker_wrapper")
-	if got, err := LoadEpisode(dir); err != nil || got != (Episode{}) {
+	if got, err := readEpisode(dir); err != nil || got != (Episode{}) {
 		t.Errorf("none: got %+v, %v; want the zero value", got, err)
 	}
 	for _, want := range []Episode{
@@ -20,10 +20,10 @@ func TestEpisode(t *testing.T) {
 		{Container: "abc", CPUBase: 5 * time.Second, Ran: time.Hour, LastLog: time.Date(2025, 6, 7, 8, 9, 10, 11, time.UTC), Parked: time.Date(2025, 6, 7, 8, 9, 10, 12, time.UTC)},
 		{Done: &Done{Code: 195, Message: "out \"of\" <luck>\n"}},
 	} {
-		if err := want.Save(dir); err != nil {
+		if err := writeEpisode(dir, want); err != nil {
 			t.Fatal(err)
 		}
-		got, err := LoadEpisode(dir)
+		got, err := readEpisode(dir)
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%v; want -, got +:\n%s", err, diff)
 		}
@@ -40,11 +40,11 @@ func TestBrokenEpisode(t *testing.T) {
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		got, err := LoadEpisode(dir)
+		got, err := readEpisode(dir)
 		if err == nil || got != (Episode{}) || !strings.HasPrefix(err.Error(), "read episode.json: ") {
 			t.Errorf("%q: got %+v, %v; want the zero value and an error", text, got, err)
 		}
-		if err := (Episode{Container: "new"}).Save(dir); err != nil {
+		if err := writeEpisode(dir, Episode{Container: "new"}); err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -54,7 +54,7 @@ func TestBrokenEpisode(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(name, "sub"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := (Episode{}).Save(dir); err == nil || !strings.HasPrefix(err.Error(), "write episode.json: ") {
+	if err := writeEpisode(dir, Episode{}); err == nil || !strings.HasPrefix(err.Error(), "write episode.json: ") {
 		t.Errorf("got %v, want an error", err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
@@ -62,7 +62,7 @@ func TestBrokenEpisode(t *testing.T) {
 	}
 }
 
-func FuzzLoadEpisode(f *testing.F) {
+func FuzzReadEpisode(f *testing.F) {
 	f.Add(`{"container":"abc","cpu_base":5,"done":{"code":3}}`)
 	f.Add(`{"last_log":"2025-06-07T08:09:10Z"}`)
 	f.Fuzz(func(t *testing.T, text string) {
@@ -70,14 +70,14 @@ func FuzzLoadEpisode(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, episodeFile), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		e, err := LoadEpisode(dir)
+		e, err := readEpisode(dir)
 		if err != nil {
 			return
 		}
-		if err := e.Save(dir); err != nil {
+		if err := writeEpisode(dir, e); err != nil {
 			t.Fatal(err)
 		}
-		again, err := LoadEpisode(dir)
+		again, err := readEpisode(dir)
 		if diff := cmp.Diff(e, again); err != nil || diff != "" {
 			t.Errorf("%v; want -, got +:\n%s", err, diff)
 		}

@@ -1,4 +1,4 @@
-package main
+package session
 
 import (
 	"context"
@@ -18,7 +18,7 @@ const (
 // mail carries what the job and the client tell each other in files: trickles, uploads before the job's end,
 // and a sporadic app's two. A round of it is made once a second.
 type mail struct {
-	w   *wrapper
+	o   Options
 	box *slot.Mail
 
 	heard     [2]int    // of Status.TrickleDown and UploadStatus, when the client's were last delivered
@@ -29,12 +29,12 @@ type mail struct {
 	says allowance // in the log
 }
 
-func (w *wrapper) openMail() (*mail, error) {
-	box, err := slot.OpenMail(w.job.Slot, w.job.Container.Limits.Disk)
+func openMail(o Options) (*mail, error) {
+	box, err := slot.OpenMail(o.Job.Slot, o.Job.Container.Limits.Disk)
 	if err != nil {
 		return nil, err
 	}
-	return &mail{w: w, box: box, free: time.Now(), asks: allowance{burst: 10, every: 10 * time.Second},
+	return &mail{o: o, box: box, free: time.Now(), asks: allowance{burst: 10, every: 10 * time.Second},
 		says: allowance{burst: 20, every: 10 * time.Minute}}, nil
 }
 
@@ -72,7 +72,7 @@ func (m *mail) deliver() bool {
 	names, err := m.box.Deliver()
 	for _, name := range names {
 		if m.mayLog() {
-			m.w.log.Info().Str("file", name).Msg("for the job")
+			m.o.Log.Info().Str("file", name).Msg("for the job")
 		}
 	}
 	if err != nil {
@@ -82,7 +82,7 @@ func (m *mail) deliver() bool {
 }
 
 func (m *mail) sporadic() {
-	if !m.w.o.sporadic {
+	if !m.o.Sporadic {
 		return
 	}
 	if err := m.box.Sporadic(); err != nil {
@@ -99,7 +99,7 @@ func (m *mail) trickle(over bool) bool {
 		return true
 	}
 	now := time.Now()
-	switch waits := exists(filepath.Join(m.w.dir, boincapi.TrickleUpFile)); {
+	switch waits := exists(filepath.Join(m.o.Dir, boincapi.TrickleUpFile)); {
 	case waits:
 		m.free = time.Time{}
 	case m.free.IsZero():
@@ -111,7 +111,7 @@ func (m *mail) trickle(over bool) bool {
 	case m.free.IsZero() || m.free.Unix() == now.Unix() || !over && !m.asks.has(now):
 		return true
 	}
-	if err := m.w.app.SendTrickleUp(variety, text); errors.Is(err, boincapi.ErrBusy) {
+	if err := m.o.Client.SendTrickleUp(variety, text); errors.Is(err, boincapi.ErrBusy) {
 		return true
 	} else if err != nil {
 		m.warn(err)
@@ -120,7 +120,7 @@ func (m *mail) trickle(over bool) bool {
 	m.free = time.Time{}
 	m.asks.spend(now)
 	if m.mayLog() {
-		m.w.log.Info().Str("variety", variety).Int("bytes", len(text)).Msg("trickle-up")
+		m.o.Log.Info().Str("variety", variety).Int("bytes", len(text)).Msg("trickle-up")
 	}
 	if err := m.box.TrickleSent(); err != nil {
 		m.warn(err)
@@ -135,13 +135,13 @@ func (m *mail) upload(ctx context.Context, logical string) {
 		return // asked again in the next episode
 	}
 	if err == nil {
-		err = m.w.app.UploadFile(logical)
+		err = m.o.Client.UploadFile(logical)
 	}
 	m.asks.spend(time.Now())
 	if err := errors.Join(err, m.box.UploadAsked(logical)); err != nil {
 		m.warn(err)
 	} else if m.mayLog() {
-		m.w.log.Info().Str("file", logical).Msg("upload")
+		m.o.Log.Info().Str("file", logical).Msg("upload")
 	}
 }
 
@@ -150,7 +150,7 @@ func (m *mail) upload(ctx context.Context, logical string) {
 func (m *mail) last(ctx context.Context) error {
 	for deadline := time.Now().Add(lastTrickles); m.trickle(true); {
 		if time.Now().After(deadline) {
-			m.w.log.Warn().Msg("the job's last trickle-up message is lost: the client doesn't take the one before it")
+			m.o.Log.Warn().Msg("the job's last trickle-up message is lost: the client doesn't take the one before it")
 			break
 		}
 		select {
@@ -167,7 +167,7 @@ func (m *mail) last(ctx context.Context) error {
 
 func (m *mail) warn(err error) {
 	if m.mayLog() {
-		m.w.log.Warn().Err(err).Msg("the job's messages")
+		m.o.Log.Warn().Err(err).Msg("the job's messages")
 	}
 }
 

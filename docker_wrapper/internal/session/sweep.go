@@ -1,4 +1,4 @@
-package main
+package session
 
 import (
 	"context"
@@ -14,43 +14,42 @@ import (
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/job"
-	"boincdocker/docker_wrapper/internal/supervise"
 )
 
 // sweep removes the containers of jobs that the client of this data directory has forgotten. Clients
 // before 8.2.9 only ask a job to quit when its project is reset or detached, and clear its slot then:
 // the container, parked for the next time, is nobody's. Other clients' are left alone.
-func (w *wrapper) sweep(ctx context.Context) {
-	if w.init == nil || w.swept {
+func (k *Keeper) sweep(ctx context.Context) {
+	if k.byHand() || k.swept {
 		return
 	}
-	list, err := w.engine.List(ctx, map[string]string{job.LabelDataDir: w.init.BoincDir})
+	list, err := k.engine.List(ctx, map[string]string{job.LabelDataDir: k.o.Init.BoincDir})
 	if err != nil {
-		w.log.Debug().Err(err).Msg("look for containers of forgotten jobs")
+		k.log.Debug().Err(err).Msg("look for containers of forgotten jobs")
 		return
 	}
-	w.swept = true
+	k.swept = true
 	for _, c := range list {
-		if c.Name == w.job.Container.Name || !wrappers(c, w.key) || !forgotten(c, time.Now()) {
+		if c.Name == k.o.Job.Container.Name || !wrappers(c, k.o.Key) || !forgotten(c, time.Now()) {
 			continue
 		}
 		if err := c.Remove(ctx); err != nil {
-			w.log.Warn().Err(err).Msg("the container of a job that the client has forgotten is left")
+			k.log.Warn().Err(err).Msg("the container of a job that the client has forgotten is left")
 			continue
 		}
-		w.log.Info().Str("container", c.Name).Msg("removed the container of a job that the client has forgotten")
+		k.log.Info().Str("container", c.Name).Msg("removed the container of a job that the client has forgotten")
 	}
 }
 
 // wrappers reports whether a wrapper made the container: for a job, or to help with it. Whoever builds an image or starts a
 // container can write all labels but the proof.
-func wrappers(c *engine.Container, key []byte) bool {
+func wrappers(c *engine.Container, key Key) bool {
 	name := c.Name
 	for _, helps := range []string{engine.OwnerSuffix, engine.TrialSuffix} {
 		name = strings.TrimSuffix(name, helps)
 	}
 	proof := c.Labels[job.LabelProof]
-	return hmac.Equal([]byte(proof), []byte(containerSeal(key, name, c.Labels)))
+	return hmac.Equal([]byte(proof), []byte(key.container(name, c.Labels)))
 }
 
 // settling is how long a container stays whose slot says nothing of its job: it may just be made, its
@@ -65,7 +64,7 @@ func forgotten(c *engine.Container, now time.Time) bool {
 	if slot == "" || result == "" {
 		return false
 	}
-	if e, err := supervise.LoadEpisode(filepath.Join(slot, job.WrapperDir)); err != nil || e.Container == c.ID {
+	if e, err := readEpisode(filepath.Join(slot, job.WrapperDir)); err != nil || e.Container == c.ID {
 		return false
 	}
 	name := filepath.Join(slot, boincapi.InitDataFile)
@@ -90,8 +89,8 @@ const collectTime = 10 * time.Minute
 
 // collect removes images that no job needs, while the job runs: it waits for nothing of that. When it is
 // over first, the next job goes on with it.
-func (w *wrapper) collect(ctx context.Context) {
-	e, im, log := w.engine, w.job.Image, w.log
+func (k *Keeper) collect(ctx context.Context) {
+	e, im, log := k.engine, k.o.Job.Image, k.log
 	go func() {
 		defer func() {
 			if r := recover(); r != nil { // the job shall not end by this

@@ -1,0 +1,144 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/job"
+	"boincdocker/docker_wrapper/internal/slot"
+)
+
+// Made is when the job made its newest checkpoint itself, as the time of its file says.
+func (s *Session) Made(ctx context.Context) (at time.Time, ok bool) { return s.k.made(ctx, s.c) }
+
+// Ask asks the job for a checkpoint.
+func (s *Session) Ask(ctx context.Context) error { return s.c.Signal(ctx, s.k.o.Job.Checkpoint.Signal) }
+
+// Hold keeps the container from running while the engine checkpoints it.
+func (s *Session) Hold(ctx context.Context) error { return s.c.Hold(ctx) }
+
+// Release ends Hold.
+func (s *Session) Release(ctx context.Context) error { return s.c.Release(ctx) }
+
+// Crowded reports, once, that the last checkpoint has to make room for what the job has written since.
+func (s *Session) Crowded() bool { return s.crowd.short(time.Now()) }
+
+// Taken notes a new checkpoint; the zero Mark says that there is none any more.
+func (s *Session) Taken(m job.Mark) {
+	s.k.note(func(e *Episode) {
+		if e.Checkpoint = m; !m.At.IsZero() {
+			e.Ran, e.Anew = m.Ran, false
+		}
+	})
+}
+
+// Save puts what the job resumes from where it outlives the container, which is held or has ended. The error wraps
+// job.ErrDropped when the checkpoint before is gone, too.
+func (s *Session) Save(ctx context.Context) error {
+	if s.k.o.Job.Checkpoint.Whole() {
+		return s.saveWhole(ctx)
+	}
+	return s.k.saveFiles(ctx, s.c)
+}
+
+// made is when the job made its newest checkpoint itself.
+func (k *Keeper) made(ctx context.Context, container *engine.Container) (at time.Time, ok bool) {
+	var err error
+	switch c := k.o.Job.Checkpoint; {
+	case c.Whole():
+		return time.Time{}, false
+	case c.ContainerFile != "":
+		at, err = container.ModTime(ctx, c.ContainerFile)
+	case c.File != "":
+		at, err = slot.Payload{Dir: k.o.Job.Slot.Payload}.ModTime(c.File)
+	default:
+		return time.Time{}, false
+	}
+	return at, err == nil
+}
+
+func (k *Keeper) savedCheckpoints() slot.Saved {
+	return slot.Saved{Dir: filepath.Join(k.stateDir(), "checkpoint")}
+}
+
+// saveFiles copies what the job resumes from out of the container, which doesn't run meanwhile. All that lies in the slot counts
+// against the job's bound, the checkpoint before too: it is removed only when this one is whole.
+func (k *Keeper) saveFiles(ctx context.Context, container *engine.Container) (err error) {
+	saved := k.savedCheckpoints()
+	dir, err := saved.Begin()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil { // it counts against the job's bound
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
+	room, err := k.room()
+	if err != nil {
+		return err
+	}
+	var copies []job.Copy
+	for _, c := range k.o.Job.Checkpoint.Copy {
+		copies = append(copies, job.Copy{Root: dir, Src: c.Src, Dst: c.Dst})
+	}
+	leftOut, err := container.CopyOut(ctx, copies, room)
+	switch {
+	case err != nil:
+		return fmt.Errorf("checkpoint.copy: %w", err)
+	case len(leftOut) > 0:
+		return fmt.Errorf("checkpoint.copy: no file, or a link to elsewhere: %s", strings.Join(leftOut, ", "))
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return saved.Commit(dir)
+}
+
+// room is how many bytes the slot may still grow by; 0 for no limit.
+func (k *Keeper) room() (int64, error) {
+	bound := k.o.Job.Container.Limits.Disk
+	if bound == 0 {
+		return 0, nil
+	}
+	used, err := slot.Size(k.o.Job.Slot.Dir)
+	if err != nil {
+		return 0, err
+	}
+	if used >= bound {
+		return 0, slot.ErrNoRoom
+	}
+	return bound - used, nil
+}
+
+// putCheckpointBack puts what was saved back into a container that was not started.
+func (k *Keeper) putCheckpointBack(ctx context.Context, c *engine.Container) error {
+	if len(k.o.Job.Checkpoint.Copy) == 0 {
+		return nil
+	}
+	dir, err := k.savedCheckpoints().Newest()
+	if err != nil || dir == "" {
+		return err
+	}
+	var copies []job.Copy
+	for _, cp := range k.o.Job.Checkpoint.Copy {
+		copies = append(copies, job.Copy{Root: dir, Src: cp.Dst, Dst: cp.Src})
+	}
+	if err := c.CopyIn(ctx, copies); err != nil {
+		return fmt.Errorf("put the last checkpoint back: %w", err)
+	}
+	k.log.Info().Stringer("ran", k.store.Episode().Checkpoint.Ran.Round(time.Second)).Msg("the new container resumes from the last checkpoint")
+	return nil
+}
+
+// dropCheckpoints removes what an ended job has saved.
+func (k *Keeper) dropCheckpoints() {
+	if err := k.savedCheckpoints().Clear(); err != nil {
+		k.log.Warn().Err(err).Msg("a checkpoint is left behind")
+	}
+}

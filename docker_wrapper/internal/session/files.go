@@ -1,0 +1,117 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/slot"
+)
+
+// openPayload makes the container's side of the slot.
+func (k *Keeper) openPayload() error {
+	j := k.o.Job
+	if j.Slot.Move {
+		redacted, err := k.redactedInitData()
+		if err != nil {
+			return err
+		}
+		if err := slot.MoveIn(j.Slot, redacted); err != nil {
+			return err
+		}
+		k.mail.deliver() // a job may look only at its start
+		k.mail.sporadic()
+	} else if !j.Standalone {
+		if err := slot.NoteLinks(j.Slot); err != nil {
+			return err
+		}
+	}
+	if j.Slot.MakeOutputs {
+		if err := slot.MakeOutputs(j.Slot); err != nil {
+			return err
+		}
+	}
+	if j.Slot.Payload != "" && j.Container.User.Mode != "auto" {
+		return slot.Open(j.Slot) // its user is not BOINC's
+	}
+	return nil
+}
+
+func (k *Keeper) renewInitData() error {
+	if !k.o.Job.Slot.Move {
+		return nil
+	}
+	redacted, err := k.redactedInitData()
+	if err != nil {
+		return err
+	}
+	return slot.WriteInitData(k.o.Job.Slot, redacted)
+}
+
+func (k *Keeper) redactedInitData() ([]byte, error) {
+	raw, err := os.ReadFile(filepath.Join(k.o.Dir, boincapi.InitDataFile))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", boincapi.InitDataFile, err)
+	}
+	raw = boincapi.Redact(raw)
+	if k.o.Job.Container.GPU != nil {
+		raw = boincapi.FirstGPU(raw)
+	}
+	return raw, nil
+}
+
+// own makes the job's files BOINC's, where the container ran as another user. What can't be changed can still be moved, as far as
+// its directories allow. goesOn lets the container's user go on with them.
+func (k *Keeper) own(ctx context.Context, goesOn bool) {
+	u, dir := k.o.Job.Container.User, k.o.Job.Slot.Payload
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return // it hasn't come to that
+	}
+	if !slot.Foreign(dir, os.Getuid()) || k.byHand() && u.Mode == "auto" {
+		return
+	}
+	err := errors.New("not root")
+	if os.Getuid() == 0 {
+		err = slot.Own(dir, 0, os.Getgid(), goesOn)
+	} else if self, exeErr := os.Executable(); exeErr == nil && k.container != nil {
+		uid, gid := os.Getuid(), os.Getgid()
+		if k.engine.Info.Rootless {
+			uid, gid = 0, 0 // as its containers call the engine's user
+		}
+		err = k.container.RunHelper(ctx, k.o.Job, self, dir, fmt.Sprintf("%d:%d:%t", uid, gid, goesOn))
+	}
+	if err != nil {
+		k.log.Warn().Err(err).Msg("some of the job's files stay another user's")
+	}
+}
+
+// moveOut takes the job's files out of the payload.
+func (k *Keeper) moveOut() error {
+	j := k.o.Job
+	if j.Slot.Move {
+		notes, err := slot.MoveOut(j.Slot)
+		for _, name := range notes {
+			k.log.Warn().Str("file", name).Msg("not taken: a reserved name, no file, or a link to elsewhere")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case j.Standalone:
+		return slot.Settle(j.Slot)
+	case j.Slot.MakeOutputs:
+		return slot.DropOutputs(j.Slot)
+	default:
+		return nil
+	}
+}
+
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
+}

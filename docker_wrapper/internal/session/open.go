@@ -1,0 +1,340 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/job"
+	"boincdocker/docker_wrapper/internal/slot"
+)
+
+// maxFaithful is after how many temporary exits in a row another engine will do: with the delays between them a good two hours.
+const maxFaithful = 5
+
+// longAgo is before all that a container prints, and before its end. What a new container prints follows what the one before had
+// printed up to a checkpoint.
+var longAgo = time.Unix(1, 0)
+
+// Open finds this job's container or makes it. One that runs is taken over, never killed; one that ended while the wrapper was away
+// is harvested, not run again. It stops soon when ctx ends.
+func (k *Keeper) Open(ctx context.Context, before job.Before) (*Session, error) {
+	if k.session != nil {
+		at := before.Stopped
+		if at.IsZero() {
+			at = longAgo // before it was ended from outside
+		}
+		k.park(at)
+	}
+	if err := k.openEngine(ctx); err != nil {
+		return nil, err
+	}
+	k.sweep(ctx)
+	found, err := k.engine.Find(ctx, k.o.Job.Container)
+	switch {
+	case errors.Is(err, engine.ErrNotFound):
+		return k.fresh(ctx, before.CPU)
+	case err != nil:
+		return nil, err
+	case found.State == engine.StateCreated: // its start was broken off: what is in it is unknown
+		if err := found.Remove(ctx); err != nil {
+			return nil, err
+		}
+		return k.fresh(ctx, before.CPU)
+	case found.State != engine.StateExited && k.anotherGPU(found):
+		return k.anew(ctx, found, before.CPU, "BOINC has assigned another GPU")
+	case found.State == engine.StatePaused && !k.proven(found):
+		return k.anew(ctx, found, before.CPU, "its GPU was never looked for")
+	}
+	return k.takeOver(ctx, found, before)
+}
+
+// openEngine opens the engine that has the job's container, else any. One that stays away doesn't keep the job for ever.
+func (k *Keeper) openEngine(ctx context.Context) error {
+	if k.engine != nil {
+		return nil
+	}
+	o := engine.Options{Log: k.log, Online: k.o.Online}
+	if e := k.store.Episode(); e.Container != "" && e.Tries < maxFaithful && engine.Known(e.Host) {
+		o.Host = e.Host
+	}
+	e, err := engine.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	k.engine = e
+	k.log.Info().Str("kind", e.Info.Kind).Str("version", e.Info.Version).Str("host", e.Info.Host).Msg("engine")
+	return nil
+}
+
+// takeOver opens a session of a container of an earlier episode, or of an earlier session.
+func (k *Keeper) takeOver(ctx context.Context, found *engine.Container, before job.Before) (*Session, error) {
+	k.container = found
+	running := found.State == engine.StateRunning
+	if running { // and perhaps held, by a wrapper that was killed
+		if err := found.Release(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if running && !k.proven(found) {
+		if err := k.prove(ctx, found); err != nil {
+			return nil, k.without(ctx, err)
+		}
+	}
+	e := k.store.Episode()
+	start := job.Start{Paused: found.State == engine.StatePaused, Parted: true}
+	if e.Container == found.ID {
+		start.CPUBase = e.CPUBase // else 0: never more than it was; what was reported before doesn't go back
+	}
+	k.log.Info().Str("container", found.Name).Str("state", found.State).Msg("found this job's container")
+	if !k.byHand() {
+		if err := k.renewInitData(); err != nil {
+			k.log.Warn().Err(err).Msg("the container keeps the older init_data.xml")
+		}
+	}
+	start.Newest, _ = k.made(ctx, found)
+	start.Unsaved = !e.Checkpoint.At.IsZero() && !start.Newest.IsZero() && !start.Newest.Equal(e.Checkpoint.At)
+	if again, err := k.cutOff(ctx, found); err != nil {
+		return nil, err
+	} else if again && k.anotherGPU(found) {
+		return k.anew(ctx, found, before.CPU, "BOINC has assigned another GPU")
+	} else if again {
+		start.Paused, start.CPUBase = false, before.CPU
+		return k.again(ctx, found, start)
+	}
+	if err := k.store.Change(func(e *Episode) { e.Parked = time.Time{} }); err != nil {
+		return nil, err
+	}
+	start.Unable = found.State == engine.StateExited || !k.able(ctx)
+	start.Anew = e.Anew
+	return k.handOver(ctx, found, e.LastLog, start)
+}
+
+// again resumes a job whose container ended by no doing of its own: from its last checkpoint through the engine, if there is one,
+// else by starting the container again.
+func (k *Keeper) again(ctx context.Context, c *engine.Container, start job.Start) (*Session, error) {
+	s, err := k.restore(ctx, c.Image, start.CPUBase)
+	switch {
+	case err == nil:
+		return s, nil
+	case errors.Is(err, engine.ErrNoRestore):
+		if err := c.Remove(ctx); err != nil { // else it would be started again as it is
+			return nil, err
+		}
+		k.container = nil
+		k.forget(err)
+		return k.fresh(ctx, 0)
+	case !errors.Is(err, errNoCheckpoint):
+		return nil, err
+	}
+	start.Unable = !k.able(ctx) // which may take its time: nothing must run yet
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	e := k.store.Episode()
+	start.Began, start.Anew = true, e.Anew
+	s, err = k.begin(ctx, c, e.LastLog, start)
+	if err != nil {
+		return nil, k.without(ctx, err)
+	}
+	return s, nil
+}
+
+// anew makes the container anew, for the GPU that the client has assigned now.
+func (k *Keeper) anew(ctx context.Context, found *engine.Container, cpu time.Duration, why string) (*Session, error) {
+	k.log.Info().Str("container", found.Name).Str("had", found.Labels[job.LabelGPU]).Str("now", k.o.Job.Container.GPU.Identity()).
+		Msg(why + ": the container is made anew")
+	k.container = nil
+	if err := found.Remove(ctx); err != nil {
+		return nil, err
+	}
+	return k.fresh(ctx, cpu)
+}
+
+// fresh makes a new container and starts it, or restores it from the last checkpoint through the engine.
+func (k *Keeper) fresh(ctx context.Context, cpu time.Duration) (*Session, error) {
+	image, err := k.engine.Ensure(ctx, k.o.Job.Image, slot.Files(k.o.Job.Slot))
+	if err != nil {
+		return nil, err
+	}
+	if err := k.openPayload(); err != nil {
+		return nil, err
+	}
+	switch s, err := k.restore(ctx, image, cpu); {
+	case err == nil:
+		return s, nil
+	case errors.Is(err, engine.ErrNoRestore):
+		k.forget(err)
+	case !errors.Is(err, errNoCheckpoint):
+		return nil, err
+	}
+	start := job.Start{Began: true, CPUBase: cpu, Unable: !k.able(ctx), Anew: k.store.Episode().Anew}
+	if start.Anew { // also when a preparation that failed then has found it out
+		start.CPUBase = 0
+	}
+	c, err := k.create(ctx, image, !start.Unable)
+	if err != nil {
+		return nil, err
+	}
+	k.container = c
+	s, err := k.fill(ctx, c, start)
+	if err == nil {
+		k.collect(ctx)
+		return s, nil
+	}
+	k.container = nil
+	if errors.Is(err, engine.ErrUnreachable) { // it may have been started all the same
+		if c, found := k.engine.Find(ctx, k.o.Job.Container); found != nil || c.State != engine.StateCreated {
+			return nil, err
+		}
+	}
+	return nil, errors.Join(err, c.Remove(ctx))
+}
+
+// create creates the container. The image may have been removed since it was found.
+func (k *Keeper) create(ctx context.Context, image string, able bool) (*engine.Container, error) {
+	j := *k.o.Job
+	if !able { // then nothing needs to be left out for checkpoints through the engine
+		j.Checkpoint.Method = job.ByNobody
+	}
+	c, err := k.engine.Create(ctx, &j, image)
+	if !errors.Is(err, engine.ErrNotFound) {
+		return c, err
+	}
+	if image, err = k.engine.Ensure(ctx, j.Image, slot.Files(j.Slot)); err != nil {
+		return nil, err
+	}
+	return k.engine.Create(ctx, &j, image)
+}
+
+// fill copies files into a new container and starts it.
+func (k *Keeper) fill(ctx context.Context, c *engine.Container, start job.Start) (*Session, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := c.CopyIn(ctx, k.o.Job.CopyIn); err != nil {
+		return nil, err
+	}
+	if err := k.putCheckpointBack(ctx, c); err != nil {
+		return nil, err
+	}
+	start.Newest, _ = k.made(ctx, c)
+	since := time.Time{}
+	if !k.store.Episode().Checkpoint.At.IsZero() {
+		since = longAgo
+	}
+	return k.begin(ctx, c, since, start)
+}
+
+// begin starts a container, notes what the next episode must know of it, and hands it over. Its output up to since was written when
+// it ran before.
+func (k *Keeper) begin(ctx context.Context, c *engine.Container, since time.Time, start job.Start) (*Session, error) {
+	err := k.store.Change(func(e *Episode) {
+		written := e.Written
+		if since.Equal(longAgo) {
+			written = k.written()
+		}
+		*e = Episode{Container: c.ID, Host: k.engine.Info.Host, Boot: bootID(), CPUBase: start.CPUBase, Ran: e.Checkpoint.Ran, LastLog: since, Written: written,
+			Checkpoint: e.Checkpoint, Anew: e.Anew, Tries: e.Tries, Unsigned: !k.o.Job.Signed}
+	})
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if err := c.Start(ctx); err != nil {
+		return nil, err
+	}
+	k.log.Info().Str("container", c.Name).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("started")
+	if err := k.prove(ctx, c); err != nil {
+		return nil, err
+	}
+	return k.handOver(ctx, c, since, start)
+}
+
+// handOver makes a session of a container, whose output up to since is written.
+func (k *Keeper) handOver(ctx context.Context, c *engine.Container, since time.Time, start job.Start) (*Session, error) {
+	s := &Session{k: k, c: c, start: start, crowd: &crowd{k: k}, slip: &sync.Once{}}
+	if err := s.follow(context.WithoutCancel(ctx), since); err != nil { // ctx is that of the preparation
+		return nil, errors.Join(err, s.closeFiles())
+	}
+	k.session = s
+	s.tellGraphics(ctx)
+	return s, nil
+}
+
+// without removes a container that runs without its GPU: not a moment longer. Any other error leaves it.
+func (k *Keeper) without(ctx context.Context, err error) error {
+	if !errors.Is(err, engine.ErrGPU) {
+		return err
+	}
+	c := k.container
+	k.container = nil
+	return errors.Join(err, c.Remove(ctx))
+}
+
+// Still pauses the job's container, which may run since an earlier wrapper was killed.
+func (k *Keeper) Still(ctx context.Context) error {
+	if k.store.Episode().Container == "" {
+		return nil
+	}
+	found, err := k.find(ctx)
+	if errors.Is(err, engine.ErrNotFound) || err == nil && found.State != engine.StateRunning {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return k.stand(ctx, found)
+}
+
+// find finds the container of an earlier episode.
+func (k *Keeper) find(ctx context.Context) (*engine.Container, error) {
+	if err := k.openEngine(ctx); err != nil {
+		return nil, err
+	}
+	return k.engine.Find(ctx, k.o.Job.Container)
+}
+
+// Adopt has the container of an earlier episode settled with the job. Where it can't be found, nothing of it is.
+func (k *Keeper) Adopt(ctx context.Context) {
+	if found, err := k.find(ctx); err == nil {
+		k.container = found
+	}
+}
+
+// stand pauses a container that is left alone, or stops it where it can't be paused.
+func (k *Keeper) stand(ctx context.Context, c *engine.Container) error {
+	err := c.Pause(ctx)
+	if errors.Is(err, job.ErrNoPause) {
+		return k.stop(ctx, c, time.Duration(k.o.Job.Stop.Timeout))
+	}
+	return err
+}
+
+// cutOff reports whether a container ended by no doing of its own.
+func (k *Keeper) cutOff(ctx context.Context, found *engine.Container) (bool, error) {
+	if found.State != engine.StateExited {
+		return false, nil
+	}
+	exit, err := found.Exit(ctx)
+	if err != nil {
+		return false, err
+	}
+	e := k.store.Episode()
+	ours := e.Container == found.ID
+	return exit.Outside ||
+		e.Container == "" && k.canRestore() || // a wrapper was killed while it was restored; Docker calls that code 128
+		ours && !e.Parked.IsZero() && !exit.FinishedAt.Before(e.Parked) || // what is paused or stopped doesn't end by itself
+		ours && otherBoot(e.Boot, bootID()) && (exit.Code > 128 || k.canRestore()) ||
+		diedWithComputer(exit, bootTime()), nil
+}
+
+// otherBoot reports that the computer has been started since. "" is unknown.
+func otherBoot(then, now string) bool { return then != "" && now != "" && then != now }
+
+// diedWithComputer reports an end that the engine noticed only after the computer was up again.
+// boot is zero where it isn't known.
+func diedWithComputer(exit job.Exit, boot time.Time) bool {
+	return exit.Code != 0 && !exit.OOMKilled && !boot.IsZero() && exit.StartedAt.Before(boot) && exit.FinishedAt.After(boot)
+}

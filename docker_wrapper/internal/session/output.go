@@ -1,0 +1,163 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// follow streams the container's output from since on: to the files that job.toml names, else to where Options.Output says.
+func (s *Session) follow(ctx context.Context, since time.Time) error {
+	out, errs, done := s.k.o.Output()
+	if done != nil {
+		s.files = append(s.files, done)
+	}
+	written, noted := s.k.written(), s.k.store.Episode().Written
+	for i, name := range s.k.outputs() {
+		if name == "" {
+			continue
+		}
+		keep := min(written[i], noted[i]) // what an earlier wrapper wrote after it noted since comes again
+		if since.IsZero() {
+			keep = 0
+		}
+		file, err := s.k.openToAppend(name, keep)
+		if err != nil {
+			return err
+		}
+		s.files = append(s.files, file)
+		if i == 0 {
+			out = file
+		} else {
+			errs = file
+		}
+	}
+	s.logs = s.c.Logs(ctx, since, out, errs)
+	return nil
+}
+
+// outputs are the files for the container's stdout and stderr; "" for none.
+func (k *Keeper) outputs() [2]string { return [2]string{k.o.Job.Logs.Stdout, k.o.Job.Logs.Stderr} }
+
+// written is how many bytes these files have.
+func (k *Keeper) written() (sizes [2]int64) {
+	for i, name := range k.outputs() {
+		if fi, err := os.Lstat(name); name != "" && err == nil {
+			sizes[i] = fi.Size()
+		}
+	}
+	return sizes
+}
+
+// openToAppend opens a file for the container's output, cut to its first keep bytes. Windows cuts no file that is open to be
+// appended to.
+func (k *Keeper) openToAppend(name string, keep int64) (*os.File, error) {
+	file, err := k.openOutput(name, os.O_WRONLY|os.O_CREATE)
+	if err == nil {
+		err = errors.Join(file.Truncate(keep), file.Close())
+	}
+	if err == nil {
+		file, err = k.openOutput(name, os.O_WRONLY|os.O_APPEND)
+	}
+	var pe *fs.PathError
+	switch {
+	case errors.As(err, &pe) && (errors.Is(err, fs.ErrExist) || !engine.HostsFault(err)):
+		return nil, &job.ConfigError{File: filepath.Base(name), Problem: "the job's output can't be written there: " + pe.Err.Error()}
+	case err != nil:
+		return nil, fmt.Errorf("open the file for the job's output: %w", err)
+	}
+	return file, nil
+}
+
+// openOutput opens a file of the slot, or an output file in the project directory, for what the container prints. No symlink leads
+// out of there.
+func (k *Keeper) openOutput(name string, mode int) (*os.File, error) {
+	dir := filepath.Dir(name)
+	if rel, err := filepath.Rel(k.o.Job.Slot.Dir, name); err == nil && filepath.IsLocal(rel) {
+		dir = k.o.Job.Slot.Dir
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	rel, err := filepath.Rel(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	if fi, err := root.Lstat(rel); err == nil && !fi.Mode().IsRegular() {
+		return nil, &job.ConfigError{File: rel, Problem: "the job's output is to go there, and it is no file"}
+	}
+	if mode&os.O_CREATE != 0 {
+		if err := root.MkdirAll(filepath.Dir(rel), 0o771); err != nil {
+			return nil, err
+		}
+	}
+	return root.OpenFile(rel, mode, 0o664)
+}
+
+// syncOutputs has the files for the container's output written to the disk: what comes before a checkpoint is not printed again
+// after it. It returns their sizes.
+func (k *Keeper) syncOutputs() (sizes [2]int64, err error) {
+	for _, name := range k.outputs() {
+		if name == "" {
+			continue
+		}
+		f, err := k.openOutput(name, os.O_WRONLY)
+		if err == nil {
+			err = errors.Join(f.Sync(), f.Close())
+		}
+		if err != nil {
+			return sizes, fmt.Errorf("write the job's output to the disk: %w", err)
+		}
+	}
+	return k.written(), nil
+}
+
+// park ends a session whose container is left for later, and notes how much of its output was written and when the container was
+// paused or told to stop; zero when it wasn't.
+func (k *Keeper) park(at time.Time) {
+	s := k.session
+	k.session = nil
+	if s == nil {
+		k.note(func(e *Episode) { e.Parked = at })
+		return
+	}
+	last := s.logs.Stop()
+	written := k.written()
+	s.complain(s.closeFiles())
+	k.note(func(e *Episode) { e.LastLog, e.Written, e.Parked = last, written, at })
+}
+
+// drain writes the rest of the output of a container that has ended, and ends its session.
+func (k *Keeper) drain(ctx context.Context) {
+	s := k.session
+	if s == nil {
+		return
+	}
+	if err := s.logs.Drain(ctx); err != nil {
+		k.log.Warn().Err(err).Msg("the end of the job's output is missing")
+	}
+	k.session = nil
+	s.complain(s.closeFiles())
+}
+
+func (s *Session) closeFiles() (err error) {
+	for _, f := range s.files {
+		err = errors.Join(err, f.Close())
+	}
+	return err
+}
+
+func (s *Session) complain(err error) {
+	if err != nil {
+		s.k.log.Warn().Err(err).Msg("write the job's output")
+	}
+}

@@ -1,0 +1,190 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+const (
+	removeTime     = time.Minute // how long an engine that is away is waited for when a container is to be removed
+	handRemoveTime = 10 * time.Second
+	removePause    = 2 * time.Second
+
+	// abortTime is less than the minute that the client gives a job to abort (client/client_state.h).
+	abortTime = 40 * time.Second
+)
+
+// ErrOutside: the container is ended from outside again and again. The job is started again later.
+var ErrOutside = errors.New("the container is ended from outside again and again")
+
+// Leave leaves a container that is parked, or was paused or told to stop at that time; zero: neither. By hand there is no next
+// episode, and the container is removed.
+func (k *Keeper) Leave(ctx context.Context, parked time.Time) {
+	k.park(parked)
+	if k.byHand() {
+		k.Remove(ctx)
+		return
+	}
+	foreign := k.o.Job.Container.User.Mode != "auto" || k.engine != nil && k.engine.Info.Rootless
+	if k.container != nil && !parked.IsZero() && foreign { // the client may clear the slot without us
+		k.own(ctx, true)
+	}
+}
+
+// Abort removes all that is left of a cancelled job.
+func (k *Keeper) Abort(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, abortTime)
+	defer cancel()
+	k.own(ctx, false) // or the client could not clear the slot
+	k.Remove(ctx)
+}
+
+// Keep leaves what a preparation that failed has made: the job may be tried again. Nothing of it runs meanwhile.
+func (k *Keeper) Keep(ctx context.Context) {
+	if k.container == nil {
+		return
+	}
+	if err := k.stand(ctx, k.container); err == nil {
+		k.park(time.Now())
+	}
+}
+
+// GiveUp cleans up after a preparation that failed for good.
+func (k *Keeper) GiveUp(ctx context.Context) {
+	k.own(ctx, false)
+	k.Remove(ctx)
+	if err := k.moveOut(); err != nil {
+		k.log.Warn().Err(err).Msg("the job's files are not all back in the slot")
+	}
+}
+
+// Harvest takes what a container that has ended has printed and, where its code is 0, made. An error that is no *engine.CopyError
+// says why this end is not the job's, or what on this computer keeps it from being harvested.
+func (k *Keeper) Harvest(ctx context.Context, exit job.Exit) error {
+	switch {
+	case exit.Lost:
+		k.park(time.Time{})
+		return fmt.Errorf("%w: %s", engine.ErrUnreachable, exit.Err)
+	case exit.Gone:
+		return fmt.Errorf("%w: it was removed", ErrOutside)
+	case exit.Outside:
+		k.park(longAgo) // before it ended
+		return fmt.Errorf("%w: by the engine, or docker stop; its code is %d", ErrOutside, exit.Code)
+	}
+	if exit.Code != 0 {
+		if err := k.gpuLost(); err != nil {
+			k.park(longAgo) // before it ended: it is started again
+			return err
+		}
+	}
+	k.drain(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	k.log.Info().Int("code", exit.Code).Bool("oom", exit.OOMKilled).Msg("the container has ended")
+	limits := k.o.Job.Container.Limits
+	if exit.OOMKilled && exit.Code == 0 {
+		k.log.Warn().Msgf("a process of the job was killed for memory (limit %d MB)", limits.Memory>>20)
+	}
+	if exit.Code != 0 {
+		return nil
+	}
+	leftOut, err := k.container.CopyOut(ctx, k.o.Job.CopyOut, limits.Disk)
+	for _, name := range leftOut {
+		k.log.Warn().Str("file", name).Msg("not copied: no file, or a link to elsewhere")
+	}
+	return err
+}
+
+// Conclude moves the job's files back, notes how it ended, and removes the container, which nothing needs any more. Where it is
+// broken off, the next episode goes on with it.
+func (k *Keeper) Conclude(ctx context.Context, done Done) error {
+	k.drain(ctx) // of a container that was killed
+	k.own(context.WithoutCancel(ctx), false)
+	if k.mail != nil {
+		if err := k.mail.last(ctx); err != nil {
+			return err
+		}
+	}
+	if err := k.moveOut(); err != nil {
+		return err
+	}
+	if err := k.store.Change(func(e *Episode) { e.Done = &done }); err != nil {
+		return err
+	}
+	return k.Remove(ctx)
+}
+
+// Remove removes the job's container, of whatever episode it is, also one that was only half made, and its checkpoints. An engine
+// that is away is waited for a while, unless ctx ends: that alone is an error.
+func (k *Keeper) Remove(ctx context.Context) error {
+	if k.engine == nil && k.store.Episode().Container == "" {
+		return nil
+	}
+	most, calls, hint := removeTime, ctx, ""
+	if k.byHand() { // a person waits
+		most, hint = cmp.Or(k.o.Patience, handRemoveTime), "; docker rm -f "+k.o.Job.Container.Name+" removes it"
+		var cancel context.CancelFunc
+		calls, cancel = context.WithTimeout(ctx, most)
+		defer cancel()
+	}
+	for deadline := time.Now().Add(most); ; {
+		err := k.remove(calls)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, engine.ErrUnreachable) && time.Now().Before(deadline) && sleep(ctx, removePause) {
+			continue
+		}
+		k.log.Warn().Err(err).Msg("the container is left behind" + hint)
+		return ctx.Err()
+	}
+}
+
+func (k *Keeper) remove(ctx context.Context) error {
+	k.dropCheckpoints()
+	if err := k.openEngine(ctx); err != nil {
+		return err
+	}
+	if j := k.o.Job; j != nil && k.engine.CanCheckpoint(j) == nil {
+		if err := k.engine.RemoveTrial(ctx, j); err != nil {
+			return err
+		}
+	}
+	if k.container != nil {
+		return k.container.Remove(ctx)
+	}
+	own := job.Container{Name: k.store.Episode().Container} // an ID is as good as a name
+	if k.o.Job != nil {
+		own = k.o.Job.Container
+	} else {
+		own.Labels = k.o.Key.Labels(k.o.Init, k.o.Dir)
+	}
+	c, err := k.engine.Find(ctx, own)
+	switch {
+	case err == nil:
+		return c.Remove(ctx)
+	case errors.Is(err, engine.ErrUnreachable):
+		return err
+	case errors.Is(err, engine.ErrNotFound):
+		return k.engine.RemoveStray(ctx, own)
+	default:
+		return nil // not ours
+	}
+}
+
+// sleep reports whether it could sleep to the end.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}

@@ -1,0 +1,225 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/job"
+	"boincdocker/docker_wrapper/internal/slot"
+)
+
+// Checkpoints through the engine: the container with all that runs in it, the files that it may write, and how much of its output
+// had been written. A job that knows nothing of checkpoints is resumed from there.
+
+const keptFile = "kept.json" // of a checkpoint
+
+// kept is what belongs to a checkpoint beside container and files.
+type kept struct {
+	Image   string    `json:"image"`             // ID; another image of the same name has other files
+	LastLog time.Time `json:"last_log,omitzero"` // newest line of output that was written
+	Written [2]int64  `json:"written"`           // bytes of the files for stdout and stderr
+}
+
+// snapshot is what the container may write of the host's files.
+func (k *Keeper) snapshot(dir string) slot.Snapshot {
+	s := slot.Snapshot{Dir: filepath.Join(dir, "files"), Keep: slot.FromClient}
+	for _, m := range k.o.Job.Container.Mounts {
+		if !m.ReadOnly {
+			s.Trees = append(s.Trees, m.Source)
+		}
+	}
+	return s
+}
+
+// saveWhole checkpoints the container, which is held.
+func (s *Session) saveWhole(ctx context.Context) (err error) {
+	k := s.k
+	saved := k.savedCheckpoints()
+	before, err := saved.Newest()
+	if err != nil {
+		return err
+	}
+	if before != "" {
+		before = k.snapshot(before).Dir
+	}
+	dir, err := saved.Begin()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			k.tidy(s.c, dir)
+		}
+	}()
+	room, err := k.share()
+	if err != nil {
+		return err
+	}
+	if err := s.c.Checkpoint(ctx, dir, room); err != nil {
+		return err
+	}
+	kept := kept{Image: s.c.Image}
+	if kept.LastLog, err = s.logs.Sync(ctx); err != nil { // before the copy: these files may be among what is copied
+		return err
+	}
+	if kept.Written, err = k.syncOutputs(); err != nil {
+		return err
+	}
+	if room, err = k.share(); err != nil {
+		return err
+	}
+	files := k.snapshot(dir)
+	if err := os.Mkdir(files.Dir, 0o770); err != nil {
+		return err
+	}
+	if err := files.Take(ctx, before, room); err != nil {
+		return err
+	}
+	if err := writeJSON(filepath.Join(dir, keptFile), kept); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := saved.Commit(dir); err != nil {
+		return err
+	}
+	newest, keepErr := saved.Newest()
+	if keepErr == nil {
+		keepErr = s.c.KeepCheckpoint(ctx, newest)
+	}
+	if keepErr != nil { // that this one is there is what counts
+		k.log.Warn().Err(keepErr).Msg("an older checkpoint is left")
+	}
+	return nil
+}
+
+// tidy removes what is there of a checkpoint that came to nothing: it would count against the job's bound until the next
+// one, and Docker would keep its part for ever.
+func (k *Keeper) tidy(c *engine.Container, dir string) {
+	err := os.RemoveAll(dir)
+	newest, newestErr := k.savedCheckpoints().Newest()
+	if newestErr == nil {
+		newestErr = c.KeepCheckpoint(context.Background(), newest)
+	}
+	if err = errors.Join(err, newestErr); err != nil {
+		k.log.Warn().Err(err).Msg("a part of a checkpoint is left")
+	}
+}
+
+// share is how many bytes a checkpoint may take: half of what the slot may still grow by, because the client ends a job
+// that takes more than its bound, and a checkpoint is none of the job's doing. Where hardly anything is left the
+// older checkpoint goes, too.
+func (k *Keeper) share() (int64, error) {
+	room, err := k.room()
+	if bound := k.o.Job.Container.Limits.Disk; errors.Is(err, slot.ErrNoRoom) || err == nil && bound > 0 && room < bound/leastShare {
+		k.dropCheckpoints()
+		return 0, fmt.Errorf("%w; %w", slot.ErrNoRoom, job.ErrDropped)
+	}
+	return room / 2, err
+}
+
+// leastShare is the part of the bound that is left to a job.
+const leastShare = 10
+
+// errNoCheckpoint: there is none to resume from.
+var errNoCheckpoint = errors.New("no checkpoint")
+
+// restore restores the container from the last checkpoint through the engine. errNoCheckpoint when there is none;
+// engine.ErrNoRestore when it is of no use.
+func (k *Keeper) restore(ctx context.Context, image string, cpu time.Duration) (*Session, error) {
+	dir, kept, err := k.lastWhole(image)
+	if err != nil {
+		return nil, err
+	}
+	able := k.able(ctx) // which may take its time: nothing must run yet
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := k.snapshot(dir).PutBack(ctx); ctx.Err() != nil {
+		return nil, err
+	} else if err != nil {
+		return nil, useless(err)
+	}
+	began, since := time.Now(), kept.LastLog
+	if since.IsZero() {
+		since = longAgo
+	}
+	err = k.store.Change(func(e *Episode) {
+		*e = Episode{Host: k.engine.Info.Host, Boot: bootID(), CPUBase: cpu, Checkpoint: e.Checkpoint, Ran: e.Checkpoint.Ran,
+			LastLog: since, Written: kept.Written, Tries: e.Tries, Unsigned: !k.o.Job.Signed}
+	})
+	if err != nil {
+		return nil, err
+	}
+	c, printed, err := k.engine.Restore(ctx, k.o.Job, dir)
+	if err != nil {
+		return nil, err
+	}
+	if !printed.IsZero() {
+		since = printed
+	}
+	k.container = c
+	if err := k.store.Change(func(e *Episode) { e.Container, e.LastLog = c.ID, since }); err != nil {
+		return nil, err
+	}
+	if err := k.renewInitData(); err != nil { // not before: a program that has it open expects the one that was there
+		k.log.Warn().Err(err).Msg("the container keeps the older init_data.xml")
+	}
+	k.log.Info().Str("container", c.Name).Stringer("ran", k.store.Episode().Ran.Round(time.Second)).
+		Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("resumed from the last checkpoint")
+	return k.handOver(ctx, c, since, job.Start{Parted: true, Began: true, CPUBase: cpu, Unable: !able})
+}
+
+// lastWhole finds the last checkpoint through the engine, which is of a container of this image.
+func (k *Keeper) lastWhole(image string) (dir string, kept kept, err error) {
+	if !k.o.Job.Checkpoint.Whole() {
+		return "", kept, errNoCheckpoint
+	}
+	dir, err = k.savedCheckpoints().Newest()
+	switch {
+	case err != nil:
+		return "", kept, err
+	case dir == "" && !k.store.Episode().Checkpoint.At.IsZero():
+		return "", kept, fmt.Errorf("%w: it is gone", engine.ErrNoRestore)
+	case dir == "":
+		return "", kept, errNoCheckpoint
+	}
+	if err := readJSON(filepath.Join(dir, keptFile), &kept); err != nil {
+		return "", kept, useless(err)
+	}
+	if kept.Image != strings.TrimPrefix(image, "sha256:") {
+		return "", kept, fmt.Errorf("%w: its image is gone, and another is in its place", engine.ErrNoRestore)
+	}
+	return dir, kept, nil
+}
+
+// useless is what becomes of an error of the files of a checkpoint: what this computer has against it may mend, what is
+// missing or damaged won't, nor what the job has made of its own files.
+func useless(err error) error {
+	if engine.HostsFault(err) && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", engine.ErrNoRestore, err)
+}
+
+// canRestore reports that there is a checkpoint through the engine. When the computer has lost its power meanwhile, Podman
+// takes the last one for the container's end, and a good one: to restore it costs at most a period.
+func (k *Keeper) canRestore() bool {
+	dir, err := k.savedCheckpoints().Newest()
+	return k.o.Job.Checkpoint.Whole() && err == nil && dir != ""
+}
+
+// forget drops a checkpoint that is of no use, and says so.
+func (k *Keeper) forget(err error) {
+	k.log.Warn().Err(err).Msg("the job begins anew")
+	k.dropCheckpoints()
+	k.note(func(e *Episode) { e.Checkpoint, e.Anew = job.Mark{}, true })
+}

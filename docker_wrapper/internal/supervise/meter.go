@@ -1,0 +1,146 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+const (
+	// Usage is asked for often while a job is young, because what it uses after the last sample can only be estimated, and
+	// seldom later.
+	minSample, maxSample, sampleShare = time.Second, 10 * time.Second, 60
+
+	lastSample = 2 * time.Second // what the sample before a kill may take
+)
+
+var errNotAsked = errors.New("not asked")
+
+// meter is what the container uses, in samples.
+type meter struct {
+	base     time.Duration // CPU time of earlier containers of this job
+	cpu      time.Duration // over all episodes; never goes back
+	memory   int64         // bytes; 0 when unknown
+	fraction float64       // 0 to 1, as the job reports it
+	used     [2]use        // by the container, at the last two samples
+	at       time.Time     // of the last sample
+	sampling bool
+}
+
+// use is the CPU time that the container had used when the job had run for so long.
+type use struct{ ran, cpu time.Duration }
+
+// begin is called for a new container.
+func (m *meter) begin(base time.Duration) { m.base, m.used = base, [2]use{} }
+
+// every is how often a job that has run for so long is sampled.
+func (m *meter) every(ran time.Duration) time.Duration {
+	return min(max(ran/sampleShare, minSample), maxSample)
+}
+
+// add takes up what the container had used when the job had run for so long.
+func (m *meter) add(u job.Usage, ran time.Duration) {
+	m.cpu = max(m.cpu, m.base+u.CPU)
+	m.memory = u.Memory
+	m.used = [2]use{m.used[1], {ran, u.CPU}}
+}
+
+// addRest estimates what a container that has ended used since the last sample: its control group is gone, so nothing can be
+// measured, and leaving it out would be wrong by a tenth for a job of seconds. It is taken to have used as much per second as
+// between the last two samples. late is how long ago the container ended.
+func (m *meter) addRest(ran, late time.Duration) {
+	before, last := m.used[0], m.used[1]
+	if before.cpu <= 0 || last.cpu <= before.cpu || last.ran <= before.ran {
+		return
+	}
+	rate := float64(last.cpu-before.cpu) / float64(last.ran-before.ran)
+	rest := ran - last.ran
+	if late > 0 && late < rest { // else the computer's clock was set
+		rest -= late
+	}
+	rest = min(rest, m.every(ran))
+	m.cpu = max(m.cpu, m.base+last.cpu+time.Duration(rate*float64(rest)))
+}
+
+// still reports that the last two samples are of the same CPU time: the container may be paused.
+func (m *meter) still() bool { return m.used[0].cpu == m.used[1].cpu }
+
+// sample is what a container and its job report of themselves.
+type sample struct {
+	of       Session
+	usage    job.Usage
+	err      error // no news: the container may just be ending
+	fraction float64
+	known    bool      // fraction
+	looked   bool      // made
+	made     time.Time // the job's newest checkpoint; zero for none
+}
+
+// sample asks for one, beside the watch and never twice at a time. Checkpoints are looked for more often where that is cheap or
+// one is expected. A young job is sampled once more when it has been paused: a client that throttles suspends it each second.
+func (r *runner) sample(now time.Time) {
+	m := &r.meter
+	paused := r.state == Paused && m.at.Before(r.since) && m.every(r.clock.ran) <= 2*minSample
+	full := paused || now.Sub(m.at) >= m.every(r.clock.ran)-tickTime/2
+	look := r.cp.own() && (full || r.o.Checkpoint.Near() || r.cp.asked)
+	if r.state != Running && !paused || r.cp.held || m.sampling || !full && !look {
+		return
+	}
+	r.takeSample(now, full, look)
+}
+
+func (r *runner) takeSample(now time.Time, full, look bool) {
+	if r.meter.sampling = true; full {
+		r.meter.at = now
+	}
+	session, ctx, seen := r.session, r.watch, r.cp.seen
+	r.beside(func() any {
+		s := sample{of: session, err: errNotAsked, looked: look}
+		isNew := false
+		if look {
+			if at, ok := session.Made(ctx); ok {
+				s.made, isNew = at, !at.Equal(seen)
+			}
+		}
+		if full || isNew {
+			s.usage, s.err = session.Usage(ctx)
+		}
+		if full {
+			s.fraction, s.known = session.Fraction(ctx)
+		}
+		return s
+	})
+}
+
+// onSample takes up a sample. Where there is none nothing is invented.
+func (r *runner) onSample(s sample) {
+	r.meter.sampling = false
+	if s.of != r.session {
+		return // of a container that is no more
+	}
+	if s.err == nil {
+		r.addUsage(s.usage)
+	}
+	if s.known {
+		r.meter.fraction = s.fraction
+	}
+	if s.looked {
+		r.onLooked(s.made)
+	}
+}
+
+func (r *runner) addUsage(u job.Usage) {
+	r.clock.read(time.Now())
+	r.meter.add(u, r.clock.ran)
+}
+
+// lastUsage is what the container has used before it ends.
+func (r *runner) lastUsage() {
+	ctx, cancel := context.WithTimeout(r.ctx, lastSample)
+	defer cancel()
+	if u, err := r.session.Usage(ctx); err == nil {
+		r.addUsage(u)
+	}
+}
