@@ -24,12 +24,13 @@ const (
 
 // walls says which packages of ours each package may import, besides the standard library.
 var walls = map[string][]string{
-	module + "/docker_wrapper":             {rooms + "supervise", rooms + "slot", rooms + "engine", rooms + "gpu", rooms + "job", module + "/boincapi", module + "/resolve"},
+	module + "/docker_wrapper":             {rooms + "supervise", rooms + "slot", rooms + "engine", rooms + "gpu", rooms + "host", rooms + "job", module + "/boincapi", module + "/resolve"},
 	rooms + "supervise":                    {rooms + "job", module + "/boincapi"},
 	rooms + "slot":                         {rooms + "job", module + "/boincapi", module + "/resolve"},
-	rooms + "engine":                       {rooms + "job"},
+	rooms + "engine":                       {rooms + "host", rooms + "job"},
 	rooms + "engine/enginetest":            {}, // fakes know nothing of us, and nothing but tests knows them
 	rooms + "gpu":                          {rooms + "job"},
+	rooms + "host":                         {}, // the kernel knows nothing of us
 	rooms + "job":                          {module + "/boincapi"},
 	module + "/boincapi":                   {},
 	module + "/boincapi/boinctest":         {module + "/boincapi"},
@@ -55,7 +56,7 @@ var guests = map[string][]string{
 	"github.com/spf13/pflag":           {rooms + "job"},
 	"github.com/rs/zerolog":            {module + "/docker_wrapper", rooms + "engine", rooms + "supervise"},
 	"golang.org/x/term":                {module + "/docker_wrapper"},
-	"golang.org/x/sys":                 {module + "/docker_wrapper", rooms + "engine", rooms + "slot", module + "/boincapi", module + "/boincapi/boinctest", module + "/resolve"},
+	"golang.org/x/sys":                 {module + "/docker_wrapper", rooms + "engine", rooms + "host", rooms + "slot", module + "/boincapi", module + "/boincapi/boinctest", module + "/resolve"},
 }
 
 // pure is what a package without network, engine and files doesn't import.

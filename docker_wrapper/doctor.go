@@ -17,6 +17,7 @@ import (
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/gpu"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -140,7 +141,7 @@ func examine(ctx context.Context, dir string) diagnosis {
 		System: fmt.Sprintf("%s/%s, %d CPUs", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()), User: who()}
 	tried := map[string]string{}
 	if d.BOINC != "" {
-		tried = readTrials(filepath.Join(d.BOINC, "projects", trialsFile), bootID()).Said
+		tried = readTrials(filepath.Join(d.BOINC, "projects", trialsFile), host.BootID()).Said
 	}
 	var chosen *engine.Found
 	found, err := engine.Survey(ctx, engine.Options{})

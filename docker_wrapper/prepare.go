@@ -12,6 +12,7 @@ import (
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 	"boincdocker/docker_wrapper/internal/slot"
 	"boincdocker/docker_wrapper/internal/supervise"
@@ -208,8 +209,8 @@ func (w *wrapper) cutOff(ctx context.Context, found *engine.Container) (bool, er
 	return exit.Outside ||
 		w.episode.Container == "" && w.canGoBack() || // a wrapper was killed while it was restored; Docker calls that code 128
 		ours && !w.episode.Parked.IsZero() && !exit.FinishedAt.Before(w.episode.Parked) || // what is paused or stopped doesn't end by itself
-		ours && otherBoot(w.episode.Boot, bootID()) && (exit.Code > 128 || w.canGoBack()) ||
-		diedWithComputer(exit, bootTime()), nil
+		ours && otherBoot(w.episode.Boot, host.BootID()) && (exit.Code > 128 || w.canGoBack()) ||
+		diedWithComputer(exit, host.BootTime()), nil
 }
 
 // otherBoot reports that the computer has been started since. "" is unknown.
@@ -291,7 +292,7 @@ var longAgo = time.Unix(1, 0)
 // start starts w.container and notes what the next episode must know of it. Its output up to since
 // was written when it ran before.
 func (w *wrapper) start(ctx context.Context, base time.Duration, since time.Time) error {
-	w.episode = supervise.Episode{Container: w.container.ID, Host: w.engine.Info.Host, Boot: bootID(), CPUBase: base, Checkpoint: w.episode.Checkpoint, Anew: w.episode.Anew,
+	w.episode = supervise.Episode{Container: w.container.ID, Host: w.engine.Info.Host, Boot: host.BootID(), CPUBase: base, Checkpoint: w.episode.Checkpoint, Anew: w.episode.Anew,
 		Ran: w.episode.Checkpoint.Ran, LastLog: since, Written: w.episode.Written, Tries: w.episode.Tries, Unsigned: !w.job.Signed}
 	if since.Equal(longAgo) {
 		w.episode.Written = w.written()

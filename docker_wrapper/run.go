@@ -20,6 +20,7 @@ import (
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 	"boincdocker/docker_wrapper/internal/slot"
 	"boincdocker/docker_wrapper/internal/supervise"
@@ -264,7 +265,7 @@ func (w *wrapper) plan() (*job.Job, error) {
 			return nil, err
 		}
 	}
-	in.Host = host()
+	in.Host = hostFacts()
 	if w.key != nil {
 		in.Proof = w.ownLabels()[job.LabelProof]
 	}
@@ -381,8 +382,8 @@ func readPolicyFile(name string) ([]byte, error) {
 	return data, nil
 }
 
-func host() job.Host {
-	return job.Host{UID: os.Getuid(), GID: os.Getgid(), CPUs: runtime.NumCPU(), Memory: hostMemory()}
+func hostFacts() job.Host {
+	return job.Host{UID: os.Getuid(), GID: os.Getgid(), CPUs: runtime.NumCPU(), Memory: host.Memory()}
 }
 
 // show prints the plan, or what is wrong with job.toml.

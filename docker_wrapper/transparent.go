@@ -18,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 	"boincdocker/docker_wrapper/internal/slot"
 	"boincdocker/docker_wrapper/internal/supervise"
@@ -271,7 +272,7 @@ func (w *wrapper) goBack(ctx context.Context, image string, cpu time.Duration) (
 	}
 	began := time.Now()
 	last := w.episode.Checkpoint
-	w.episode = supervise.Episode{Host: w.engine.Info.Host, Boot: bootID(), CPUBase: cpu, Checkpoint: last, Ran: last.Ran,
+	w.episode = supervise.Episode{Host: w.engine.Info.Host, Boot: host.BootID(), CPUBase: cpu, Checkpoint: last, Ran: last.Ran,
 		LastLog: k.LastLog, Written: k.Written, Tries: w.episode.Tries, Unsigned: !w.job.Signed}
 	if k.LastLog.IsZero() {
 		w.episode.LastLog = longAgo
@@ -381,7 +382,7 @@ func readTrials(name, boot string) trialNotes {
 // trial tries it out with a container of its own, or remembers how that went since the computer was started. Of many jobs that
 // start at once one does.
 func (w *wrapper) trial(ctx context.Context) error {
-	boot := bootID()
+	boot := host.BootID()
 	key := w.trialKey()
 	name := filepath.Join(w.init.BoincDir, "projects", trialsFile)
 	said, known := readTrials(name, boot).Said[key]

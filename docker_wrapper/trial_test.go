@@ -15,6 +15,7 @@ import (
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/engine/enginetest"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -66,7 +67,7 @@ func TestTrialIsWaitedFor(t *testing.T) {
 					cancel()
 					return
 				}
-				if err := writeJSON(name, trialNotes{Boot: bootID(), Said: map[string]string{w.trialKey(): tt.said}}); err != nil {
+				if err := writeJSON(name, trialNotes{Boot: host.BootID(), Said: map[string]string{w.trialKey(): tt.said}}); err != nil {
 					t.Error(err)
 				}
 				l.Close()

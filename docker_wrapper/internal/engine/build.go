@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/build"
 	"github.com/docker/docker/api/types/container"
 
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -144,7 +145,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		}
 	})
 	if err != nil && e.Info.quirks.libpod && !commandFailed.MatchString(err.Error()) {
-		endSteps(mark)
+		host.EndBuild(mark)
 	}
 	if err != nil && made != "" {
 		e.leftOver(ctx, im, s, made, began)

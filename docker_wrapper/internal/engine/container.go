@@ -21,6 +21,7 @@ import (
 	"github.com/docker/go-connections/nat"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -46,10 +47,10 @@ type Container struct {
 	gpu    *job.GPUGrant
 	ask    string                 // the signal that asks its program for a checkpoint; "" for none
 	asked  atomic.Int64           // how often it was sent that by us
-	cgroup atomic.Pointer[string] // once it is known
+	cgroup atomic.Pointer[string] // its path below the hierarchies' roots, once it is known
 
-	rung      atomic.Int32            // how it is paused
-	processes atomic.Pointer[payload] // once they are known
+	rung      atomic.Int32                 // how it is paused
+	processes atomic.Pointer[host.Payload] // once they are known
 }
 
 // List lists the containers, ended ones too, that carry all these labels.
@@ -537,7 +538,9 @@ func (c *Container) do(ctx context.Context, verb, already string, f func(context
 }
 
 // ended reports whether a call failed only because the container has ended, or is gone.
-func ended(err error) bool { return errors.Is(err, ErrNotRunning) || errors.Is(err, ErrNotFound) }
+func ended(err error) bool {
+	return errors.Is(err, ErrNotRunning) || errors.Is(err, ErrNotFound) || errors.Is(err, host.ErrEnded)
+}
 
 // HostPort is where the host reaches the container's TCP port; 0 when nowhere.
 func (c *Container) HostPort(ctx context.Context, guest int) (int, error) {
