@@ -196,7 +196,7 @@ func (w *wrapper) stand(ctx context.Context, c *engine.Container) error {
 	return err
 }
 
-// cutOff reports whether a container ended by no doing of its own.
+// cutOff reports whether a container has ended and the job did not end it.
 func (w *wrapper) cutOff(ctx context.Context, found *engine.Container) (bool, error) {
 	if found.State != engine.StateExited {
 		return false, nil
@@ -205,21 +205,15 @@ func (w *wrapper) cutOff(ctx context.Context, found *engine.Container) (bool, er
 	if err != nil {
 		return false, err
 	}
-	ours := w.episode.Container == found.ID
-	return exit.Outside ||
-		w.episode.Container == "" && w.canGoBack() || // a wrapper was killed while it was restored; Docker calls that code 128
-		ours && !w.episode.Parked.IsZero() && !exit.FinishedAt.Before(w.episode.Parked) || // what is paused or stopped doesn't end by itself
-		ours && otherBoot(w.episode.Boot, host.BootID()) && (exit.Code > 128 || w.canGoBack()) ||
-		diedWithComputer(exit, host.BootTime()), nil
-}
-
-// otherBoot reports that the computer has been started since. "" is unknown.
-func otherBoot(then, now string) bool { return then != "" && now != "" && then != now }
-
-// diedWithComputer reports an end that the engine noticed only after the computer was up again.
-// boot is zero where it isn't known.
-func diedWithComputer(exit job.Exit, boot time.Time) bool {
-	return exit.Code != 0 && !exit.OOMKilled && !boot.IsZero() && exit.StartedAt.Before(boot) && exit.FinishedAt.After(boot)
+	return job.Whose(exit, job.Notes{
+		Ours:       w.episode.Container == found.ID,
+		None:       w.episode.Container == "",
+		Parked:     w.episode.Parked,
+		BootThen:   w.episode.Boot,
+		BootNow:    host.BootID(),
+		BootTime:   host.BootTime(),
+		Checkpoint: w.canGoBack(),
+	}) == job.FromOutside, nil
 }
 
 // fresh makes a new container and starts it.
