@@ -254,7 +254,7 @@ func (c *Container) sayUnlimited(ctx context.Context, asked job.Limits) {
 
 // possible reports what the engine would pass over in silence.
 func (e *Engine) possible(r request) error {
-	if e.Info.quirks.libpod && r.Host.Runtime != "" {
+	if e.Info.quirks.noRuntime && r.Host.Runtime != "" {
 		return fmt.Errorf("%w: Podman doesn't choose a container's runtime (%s) through its API", ErrHost, r.Host.Runtime)
 	}
 	if !e.Info.quirks.makesSources {
@@ -344,7 +344,7 @@ func (c *Container) lookForProgram(ctx context.Context) (started time.Time, word
 			st, err = c.e.api.ContainerStatPath(ctx, c.ID, st.LinkTarget)
 		}
 		switch {
-		case errors.Is(wrap(err), ErrNotFound) && c.e.Info.quirks.libpod && mounted(name, in.Mounts): // it follows no links there
+		case errors.Is(wrap(err), ErrNotFound) && c.e.Info.quirks.mountLinks && mounted(name, in.Mounts):
 			return started, words, nil
 		case errors.Is(wrap(err), ErrNotFound):
 		case err == nil && st.Mode.IsDir():

@@ -50,8 +50,8 @@ func (c *Container) Usage(ctx context.Context) (job.Usage, error) {
 		return job.Usage{}, fmt.Errorf("read usage of container %s: %w", c.Name, ErrNotRunning)
 	}
 	u := usageOf(s)
-	if c.e.Info.quirks.ungrouped && c.e.Info.quirks.libpod {
-		if _, own := c.ownCgroup(ctx); !own { // it is what all have used that share one with it
+	if c.e.Info.quirks.sharedUsage {
+		if _, own := c.ownCgroup(ctx); !own {
 			return job.Usage{}, nil
 		}
 	}

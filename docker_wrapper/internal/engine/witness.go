@@ -52,7 +52,7 @@ func (c *Container) witness(ctx context.Context, exit job.Exit, away time.Time) 
 	if !w.Signaled.IsZero() {
 		return w, nil
 	}
-	if q.libpod && !q.stopUnsaid && c.ask == "" { // for Podman, a request for a checkpoint is a stop by the user
+	if q.userStop && c.ask == "" { // for Podman, the signal that asks for a checkpoint is a stop by the user, too
 		state, err := c.libpodState(ctx)
 		w.StoppedByUser = state.StoppedByUser
 		return w, err
@@ -69,7 +69,7 @@ func (c *Container) witness(ctx context.Context, exit job.Exit, away time.Time) 
 func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, killed time.Time, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if c.e.Info.quirks.libpod {
+	if c.e.Info.quirks.ownEvents {
 		kills := int64(0)
 		err := c.libpodEvents(ctx, exit.StartedAt, func(m events.Message) {
 			switch at := time.Unix(0, m.TimeNano); {
