@@ -24,13 +24,14 @@ const (
 
 // walls says which packages of ours each package may import, besides the standard library.
 var walls = map[string][]string{
-	module + "/docker_wrapper":             {rooms + "session", rooms + "supervise", rooms + "slot", rooms + "engine", rooms + "gpu", rooms + "job", module + "/boincapi", module + "/resolve"},
-	rooms + "session":                      {rooms + "engine", rooms + "slot", rooms + "job", module + "/boincapi"},
+	module + "/docker_wrapper":             {rooms + "session", rooms + "supervise", rooms + "slot", rooms + "engine", rooms + "gpu", rooms + "host", rooms + "job", module + "/boincapi"},
+	rooms + "session":                      {rooms + "engine", rooms + "slot", rooms + "host", rooms + "job", module + "/boincapi"},
 	rooms + "supervise":                    {rooms + "job", module + "/boincapi"},
 	rooms + "slot":                         {rooms + "job", module + "/boincapi", module + "/resolve"},
-	rooms + "engine":                       {rooms + "job"},
+	rooms + "engine":                       {rooms + "host", rooms + "job"},
 	rooms + "engine/enginetest":            {}, // fakes know nothing of us, and nothing but tests knows them
 	rooms + "gpu":                          {rooms + "job"},
+	rooms + "host":                         {}, // the kernel knows nothing of us
 	rooms + "job":                          {module + "/boincapi"},
 	module + "/boincapi":                   {},
 	module + "/boincapi/boinctest":         {module + "/boincapi"},
@@ -48,7 +49,6 @@ var guests = map[string][]string{
 	"github.com/moby":                  {rooms + "engine"},
 	"github.com/gofrs/flock":           {rooms + "session", rooms + "engine"},
 	"github.com/klauspost/compress":    {rooms + "engine"},
-	"github.com/google/shlex":          {rooms + "engine", rooms + "job"},
 	"github.com/NVIDIA/go-nvml":        {rooms + "gpu"},
 	"go.yaml.in/yaml/v3":               {rooms + "gpu"},
 	"github.com/BurntSushi/toml":       {rooms + "job"},
@@ -56,7 +56,7 @@ var guests = map[string][]string{
 	"github.com/spf13/pflag":           {rooms + "job"},
 	"github.com/rs/zerolog":            {module + "/docker_wrapper", rooms + "session", rooms + "engine", rooms + "supervise"},
 	"golang.org/x/term":                {module + "/docker_wrapper"},
-	"golang.org/x/sys":                 {module + "/docker_wrapper", rooms + "session", rooms + "engine", rooms + "slot", module + "/boincapi", module + "/boincapi/boinctest", module + "/resolve"},
+	"golang.org/x/sys":                 {module + "/docker_wrapper", rooms + "engine", rooms + "host", rooms + "slot", module + "/boincapi", module + "/boincapi/boinctest"},
 }
 
 // pure is what a package without network, engine and files doesn't import.
@@ -69,6 +69,7 @@ type pkg struct {
 }
 
 func TestWalls(t *testing.T) {
+	var all []pkg
 	for _, platform := range [][3]string{{"linux", "amd64", "0"}, {"linux", "amd64", "1"}, {"windows", "amd64", "0"}, {"darwin", "arm64", "0"}} {
 		t.Run(strings.Join(platform[:], "_"), func(t *testing.T) {
 			pkgs := list(t, platform)
@@ -77,6 +78,7 @@ func TestWalls(t *testing.T) {
 					t.Error(problem)
 				}
 			}
+			all = append(all, pkgs...)
 			for path := range walls {
 				if !slices.ContainsFunc(pkgs, func(p pkg) bool { return p.ImportPath == path }) {
 					t.Errorf("%s: there is no such package", path)
@@ -84,6 +86,32 @@ func TestWalls(t *testing.T) {
 			}
 		})
 	}
+	for _, s := range unused(all) {
+		t.Error(s)
+	}
+}
+
+// unused finds what walls and guests admit and no package of pkgs imports.
+func unused(pkgs []pkg) (list []string) {
+	check := func(importer, path string) {
+		if !slices.ContainsFunc(pkgs, func(p pkg) bool {
+			return p.ImportPath == importer && slices.ContainsFunc(p.Imports, func(i string) bool { return i == path || strings.HasPrefix(i, path+"/") })
+		}) {
+			list = append(list, importer+": may import "+path+", and doesn't")
+		}
+	}
+	for importer, paths := range walls {
+		for _, path := range paths {
+			check(importer, path)
+		}
+	}
+	for path, importers := range guests {
+		for _, importer := range importers {
+			check(importer, path)
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 func problems(p pkg) (list []string) {
@@ -163,6 +191,18 @@ func TestWallsHold(t *testing.T) {
 	} {
 		if got := strings.Join(problems(tt.p), "; "); got != tt.want {
 			t.Errorf("got  %s\nwant %s", got, tt.want)
+		}
+	}
+	got := unused([]pkg{{ImportPath: rooms + "gpu", Imports: []string{rooms + "job", "go.yaml.in/yaml/v3"}}})
+	for want, found := range map[string]bool{
+		rooms + "gpu: may import " + rooms + "job, and doesn't":               false,
+		rooms + "gpu: may import go.yaml.in/yaml/v3, and doesn't":             false,
+		rooms + "gpu: may import github.com/NVIDIA/go-nvml, and doesn't":      true,
+		rooms + "slot: may import " + rooms + "job, and doesn't":              true,
+		module + "/docker_wrapper: may import golang.org/x/term, and doesn't": true,
+	} {
+		if slices.Contains(got, want) != found {
+			t.Errorf("%q: found is %t, want %t", want, !found, found)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 	"boincdocker/docker_wrapper/internal/slot"
 )
@@ -94,7 +95,7 @@ func (w *wrapper) plan() (*job.Job, error) {
 			return nil, err
 		}
 	}
-	in.Host = host()
+	in.Host = thisHost()
 	if w.key != nil {
 		in.Proof = w.key.Labels(w.init, w.dir)[job.LabelProof]
 	}
@@ -189,8 +190,8 @@ func readPolicyFile(name string) ([]byte, error) {
 	return data, nil
 }
 
-func host() job.Host {
-	return job.Host{UID: os.Getuid(), GID: os.Getgid(), CPUs: runtime.NumCPU(), Memory: hostMemory()}
+func thisHost() job.Host {
+	return job.Host{UID: os.Getuid(), GID: os.Getgid(), CPUs: runtime.NumCPU(), Memory: host.Memory()}
 }
 
 // show prints the plan, or what is wrong with job.toml.

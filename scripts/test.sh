@@ -32,11 +32,11 @@ scripts/base-image.sh
 export TEST_BUSYBOX=required
 export CGO_CFLAGS="${CGO_CFLAGS:--g -O2 -Wno-deprecated-declarations}" # NVML marks what newer drivers dropped
 # shellcheck disable=SC2046 # a list
-go test -race -timeout 10m $(go list ./... | grep -v -e '/docker_wrapper$' -e '/internal/engine$')
+go test -race -timeout 10m $(go list ./... | grep -v -e '/docker_wrapper$' -e '/internal/engine$' -e '/internal/host$')
 # One after the other: they share the engine, and one of them measures time. The first waits most of the time.
 integration() {
 	go test -race -tags integration -timeout 20m -parallel 6 "$@" ./docker_wrapper &&
-		go test -race -tags integration -timeout 20m "$@" ./docker_wrapper/internal/engine
+		go test -race -tags integration -timeout 20m "$@" ./docker_wrapper/internal/engine ./docker_wrapper/internal/host
 }
 if [ -z "${TEST_LOG-}" ]; then
 	integration

@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/build"
 	"github.com/docker/docker/api/types/container"
 
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -82,10 +83,10 @@ func needsBuildKit(reason string) bool {
 		strings.Contains(reason, "Unknown flag: ") || strings.Contains(reason, "unknown instruction: ")
 }
 
-// cached reports whether a build may take steps from the builder's cache. A stranger's takes none. Podman compares the histories
-// of all images that it has, and whoever made an image wrote its history; so there only a build by hand does.
+// cached reports whether a build may take steps from the builder's cache. An unsigned job's build takes none. From a cache
+// that can be forged, only a build by hand takes some.
 func (e *Engine) cached(s job.Source) bool {
-	return !s.Unsigned && (s.Cache || !e.Info.quirks.libpod)
+	return !s.Unsigned && (s.Cache || !e.Info.quirks.forgedCache)
 }
 
 func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.Image, s job.Source, b *buildContext) error {
@@ -107,13 +108,15 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 	}
 	o.Labels[job.LabelContent] = b.identity
 	mark := "boinc-build-" + strings.ToLower(rand.Text()) // by which the processes of this build are known
-	if e.Info.quirks.libpod {
+	if e.Info.quirks.stepsOutlive {
 		o.ExtraHosts = append(slices.Clip(o.ExtraHosts), mark+":127.0.0.1")
+	}
+	if e.Info.quirks.hostsAsJSON && len(o.ExtraHosts) > 0 {
 		list, err := json.Marshal(o.ExtraHosts)
 		if err != nil {
 			return err
 		}
-		o.ExtraHosts = []string{string(list)} // Podman's way of writing them
+		o.ExtraHosts = []string{string(list)}
 	}
 	limitBuild(&o, s.Limits, e.Info)
 	var tail []string
@@ -143,8 +146,8 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 			tail = tail[1:]
 		}
 	})
-	if err != nil && e.Info.quirks.libpod && !commandFailed.MatchString(err.Error()) {
-		endSteps(mark)
+	if err != nil && e.Info.quirks.stepsOutlive && !commandFailed.MatchString(err.Error()) {
+		host.EndBuild(mark)
 	}
 	if err != nil && made != "" {
 		e.leftOver(ctx, im, s, made, began)

@@ -107,11 +107,7 @@ func (c *Container) Hold(ctx context.Context) error {
 	if err := c.Unpause(ctx); err != nil {
 		return err
 	}
-	f, err := c.group(ctx)
-	if err == nil {
-		err = f.freeze(ctx)
-	}
-	if err != nil {
+	if err := c.groups(ctx).Freeze(ctx); err != nil {
 		return fmt.Errorf("hold container %s: %w", c.Name, err)
 	}
 	return nil
@@ -124,12 +120,7 @@ func (c *Container) Release(ctx context.Context) error {
 	}
 	state, err := c.libpodState(ctx)
 	if err == nil && state.Status == "running" { // what Podman has paused itself it could not let go on any more
-		var f freezer
-		if f, err = c.group(ctx); errors.Is(err, errNoCgroup) {
-			return nil
-		} else if err == nil {
-			err = f.thaw()
-		}
+		err = c.groups(ctx).Thaw()
 	}
 	if err != nil {
 		return fmt.Errorf("release container %s: %w", c.Name, err)

@@ -21,6 +21,7 @@ import (
 	"github.com/docker/go-connections/nat"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -46,10 +47,10 @@ type Container struct {
 	gpu    *job.GPUGrant
 	ask    string                 // the signal that asks its program for a checkpoint; "" for none
 	asked  atomic.Int64           // how often it was sent that by us
-	cgroup atomic.Pointer[string] // once it is known
+	cgroup atomic.Pointer[string] // its path below the hierarchies' roots, once it is known
 
-	rung      atomic.Int32            // how it is paused
-	processes atomic.Pointer[payload] // once they are known
+	rung      atomic.Int32                 // how it is paused
+	processes atomic.Pointer[host.Payload] // once they are known
 }
 
 // List lists the containers, ended ones too, that carry all these labels.
@@ -253,7 +254,7 @@ func (c *Container) sayUnlimited(ctx context.Context, asked job.Limits) {
 
 // possible reports what the engine would pass over in silence.
 func (e *Engine) possible(r request) error {
-	if e.Info.quirks.libpod && r.Host.Runtime != "" {
+	if e.Info.quirks.noRuntime && r.Host.Runtime != "" {
 		return fmt.Errorf("%w: Podman doesn't choose a container's runtime (%s) through its API", ErrHost, r.Host.Runtime)
 	}
 	if !e.Info.quirks.makesSources {
@@ -343,7 +344,7 @@ func (c *Container) lookForProgram(ctx context.Context) (started time.Time, word
 			st, err = c.e.api.ContainerStatPath(ctx, c.ID, st.LinkTarget)
 		}
 		switch {
-		case errors.Is(wrap(err), ErrNotFound) && c.e.Info.quirks.libpod && mounted(name, in.Mounts): // it follows no links there
+		case errors.Is(wrap(err), ErrNotFound) && c.e.Info.quirks.mountLinks && mounted(name, in.Mounts):
 			return started, words, nil
 		case errors.Is(wrap(err), ErrNotFound):
 		case err == nil && st.Mode.IsDir():
@@ -537,7 +538,9 @@ func (c *Container) do(ctx context.Context, verb, already string, f func(context
 }
 
 // ended reports whether a call failed only because the container has ended, or is gone.
-func ended(err error) bool { return errors.Is(err, ErrNotRunning) || errors.Is(err, ErrNotFound) }
+func ended(err error) bool {
+	return errors.Is(err, ErrNotRunning) || errors.Is(err, ErrNotFound) || errors.Is(err, host.ErrEnded)
+}
 
 // HostPort is where the host reaches the container's TCP port; 0 when nowhere.
 func (c *Container) HostPort(ctx context.Context, guest int) (int, error) {

@@ -171,6 +171,15 @@ var imageRows = []contractRow{
 			t.Errorf("got labels %v, want who=me and not two", l)
 		}
 	}},
+	{fact: "build: its steps know the hosts that were added", check: func(t *testing.T, k *contract) {
+		for builder, run := range builders {
+			im, fsys := k.source("hosts", run+` ["/payload", "wantin=/etc/hosts:one.example", "wantin=/etc/hosts:two.example"]`+"\n")
+			im.Sources[0].Build.ExtraHosts = []string{"one.example:192.0.2.1", "two.example:192.0.2.2"}
+			if _, err := k.e.Ensure(t.Context(), im, fsys); err != nil {
+				t.Errorf("%s: %v", builder, err)
+			}
+		}
+	}},
 	{fact: "build: a mistake in the Dockerfile is the project's", check: func(t *testing.T, k *contract) {
 		im, fsys := k.source("mistake", "FRUM scratch\n")
 		k.imageError(t, im, fsys, "FRUM")

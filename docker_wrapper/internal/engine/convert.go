@@ -12,6 +12,7 @@ import (
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/go-connections/nat"
 
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -231,9 +232,9 @@ func resourcesOf(l job.Limits, x job.CreateArgs, info Info) container.Resources 
 		r.Ulimits = append(r.Ulimits, &container.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
 	if info.quirks.ownLimits {
-		for _, u := range hostLimits() {
+		for _, u := range host.Limits() {
 			if !slices.ContainsFunc(r.Ulimits, func(o *container.Ulimit) bool { return o.Name == u.Name }) {
-				r.Ulimits = append(r.Ulimits, u)
+				r.Ulimits = append(r.Ulimits, &container.Ulimit{Name: u.Name, Soft: u.Max, Hard: u.Max})
 			}
 		}
 	}

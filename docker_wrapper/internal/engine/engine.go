@@ -75,8 +75,8 @@ type Info struct {
 	quirks       quirks
 }
 
-// quirks is where engines differ. Nothing outside this table and [quirksOf] asks which engine it
-// is.
+// quirks is where engines differ. Which engine it is decides only here: in [quirksOf], in [quirks.offer], and in
+// [Engine.ask], which collects the facts for both. All else asks a quirk; Info.Kind is for people.
 type quirks struct {
 	logDriver     string
 	init          bool // has an init process for containers
@@ -94,10 +94,20 @@ type quirks struct {
 	heredocs      bool // its builder knows heredocs, BuildKit where there are two
 	daemon        bool // containers end with it, and what happened before is forgotten
 	ownLimits     bool // asks for more open files and processes than its host lets it have, unless told how many
-	libpod        bool // has Podman's own API beside Docker's
+	forgedCache   bool // its builder finds steps by the history of images, which whoever made an image wrote
+	stepsOutlive  bool // its builder carries a step out to the end when its client has gone
+	hostsAsJSON   bool // its builder takes extra hosts as one JSON list
+	noRuntime     bool // ignores which runtime a container is to have
+	mountLinks    bool // finds no file behind a link in a container's mount
+	sharedUsage   bool // a container without a control group of its own is said to use what all in its group use
+	ownEvents     bool // Docker's way of asking for events misses the latest; Podman's own way doesn't
+	userStop      bool // a container's state tells, by Podman's own API, that a user stopped it; no event does
 	makesSources  bool // makes what is to be mounted where it isn't there
 	mountsAsText  bool // a mount's source with a comma in it is misunderstood
 	gpus          gpuWay
+	keepsGroups   bool   // a container without root can have the groups of the user account that runs the engine
+	showsDevices  bool   // inspection shows the device files that a container has, not the ones requested
+	hidesDevices  bool   // inspection shows none of them
 	nvidiaRuntime bool   // gives GPUs by the environment, too, which images and jobs write
 	cdi           string // the names of devices that it lists, each on a line
 	bridge        string // what it calls the network "bridge"
@@ -130,9 +140,11 @@ func quirksOf(kind string, i infoFacts) quirks {
 	}
 	if kind == Podman {
 		old := versions.LessThan(i.version, "5")
-		q = quirks{logDriver: "k8s-file", init: true, libpod: true, hidesTriggers: true, heredocs: !old, bridge: "podman", unpauseToStop: true, unpauseToPart: true, stopsToRemove: true, strays: true, makesSources: true, mountsAsText: true,
+		q = quirks{logDriver: "k8s-file", init: true, hidesTriggers: true, heredocs: !old, bridge: "podman", unpauseToStop: true, unpauseToPart: true, stopsToRemove: true, strays: true, makesSources: true, mountsAsText: true,
 			cacheInMemory: true, followSkips: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, cpuQuota: i.cpuQuota, cpuShares: !i.rootless || i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
-			passesOver: true, ungrouped: i.rootless,
+			passesOver: true, ungrouped: i.rootless, sharedUsage: i.rootless,
+			forgedCache: true, stepsOutlive: true, hostsAsJSON: true, noRuntime: true, mountLinks: true, ownEvents: true, userStop: !old,
+			keepsGroups: true, showsDevices: true, hidesDevices: i.rootless,
 			hostName: "host.containers.internal", proxyHint: `env = ["HTTPS_PROXY=..."] under [engine] in containers.conf`}
 		if q.checkpointHint = "Podman checkpoints only what root runs"; !i.rootless {
 			q.checkpoints = asArchive

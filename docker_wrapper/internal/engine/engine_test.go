@@ -245,9 +245,10 @@ func TestExitAfterTheClockWasSetBack(t *testing.T) {
 	c := made(t, e, fake, simple("hold"), enginetest.Image{})
 	began := time.Now()
 	for _, ahead := range []time.Duration{0, time.Hour} { // of the start
-		outside, err := c.outside(t.Context(), job.Exit{Code: 3, StartedAt: began.Add(ahead), FinishedAt: began.Add(2 * time.Hour)}, time.Time{})
-		if outside || err != nil {
-			t.Errorf("got %v, %v, want the job's own end", outside, err)
+		exit := job.Exit{Code: 3, StartedAt: began.Add(ahead), FinishedAt: began.Add(2 * time.Hour)}
+		w, err := c.witness(t.Context(), exit, time.Time{})
+		if exit.Witness = w; job.Whose(exit, job.Notes{}) != job.ByJob || err != nil {
+			t.Errorf("got %+v, %v, want the job's own end", w, err)
 		}
 	}
 	if took := time.Since(began); took > 10*time.Second {
@@ -266,8 +267,9 @@ func TestExitByTheEnginesClock(t *testing.T) {
 		}
 		exit := <-c.Wait(t.Context())
 		exit.StartedAt = exit.StartedAt.Add(-2 * time.Hour) // it has run for longer than the clocks are apart
-		if outside, err := c.outside(t.Context(), exit, time.Time{}); outside || err != nil || exit.Code != 143 {
-			t.Errorf("%v ahead: got %v, %v of %+v, want the job's own 143", ahead, outside, err, exit)
+		w, err := c.witness(t.Context(), exit, time.Time{})
+		if exit.Witness = w; job.Whose(exit, job.Notes{}) != job.ByJob || err != nil || exit.Code != 143 {
+			t.Errorf("%v ahead: got %+v, %v, want the job's own 143", ahead, exit, err)
 		}
 		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("%v ahead: it took %v", ahead, took)

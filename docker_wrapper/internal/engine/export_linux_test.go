@@ -1,6 +1,12 @@
 package engine
 
-import "context"
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"boincdocker/docker_wrapper/internal/host"
+)
 
 // StopFirst stops its first process, as a wrapper that is killed then.
 func (c *Container) StopFirst(ctx context.Context) error {
@@ -8,8 +14,12 @@ func (c *Container) StopFirst(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for running := 1; running > 0 && err == nil; { // until it has taken the signal
-		running, err = p.stopOldest(1)
+	in, err := c.inspect(ctx)
+	for err == nil && !p.Held(false) { // until it has taken the signal
+		err = errors.Join(syscall.Kill(in.State.Pid, syscall.SIGSTOP), ctx.Err())
+	}
+	if errors.Is(err, syscall.EPERM) {
+		return host.ErrUnproven
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -42,4 +43,6 @@ func (c *Container) Descend(way string) {
 }
 
 // Impossible reports that the container can't be paused in the way that was chosen, and won't be.
-func Impossible(err error) bool { return errors.Is(err, errUnproven) || errors.Is(err, errNoFreezer) }
+func Impossible(err error) bool {
+	return errors.Is(err, host.ErrUnproven) || errors.Is(err, host.ErrNoFreezer)
+}

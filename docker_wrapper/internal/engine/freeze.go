@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -24,11 +25,6 @@ func (r rung) String() string {
 	return [...]string{"?", "the engine pauses it", "its control group is frozen instead", "its processes are stopped by SIGSTOP instead",
 		"it is stopped, and goes on from its last checkpoint, if there is one, or from the beginning"}[r]
 }
-
-var (
-	errUnproven  = errors.New("its processes can't be told from others")
-	errNoFreezer = errors.New("it has no control group that this user may freeze")
-)
 
 // Pause freezes it. When it has ended, that is no error: its exit is on the way. The error wraps job.ErrNoPause when
 // there is no way to.
@@ -67,7 +63,7 @@ func (c *Container) probe(ctx context.Context) error {
 			}
 			c.takeRung(r, refused)
 			return nil
-		case !errors.Is(err, errUnproven) && !errors.Is(err, errNoFreezer):
+		case !errors.Is(err, host.ErrUnproven) && !errors.Is(err, host.ErrNoFreezer):
 			return err // it may mend
 		}
 		c.e.log.Debug().Err(err).Msg("one way to pause the container doesn't work")
@@ -90,9 +86,9 @@ func (c *Container) hold(ctx context.Context, r rung) error {
 	defer cancel()
 	p, err := c.payload(ctx)
 	if err == nil && r == byFreezer {
-		err = p.freeze(ctx)
+		err = p.Freeze(ctx)
 	} else if err == nil {
-		err = p.stop(ctx)
+		err = p.Stop(ctx)
 	}
 	if ended(err) {
 		return nil
@@ -115,9 +111,9 @@ func (c *Container) Unpause(ctx context.Context) error {
 	}
 	p, err := c.payload(ctx)
 	if err == nil {
-		err = p.letGo()
+		err = p.Continue()
 	}
-	if err == nil || ended(err) || errors.Is(err, errUnproven) { // nobody can have stopped the last
+	if err == nil || ended(err) || errors.Is(err, host.ErrUnproven) { // with ErrUnproven it can't have been stopped
 		return nil
 	}
 	return fmt.Errorf("unpause container %s: %w", c.Name, err)
@@ -145,13 +141,13 @@ func (c *Container) held(ctx context.Context, all bool) bool {
 		return false
 	}
 	p, err := c.payload(ctx)
-	return err == nil && p.held(all)
+	return err == nil && p.Held(all)
 }
 
-// payload finds the processes of a container that runs. ErrNotRunning or ErrNotFound when it doesn't, errUnproven when they can't be
-// told from others: nothing is done to those.
-func (c *Container) payload(ctx context.Context) (*payload, error) {
-	if p := c.processes.Load(); p != nil && p.lives() {
+// payload finds the processes of a container that runs. ErrNotRunning or ErrNotFound when it doesn't, host.ErrUnproven
+// when they can't be told from others.
+func (c *Container) payload(ctx context.Context) (*host.Payload, error) {
+	if p := c.processes.Load(); p != nil && p.Alive() {
 		return p, nil
 	}
 	in, err := c.inspect(ctx)
@@ -161,7 +157,7 @@ func (c *Container) payload(ctx context.Context) (*payload, error) {
 	case !in.State.Running || in.State.Pid <= 0:
 		return nil, ErrNotRunning
 	}
-	p, err := findPayload(in.State.Pid, in.ID)
+	p, err := host.FindPayload(in.State.Pid, in.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -111,7 +111,7 @@ func (r *request) grant(g *job.GPUGrant, info Info) {
 			}
 		}
 	}
-	if keep && q.libpod { // the host's groups have no numbers in there; crun hands on those of Podman's user
+	if keep && q.keepsGroups { // the host's groups have no numbers in there; crun does it for this annotation
 		r.Host.Annotations = map[string]string{"run.oci.keep_original_groups": "1"}
 	}
 	if g.Prover != "" {
@@ -148,7 +148,7 @@ func (i Info) gives(g *job.GPUGrant) error {
 		return fmt.Errorf("%w: Podman %s gives none of NVIDIA's through its API (5.5 and newer do; so does Docker: sudo apt-get install docker.io nvidia-container-toolkit)",
 			ErrGPU, i.Version)
 	}
-	if g.Vendor == job.NVIDIA || !i.Rootless || i.quirks.libpod {
+	if g.Vendor == job.NVIDIA || !i.Rootless || i.quirks.keepsGroups {
 		return nil
 	}
 	for _, d := range g.Devices {
@@ -217,14 +217,14 @@ func wanted(g *job.GPUGrant) (paths []string) {
 	return paths
 }
 
-// took reports whether the engine passed over the grant. A running container of Podman's says which device files it has,
-// whoever gave them; Docker says what it was asked for. Without root Podman's are mounts, which it doesn't list: there the proof
-// alone tells.
+// took reports whether the engine passed over the grant, as far as inspection shows. A running container of Podman's shows
+// the device files that it has, Docker's the ones requested. Rootless Podman mounts them and doesn't list them: there only
+// the proof tells.
 func (c *Container) took(in container.InspectResponse) error {
-	if in.HostConfig == nil || c.e.Info.Rootless && c.e.Info.quirks.libpod {
+	if in.HostConfig == nil || c.e.Info.quirks.hidesDevices {
 		return nil
 	}
-	if c.gpu.Vendor == job.NVIDIA && !c.e.Info.quirks.libpod {
+	if c.gpu.Vendor == job.NVIDIA && !c.e.Info.quirks.showsDevices {
 		if len(in.HostConfig.DeviceRequests) == 0 {
 			return fmt.Errorf("%w: %s has passed over it", ErrGPU, c.e.Info.Kind)
 		}

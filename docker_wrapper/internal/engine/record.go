@@ -12,6 +12,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -80,8 +81,7 @@ func (e *Engine) readRecord(name string) record {
 	return r
 }
 
-// change lets f change the record, one wrapper at a time, and writes it whole or not at all. An error of
-// f doesn't keep what it has changed from being written.
+// change lets f change the record, one wrapper at a time. What f has changed is written also when it returns an error.
 func (e *Engine) change(ctx context.Context, name string, f func(*record) error) (err error) {
 	defer func() {
 		if err != nil {
@@ -100,10 +100,7 @@ func (e *Engine) change(ctx context.Context, name string, f func(*record) error)
 	changeErr := f(&r)
 	data, err := json.Marshal(r)
 	if err == nil {
-		err = os.WriteFile(name+".part", data, 0o664)
-	}
-	if err == nil {
-		err = os.Rename(name+".part", name)
+		err = host.WriteFile(name, data, 0o664)
 	}
 	return errors.Join(changeErr, err)
 }

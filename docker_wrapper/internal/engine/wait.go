@@ -104,11 +104,14 @@ func (c *Container) exit(ctx context.Context, away time.Time) (job.Exit, error) 
 	exit := job.Exit{Code: in.State.ExitCode, OOMKilled: in.State.OOMKilled, Err: in.State.Error}
 	exit.StartedAt = parseTime(in.State.StartedAt)
 	exit.FinishedAt = parseTime(in.State.FinishedAt)
-	exit.Outside, err = c.outside(ctx, exit, away)
+	if exit.Witness, err = c.witness(ctx, exit, away); err != nil {
+		return job.Exit{}, err
+	}
+	exit.Outside = job.Whose(exit, job.Notes{}) == job.FromOutside
 	if c.e.Info.quirks.oomUnsaid && exit.Code == 137 && !exit.Outside && in.HostConfig != nil && in.HostConfig.Memory > 0 {
 		exit.OOMKilled = true // who else would kill it
 	}
-	return exit, err
+	return exit, nil
 }
 
 func parseTime(s string) time.Time {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,82 +27,55 @@ import (
 // doesn't say) and died; after podman stop, died alone, but from version 5 on the container is known to be
 // stopped by a user.
 //
-// With live-restore an engine ends no container but one that it was just starting.
-const (
-	// stopTime is how long an engine that is stopped lets its containers end: 15 s (moby's
-	// shutdown-timeout) and what it takes to end them.
-	stopTime = 17 * time.Second
-
-	// noticed is how much later than the end itself the engine's own word of it may be.
-	noticed = 2 * time.Second
-
-	// killTime: a container that outlives a signal by more has not ended because of it.
-	killTime = 30 * time.Second
-)
+// With live-restore an engine ends only the container that it was just starting.
 
 // endSignals are those that end a program that doesn't ask for them, and that engines and people send for that: by
 // number, and by name, which engines use where they have it from a person.
 var endSignals = map[string]string{"2": "INT", "3": "QUIT", "9": "KILL", "15": "TERM", "INT": "INT", "QUIT": "QUIT", "KILL": "KILL", "TERM": "TERM"}
 
-// engineCodes are the exit codes of programs that an engine ends: by SIGTERM, by SIGKILL, and by
-// losing them.
-var engineCodes = []int{143, 137, 255}
-
-// outside reports whether it was not the job that ended its container. away is since when the engine
-// was found away, zero for never.
-func (c *Container) outside(ctx context.Context, exit job.Exit, away time.Time) (bool, error) {
-	switch {
-	case exit.OOMKilled || exit.StartedAt.IsZero():
-		return false, nil
-	case exit.FinishedAt.IsZero(): // Podman, after the computer has lost its power; it says that the job ended well
-		return true, nil
+// witness collects what the engine knows about the end of the container, for [job.Whose] to decide. away is since when
+// the engine hasn't answered, zero when it always has. The error wraps ErrUnreachable when it can't be asked now.
+func (c *Container) witness(ctx context.Context, exit job.Exit, away time.Time) (w job.Witness, err error) {
+	q := c.e.Info.quirks
+	w = job.Witness{AnySignal: q.signalUnsaid, StopUntold: q.stopUnsaid, EndsJobs: q.daemon, AwaySince: away}
+	if exit.OOMKilled || exit.StartedAt.IsZero() || exit.FinishedAt.IsZero() { // nothing more is needed
+		return w, nil
 	}
-	died, killed, err := c.lastEvents(ctx, exit)
-	limit := killTime
-	if c.e.Info.quirks.signalUnsaid { // it may have been one that programs take no notice of
-		limit = noticed
-	}
+	w.SawEnd, w.Signaled, err = c.lastEvents(ctx, exit)
 	if errors.Is(err, ErrUnreachable) {
-		return false, err
+		return w, err
 	} else if err != nil { // Podman may keep none
 		c.e.log.Debug().Err(err).Msg("the engine doesn't tell who ended the container")
-		return false, nil
+		w.NoEvents = true
+		return w, nil
 	}
-	switch {
-	case !killed.IsZero():
-		return exit.FinishedAt.Sub(killed) < limit, nil
-	case c.e.Info.quirks.stopUnsaid:
-		return exit.Code == engineCodes[0], nil
-	case c.e.Info.quirks.libpod && c.ask != "": // which stops it by the user, too, as Podman has it
-		return false, nil
-	case c.e.Info.quirks.libpod:
+	if !w.Signaled.IsZero() {
+		return w, nil
+	}
+	if q.userStop && c.ask == "" { // for Podman, the signal that asks for a checkpoint is a stop by the user, too
 		state, err := c.libpodState(ctx)
-		return state.StoppedByUser, err
-	case died || !c.e.Info.quirks.daemon:
-		return false, nil
+		w.StoppedByUser = state.StoppedByUser
+		return w, err
 	}
-	if slices.Contains(engineCodes, exit.Code) {
-		return true, nil
+	if q.daemon && !w.SawEnd && !away.IsZero() {
+		info, err := c.e.api.Info(ctx)
+		w.LiveRestore = info.LiveRestoreEnabled
+		return w, wrap(err)
 	}
-	info, err := c.e.api.Info(ctx)
-	if err != nil {
-		return false, wrap(err)
-	}
-	atStop := !away.IsZero() && exit.FinishedAt.After(away.Add(-noticed)) && exit.FinishedAt.Before(away.Add(stopTime))
-	return atStop && !info.LiveRestoreEnabled, nil
+	return w, nil
 }
 
 // lastEvents asks whether this engine saw the container end, and when it was last sent a signal.
 func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, killed time.Time, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if c.e.Info.quirks.libpod {
+	if c.e.Info.quirks.ownEvents {
 		kills := int64(0)
 		err := c.libpodEvents(ctx, exit.StartedAt, func(m events.Message) {
 			switch at := time.Unix(0, m.TimeNano); {
 			case m.Action == "died":
 				died = true
-			case m.Action == events.ActionKill && at.Before(exit.FinishedAt.Add(noticed)): // noted after it is sent
+			case m.Action == events.ActionKill && at.Before(exit.FinishedAt.Add(job.Noticed)): // noted after it is sent
 				kills++
 				killed = at
 			}
@@ -123,7 +95,7 @@ func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, k
 	}
 	messages, errs := c.e.api.Events(ctx, events.ListOptions{
 		Since:   exit.StartedAt.Format(time.RFC3339Nano),
-		Until:   until.Add(noticed).Format(time.RFC3339Nano),
+		Until:   until.Add(job.Noticed).Format(time.RFC3339Nano),
 		Filters: filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("container", c.ID)),
 	})
 	for {

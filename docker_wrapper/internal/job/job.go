@@ -189,7 +189,8 @@ type Exit struct {
 	FinishedAt time.Time // zero when unknown
 	Err        string    // the engine's own words, when it could not run the program
 	Gone       bool      // the container no longer exists: no exit code
-	Outside    bool      // no verdict on the job: an engine that was stopped ended it, or somebody by the engine
+	Witness    Witness   // what the engine knows about its end
+	Outside    bool      // by the witness, the job didn't end it itself: its code is no verdict on the job
 	Lost       bool      // the engine has not answered for so long that the job is left as it is
 }
 

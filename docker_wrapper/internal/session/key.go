@@ -14,6 +14,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 	"boincdocker/docker_wrapper/internal/slot"
 )
@@ -80,27 +81,7 @@ func makeKey(ctx context.Context, name string) ([]byte, error) {
 	}
 	key := make([]byte, keySize)
 	rand.Read(key)
-	part := name + ".part"
-	err := os.RemoveAll(part)
-	if err == nil {
-		err = os.WriteFile(part, key, 0o600)
-	}
-	if err == nil {
-		err = syncFile(part)
-	}
-	if err == nil {
-		err = os.Rename(part, name)
-	}
-	slot.SyncDir(filepath.Dir(name)) // where a file system can
-	return key, err
-}
-
-func syncFile(name string) error {
-	f, err := os.OpenFile(name, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return key, host.WriteFile(name, key, 0o600)
 }
 
 // Slot is what proves that the wrapper's directory in a slot is this job's. It holds wherever BOINC's data directory is moved to.

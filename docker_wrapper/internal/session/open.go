@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 	"boincdocker/docker_wrapper/internal/slot"
 )
@@ -236,7 +237,7 @@ func (k *Keeper) begin(ctx context.Context, c *engine.Container, since time.Time
 		if since.Equal(longAgo) {
 			written = k.written()
 		}
-		*e = Episode{Container: c.ID, Host: k.engine.Info.Host, Boot: bootID(), CPUBase: start.CPUBase, Ran: e.Checkpoint.Ran, LastLog: since, Written: written,
+		*e = Episode{Container: c.ID, Host: k.engine.Info.Host, Boot: host.BootID(), CPUBase: start.CPUBase, Ran: e.Checkpoint.Ran, LastLog: since, Written: written,
 			Checkpoint: e.Checkpoint, Anew: e.Anew, Tries: e.Tries, Unsigned: !k.o.Job.Signed}
 	})
 	if err != nil {
@@ -322,19 +323,13 @@ func (k *Keeper) cutOff(ctx context.Context, found *engine.Container) (bool, err
 		return false, err
 	}
 	e := k.store.Episode()
-	ours := e.Container == found.ID
-	return exit.Outside ||
-		e.Container == "" && k.canRestore() || // a wrapper was killed while it was restored; Docker calls that code 128
-		ours && !e.Parked.IsZero() && !exit.FinishedAt.Before(e.Parked) || // what is paused or stopped doesn't end by itself
-		ours && otherBoot(e.Boot, bootID()) && (exit.Code > 128 || k.canRestore()) ||
-		diedWithComputer(exit, bootTime()), nil
-}
-
-// otherBoot reports that the computer has been started since. "" is unknown.
-func otherBoot(then, now string) bool { return then != "" && now != "" && then != now }
-
-// diedWithComputer reports an end that the engine noticed only after the computer was up again.
-// boot is zero where it isn't known.
-func diedWithComputer(exit job.Exit, boot time.Time) bool {
-	return exit.Code != 0 && !exit.OOMKilled && !boot.IsZero() && exit.StartedAt.Before(boot) && exit.FinishedAt.After(boot)
+	return job.Whose(exit, job.Notes{
+		Ours:       e.Container == found.ID,
+		None:       e.Container == "",
+		Parked:     e.Parked,
+		BootThen:   e.Boot,
+		BootNow:    host.BootID(),
+		BootTime:   host.BootTime(),
+		Checkpoint: k.canRestore(),
+	}) == job.FromOutside, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -72,7 +73,7 @@ func Tried(dataDir string, i engine.Info, version string) map[string]string {
 	if dataDir == "" {
 		return tried
 	}
-	for key, said := range readTrials(filepath.Join(dataDir, "projects", trialsFile), bootID()).Said {
+	for key, said := range readTrials(filepath.Join(dataDir, "projects", trialsFile), host.BootID()).Said {
 		if rest, ours := strings.CutPrefix(key, trialsOf(i, version)); ours {
 			tried[rest] = said
 		}
@@ -97,7 +98,7 @@ func readTrials(name, boot string) trialNotes {
 // trial tries it out with a container of its own, or remembers how that went since the computer was started. Of many jobs that
 // start at once one does.
 func (k *Keeper) trial(ctx context.Context) error {
-	boot := bootID()
+	boot := host.BootID()
 	key := k.trialKey()
 	name := filepath.Join(k.o.Init.BoincDir, "projects", trialsFile)
 	said, known := readTrials(name, boot).Said[key]
@@ -185,13 +186,5 @@ func writeJSON(name string, v any) error {
 	if err != nil {
 		return err
 	}
-	part := fmt.Sprint(name, ".", os.Getpid(), ".part")
-	err = os.WriteFile(part, data, 0o660)
-	if err == nil {
-		err = os.Rename(part, name)
-	}
-	if err != nil {
-		return errors.Join(err, os.RemoveAll(part))
-	}
-	return nil
+	return host.WriteFile(name, data, 0o660)
 }

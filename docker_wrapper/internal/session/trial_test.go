@@ -15,6 +15,7 @@ import (
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/engine/enginetest"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -65,7 +66,7 @@ func TestTrialIsWaitedFor(t *testing.T) {
 					cancel()
 					return
 				}
-				if err := writeJSON(name, trialNotes{Boot: bootID(), Said: map[string]string{k.trialKey(): tt.said}}); err != nil {
+				if err := writeJSON(name, trialNotes{Boot: host.BootID(), Said: map[string]string{k.trialKey(): tt.said}}); err != nil {
 					t.Error(err)
 				}
 				l.Close()
@@ -89,7 +90,7 @@ func TestTried(t *testing.T) {
 	i := engine.Info{Kind: engine.Podman, Version: "5.8.6", Host: "unix:///a"}
 	other := i
 	other.Host = "unix:///b"
-	notes := trialNotes{Boot: bootID(), Said: map[string]string{trialsOf(i, "1") + "bridge auto": "no CRIU", trialsOf(i, "2") + "bridge auto": "", trialsOf(other, "1") + "bridge auto": ""}}
+	notes := trialNotes{Boot: host.BootID(), Said: map[string]string{trialsOf(i, "1") + "bridge auto": "no CRIU", trialsOf(i, "2") + "bridge auto": "", trialsOf(other, "1") + "bridge auto": ""}}
 	if err := writeJSON(filepath.Join(dir, "projects", trialsFile), notes); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 	"boincdocker/docker_wrapper/internal/slot"
 )
@@ -153,7 +154,7 @@ func (k *Keeper) restore(ctx context.Context, image string, cpu time.Duration) (
 		since = longAgo
 	}
 	err = k.store.Change(func(e *Episode) {
-		*e = Episode{Host: k.engine.Info.Host, Boot: bootID(), CPUBase: cpu, Checkpoint: e.Checkpoint, Ran: e.Checkpoint.Ran,
+		*e = Episode{Host: k.engine.Info.Host, Boot: host.BootID(), CPUBase: cpu, Checkpoint: e.Checkpoint, Ran: e.Checkpoint.Ran,
 			LastLog: since, Written: kept.Written, Tries: e.Tries, Unsigned: !k.o.Job.Signed}
 	})
 	if err != nil {

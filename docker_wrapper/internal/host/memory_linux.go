@@ -1,9 +1,9 @@
-package main
+package host
 
 import "golang.org/x/sys/unix"
 
-// hostMemory is how many bytes of memory the host has; 0 where that isn't known.
-func hostMemory() int64 {
+// Memory is how many bytes of memory the computer has; 0 when unknown.
+func Memory() int64 {
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) != nil {
 		return 0

@@ -1,4 +1,4 @@
-package session
+package host
 
 import (
 	"os"
@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bootTime is when the computer was started.
-func bootTime() time.Time {
+// BootTime is when the computer was started, by its clock as it is now; zero when unknown.
+func BootTime() time.Time {
 	var now unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil {
 		return time.Time{}
@@ -17,8 +17,8 @@ func bootTime() time.Time {
 	return time.Now().Add(-time.Duration(now.Nano()))
 }
 
-// bootID is the kernel's name for the time since it was started; "" where it has none (random(4)).
-func bootID() string {
+// BootID is the kernel's random name for the time since the computer was started (random(4)); "" when unknown.
+func BootID() string {
 	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""

@@ -1,4 +1,4 @@
-package engine
+package host
 
 import (
 	"bytes"
@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,85 +16,65 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"boincdocker/docker_wrapper/internal/job"
 )
 
-// payload is the processes of a container, as this computer's kernel has them: those in the process namespace that its
-// first process has made, and in namespaces below. Whoever runs a rootless engine may signal all of them, and look at
-// them, because he owns their user namespace (user_namespaces(7)).
-type payload struct {
+// Payload is the processes of a container: those in the process namespace that its first process has made, and in
+// namespaces below. The user account that runs a rootless engine owns their user namespace, so it may look at and signal
+// all of them (user_namespaces(7)).
+type Payload struct {
 	init   int    // the first process
 	began  uint64 // when, in ticks since boot: another process with this number began at another time
 	space  uint64 // the process namespace (its inode)
-	groups groups
+	groups Groups
 	used   atomic.Int64 // ns of CPU time, the most that was seen
 }
 
-// groups are a container's own control groups: directories by controller, "" for that of cgroup v2.
-type groups map[string]string
+const tick = time.Second / 100 // USER_HZ, the same wherever Linux runs (proc_pid_stat(5))
 
-const (
-	tick = time.Second / 100 // USER_HZ, the same wherever Linux runs (proc_pid_stat(5))
-)
-
-// findPayload proves that the process of this number is the first one of the container: it is number 1 in a namespace
-// that isn't ours, and its parent, conmon or containerd's shim, was started with the container's ID. An engine in a virtual machine
-// gives numbers of that machine, which may be anybody's here; a container that shares another's processes isn't
-// alone among them.
-func findPayload(pid int, id string) (*payload, error) {
+// FindPayload finds the processes of the container with this ID, whose first process has this number. It proves that
+// first: the process is number 1 in a namespace that isn't ours, and its parent, conmon or containerd's shim, was started
+// with the container's ID. Else the error wraps ErrUnproven. An engine in a virtual machine gives that machine's process
+// numbers, which are other processes here; a container that shares the process namespace of another isn't alone in it.
+func FindPayload(pid int, id string) (*Payload, error) {
 	stat, err := readStat(pid)
 	if err != nil {
-		return nil, errUnproven
+		return nil, ErrUnproven
 	}
-	p := &payload{init: pid, began: stat.began, space: spaceOf(pid)}
+	p := &Payload{init: pid, began: stat.began, space: spaceOf(pid)}
 	status, err := os.ReadFile(proc(pid, "status"))
 	numbers := strings.Fields(lineOf(status, "NSpid:"))
 	parent, parentErr := os.ReadFile(proc(stat.parent, "cmdline"))
 	if err != nil || parentErr != nil || p.space == 0 || p.space == spaceOf(os.Getpid()) || len(numbers) < 2 || numbers[len(numbers)-1] != "1" {
-		return nil, errUnproven
+		return nil, ErrUnproven
 	}
 	if id == "" || !slices.Contains(strings.Split(string(parent), "\x00"), id) {
-		return nil, errUnproven
+		return nil, ErrUnproven
 	}
 	text, err := os.ReadFile(proc(pid, "cgroup"))
-	if err != nil || !p.lives() {
-		return nil, errUnproven
+	if err != nil || !p.Alive() {
+		return nil, ErrUnproven
 	}
 	p.groups = groupsOf(string(text), id)
 	return p, nil
 }
 
-// groupsOf reads /proc/PID/cgroup. A group that hasn't the container's ID in its name is shared with others.
-func groupsOf(text, id string) groups {
-	g := groups{}
+// groupsOf reads /proc/PID/cgroup.
+func groupsOf(text, id string) Groups {
+	g := Groups{}
 	for line := range strings.Lines(text) {
 		part := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(part) < 3 || !strings.Contains(part[2], id) || strings.Contains(part[2], "..") {
+		if len(part) < 3 {
 			continue
 		}
 		for controller := range strings.SplitSeq(part[1], ",") {
-			roots := []string{"/sys/fs/cgroup/" + controller}
-			if controller == "" {
-				roots = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}
-			}
-			for _, root := range roots {
-				if dir := filepath.Join(root, part[2]); isFile(filepath.Join(dir, "cgroup.procs")) {
-					g[controller] = dir
-				}
-			}
+			g.add(controller, part[2], id)
 		}
 	}
 	return g
 }
 
-func isFile(name string) bool {
-	fi, err := os.Stat(name)
-	return err == nil && fi.Mode().IsRegular()
-}
-
-// lives reports that the container's first process is still there.
-func (p *payload) lives() bool {
+// Alive reports that the container's first process is still there.
+func (p *Payload) Alive() bool {
 	stat, err := readStat(p.init)
 	return err == nil && stat.began == p.began && !gone(p.init)
 }
@@ -152,7 +131,7 @@ func spaceOf(pid int) uint64 {
 }
 
 // has reports whether a process is the container's. What made a namespace of its own is in one below.
-func (p *payload) has(pid int) bool {
+func (p *Payload) has(pid int) bool {
 	switch space := spaceOf(pid); space {
 	case p.space:
 		return true
@@ -174,8 +153,8 @@ func (p *payload) has(pid int) bool {
 }
 
 // list lists the processes, older ones first: the container's first one is the first, and parents come before their
-// children. ErrNotRunning when there is none.
-func (p *payload) list() (list []process, err error) {
+// children. ErrEnded when there is none.
+func (p *Payload) list() (list []process, err error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
@@ -198,15 +177,15 @@ func (p *payload) list() (list []process, err error) {
 		}
 		return cmp.Or(cmp.Compare(a.began, b.began), cmp.Compare(a.pid, b.pid))
 	})
-	if !p.lives() {
-		return nil, ErrNotRunning
+	if !p.Alive() {
+		return nil, ErrEnded
 	}
 	return list, nil
 }
 
 // signal signals a process of the container. It is held by a descriptor before it is looked at: if another gets its
 // number, nobody gets the signal.
-func (p *payload) signal(pid int, s unix.Signal) error {
+func (p *Payload) signal(pid int, s unix.Signal) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err == nil {
 		defer unix.Close(fd)
@@ -219,7 +198,7 @@ func (p *payload) signal(pid int, s unix.Signal) error {
 	case err == nil || errors.Is(err, unix.ESRCH):
 		return nil
 	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS): // another's, or a kernel before 5.3
-		return fmt.Errorf("%w: signal process %d: %w", errUnproven, pid, err)
+		return fmt.Errorf("%w: signal process %d: %w", ErrUnproven, pid, err)
 	default:
 		return fmt.Errorf("signal process %d: %w", pid, err)
 	}
@@ -266,26 +245,27 @@ func lineOf(text []byte, name string) string {
 	return ""
 }
 
-// stop stops all processes, until none is left that runs: those may have forked meanwhile.
-func (p *payload) stop(ctx context.Context) error {
+// Stop stops all processes by SIGSTOP, and repeats that until none runs: they may have forked meanwhile. When ctx ends
+// first, all go on. The error wraps ErrUnproven when this user may not signal them; ErrEnded when it has ended.
+func (p *Payload) Stop(ctx context.Context) error {
 	for {
-		running, err := p.stopOldest(math.MaxInt)
+		running, err := p.stopOnce()
 		if err != nil || running == 0 {
 			return err
 		}
 		if err := pass(ctx); err != nil {
-			return errors.Join(fmt.Errorf("%d processes don't stop: %w", running, err), p.letGo())
+			return errors.Join(fmt.Errorf("%d processes don't stop: %w", running, err), p.Continue())
 		}
 	}
 }
 
-// stopOldest stops what runs of so many of the oldest, once, and tells how many ran.
-func (p *payload) stopOldest(n int) (running int, err error) {
+// stopOnce stops what runs and returns how many processes that were.
+func (p *Payload) stopOnce() (running int, err error) {
 	list, err := p.list()
 	if err != nil {
 		return 0, err
 	}
-	for _, m := range list[:min(n, len(list))] {
+	for _, m := range list {
 		if standing(m.pid) {
 			continue
 		}
@@ -297,9 +277,9 @@ func (p *payload) stopOldest(n int) (running int, err error) {
 	return running, nil
 }
 
-// letGo undoes stop and freeze. What the job's own processes had stopped goes on too.
-func (p *payload) letGo() error {
-	if err := p.thaw(); err != nil {
+// Continue undoes Stop and Freeze. Processes that the job itself had stopped go on too. ErrEnded when it has ended.
+func (p *Payload) Continue() error {
+	if err := p.groups.Thaw(); err != nil {
 		return err
 	}
 	list, err := p.list()
@@ -317,9 +297,10 @@ func (p *payload) letGo() error {
 	return nil
 }
 
-// held reports that the first process, or all of them, were stopped or frozen.
-func (p *payload) held(all bool) bool {
-	if f, ok := p.freezer(); ok && f.isFrozen() {
+// Held reports that the first process, or all of them, stand still by Stop or Freeze. The first is the first to be
+// stopped and the last to go on.
+func (p *Payload) Held(all bool) bool {
+	if p.groups.Frozen() {
 		return true
 	}
 	if !all {
@@ -329,34 +310,22 @@ func (p *payload) held(all bool) bool {
 	return err == nil && !slices.ContainsFunc(list, func(m process) bool { return !standing(m.pid) })
 }
 
-// freezer is the container's own; false for none.
-func (p *payload) freezer() (freezer, bool) { return freezerOf(p.groups["freezer"], p.groups[""]) }
-
-// freeze freezes the control group, if the container has one of its own. The error wraps errNoFreezer when it hasn't, or
-// this user may not write to it.
-func (p *payload) freeze(ctx context.Context) error {
-	f, ok := p.freezer()
+// Freeze freezes the control groups. The error wraps ErrNoFreezer when there is none in which the container is alone, or
+// this user may not; ErrEnded when it has ended.
+func (p *Payload) Freeze(ctx context.Context) error {
+	f, ok := p.groups.freezer()
 	if !ok || !p.alone(filepath.Dir(f.set)) {
-		return errNoFreezer
+		return ErrNoFreezer
 	}
-	err := f.freeze(ctx)
-	if err != nil && !p.lives() {
-		return ErrNotRunning
+	err := p.groups.Freeze(ctx)
+	if err != nil && !p.Alive() {
+		return ErrEnded
 	}
 	return err
 }
 
-// thaw undoes freeze; what isn't frozen is left alone.
-func (p *payload) thaw() error {
-	f, ok := p.freezer()
-	if !ok {
-		return nil
-	}
-	return f.thaw()
-}
-
 // alone reports that only processes of the container are in a control group and those below.
-func (p *payload) alone(dir string) bool {
+func (p *Payload) alone(dir string) bool {
 	first := false
 	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.Name() != "cgroup.procs" {
@@ -369,7 +338,7 @@ func (p *payload) alone(dir string) bool {
 		for _, field := range strings.Fields(string(text)) {
 			pid, err := strconv.Atoi(field)
 			if err != nil || !p.has(pid) && !gone(pid) {
-				return errNoFreezer
+				return ErrNoFreezer
 			}
 			first = first || pid == p.init
 		}
@@ -378,17 +347,20 @@ func (p *payload) alone(dir string) bool {
 	return err == nil && first
 }
 
-// usage is what the container has used. Its own control groups know best; else its processes do: each has its CPU time and
-// that of the children that it has waited for. Parents are read before their children: what ends in between is missed until the next
-// time, not counted twice. Memory that processes share counts for each of them.
-func (p *payload) usage() (u job.Usage, err error) {
+// Usage is the CPU time that the container has used, user and system, and its resident memory in bytes. CPU time never
+// decreases. ErrEnded when it has ended.
+//
+// Its own control groups know best. Else the numbers are sums over its processes: each has its CPU time and that of the
+// children that it has waited for. Parents are read before their children, so what ends in between is missed until the
+// next time, not counted twice. Memory that processes share counts for each of them.
+func (p *Payload) Usage() (cpu time.Duration, memory int64, err error) {
 	list, err := p.list()
 	if err != nil {
-		return job.Usage{}, err
+		return 0, 0, err
 	}
 	for _, m := range list {
 		if stat, err := readStat(m.pid); err == nil && stat.began == m.began {
-			u.CPU += stat.cpu
+			cpu += stat.cpu
 		}
 		status, err := os.ReadFile(proc(m.pid, "status"))
 		if err != nil {
@@ -397,48 +369,23 @@ func (p *payload) usage() (u job.Usage, err error) {
 		for _, name := range []string{"RssAnon:", "RssShmem:"} { // without the files that it has mapped
 			kb, _, _ := strings.Cut(strings.TrimSpace(lineOf(status, name)), " ")
 			if n, err := strconv.ParseInt(kb, 10, 64); err == nil {
-				u.Memory += n << 10
+				memory += n << 10
 			}
 		}
 	}
-	if cpu, ok := p.groups.cpu(); ok {
-		u.CPU = cpu
+	if ofGroup, ok := p.groups.CPU(); ok {
+		cpu = ofGroup
 	}
-	for seen := p.used.Load(); ; seen = p.used.Load() { // it never goes back
-		if u.CPU = max(u.CPU, time.Duration(seen)); p.used.CompareAndSwap(seen, int64(u.CPU)) {
+	for seen := p.used.Load(); ; seen = p.used.Load() {
+		if cpu = max(cpu, time.Duration(seen)); p.used.CompareAndSwap(seen, int64(cpu)) {
 			break
 		}
 	}
-	if memory, ok := p.groups.memory(); ok {
-		u.Memory = memory
+	if ofGroup, ok := p.groups.Memory(); ok {
+		memory = ofGroup
 	}
-	if !p.lives() {
-		return job.Usage{}, ErrNotRunning
+	if !p.Alive() {
+		return 0, 0, ErrEnded
 	}
-	return u, nil
-}
-
-func (g groups) cpu() (time.Duration, bool) {
-	if dir, ok := g["cpuacct"]; ok {
-		text, err := os.ReadFile(filepath.Join(dir, "cpuacct.usage")) // ns
-		n, parseErr := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-		return time.Duration(n), err == nil && parseErr == nil
-	}
-	if dir, ok := g[""]; ok {
-		text, err := os.ReadFile(filepath.Join(dir, "cpu.stat"))
-		micros, ok := memoryStat(string(text))["usage_usec"]
-		return time.Duration(micros) * time.Microsecond, err == nil && ok
-	}
-	return 0, false
-}
-
-func (g groups) memory() (int64, bool) {
-	for _, controller := range []string{"memory", ""} {
-		if dir, ok := g[controller]; ok {
-			if text, err := os.ReadFile(filepath.Join(dir, "memory.stat")); err == nil {
-				return residentOf(memoryStat(string(text)))
-			}
-		}
-	}
-	return 0, false
+	return cpu, memory, nil
 }

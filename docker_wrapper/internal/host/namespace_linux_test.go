@@ -1,6 +1,6 @@
 //go:build integration
 
-package engine
+package host
 
 import (
 	"bufio"
@@ -37,14 +37,14 @@ func TestNamespace(t *testing.T) {
 		t.Fatalf("got %q, %v", line, err)
 	}
 	first := childOf(t, childOf(t, parent.Process.Pid)) // of unshare, of the shell
-	if _, err := findPayload(first, id); !errors.Is(err, errUnproven) {
+	if _, err := FindPayload(first, id); !errors.Is(err, ErrUnproven) {
 		t.Errorf("unshare doesn't bear the ID: got %v", err)
 	}
 	stat, err := readStat(first)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &payload{init: first, began: stat.began, space: spaceOf(first)}
+	p := &Payload{init: first, began: stat.began, space: spaceOf(first)}
 	list, err := p.list()
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestNamespace(t *testing.T) {
 	if len(list) != 5 || list[0].pid != first { // two shells, two sleeps and the inner unshare
 		t.Errorf("got %d processes, want 5: %+v", len(list), list)
 	}
-	if err := p.stop(t.Context()); err != nil {
+	if err := p.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range list {
@@ -60,10 +60,10 @@ func TestNamespace(t *testing.T) {
 			t.Errorf("%d: got %+v, %v, want it stopped", m.pid, s, err)
 		}
 	}
-	if !p.held(true) {
+	if !p.Held(true) {
 		t.Error("it is not held")
 	}
-	if err := p.letGo(); err != nil {
+	if err := p.Continue(); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range list {
@@ -71,7 +71,7 @@ func TestNamespace(t *testing.T) {
 			t.Errorf("%d: got %+v, %v, want it to go on", m.pid, s, err)
 		}
 	}
-	if p.held(false) {
+	if p.Held(false) {
 		t.Error("it is held")
 	}
 }

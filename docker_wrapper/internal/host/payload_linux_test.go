@@ -1,4 +1,4 @@
-package engine
+package host
 
 import (
 	"errors"
@@ -54,7 +54,7 @@ func TestGroupsOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := groups{}
+	own := Groups{}
 	for line := range strings.Lines(string(text)) {
 		if part := strings.SplitN(strings.TrimSpace(line), ":", 3); part[2] != "/" {
 			for name, dir := range groupsOf(line, part[2]) {
@@ -73,9 +73,16 @@ func TestGroupsOf(t *testing.T) {
 		"outside":      "6:freezer:/../" + id + "/..\n",
 		"no such line": "6\n\n6:freezer\n",
 	} {
-		if diff := cmp.Diff(groups{}, groupsOf(text, id)); diff != "" {
+		if diff := cmp.Diff(Groups{}, groupsOf(text, id)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
+	}
+}
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -95,20 +102,20 @@ func TestUsageOfGroups(t *testing.T) {
 	v1 := groupDir(t, map[string]string{"cpuacct.usage": "2500000000\n"})
 	tests := []struct {
 		name   string
-		groups groups
+		groups Groups
 		cpu    time.Duration
 		memory int64 // 0 when it can't be told
 	}{
-		{"v2", groups{"": v2}, 2500 * time.Millisecond, 23},
-		{"v2 without controllers", groups{"": bare}, 2500 * time.Millisecond, 0},
-		{"v1", groups{"cpuacct": v1, "freezer": v1}, 2500 * time.Millisecond, 0},
-		{"a freezer alone", groups{"freezer": v1}, 0, 0},
-		{"none", groups{}, 0, 0},
+		{"v2", Groups{"": v2}, 2500 * time.Millisecond, 23},
+		{"v2 without controllers", Groups{"": bare}, 2500 * time.Millisecond, 0},
+		{"v1", Groups{"cpuacct": v1, "freezer": v1}, 2500 * time.Millisecond, 0},
+		{"a freezer alone", Groups{"freezer": v1}, 0, 0},
+		{"none", Groups{}, 0, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			cpu, known := tt.groups.cpu()
-			memory, _ := tt.groups.memory()
+			cpu, known := tt.groups.CPU()
+			memory, _ := tt.groups.Memory()
 			if cpu != tt.cpu || known != (tt.cpu > 0) || memory != tt.memory {
 				t.Errorf("got %v (%t) and %d, want %v and %d", cpu, known, memory, tt.cpu, tt.memory)
 			}
@@ -119,23 +126,23 @@ func TestUsageOfGroups(t *testing.T) {
 // A group of v2 is frozen when its events say so, not when it was asked for.
 func TestFreezerOfV2(t *testing.T) {
 	dir := groupDir(t, map[string]string{"cgroup.freeze": "0\n", "cgroup.events": "populated 1\nfrozen 0\n", "cgroup.procs": ""})
-	p := &payload{groups: groups{"": dir}}
-	f, ok := p.freezer()
+	p := &Payload{groups: Groups{"": dir}}
+	f, ok := p.groups.freezer()
 	if !ok || f.isFrozen() {
 		t.Fatalf("got %+v, %t", f, ok)
 	}
 	write(t, filepath.Join(dir, "cgroup.events"), "populated 1\nfrozen 1\n")
 	write(t, filepath.Join(dir, "cgroup.freeze"), "1\n")
-	if !f.isFrozen() || !p.held(false) || !p.held(true) {
+	if !f.isFrozen() || !p.Held(false) || !p.Held(true) {
 		t.Error("it isn't frozen")
 	}
-	if err := p.thaw(); err != nil {
+	if err := p.groups.Thaw(); err != nil {
 		t.Error(err)
 	}
 	if got, _ := os.ReadFile(filepath.Join(dir, "cgroup.freeze")); strings.TrimSpace(string(got)) != "0" {
 		t.Errorf("got %q, want 0", got)
 	}
-	if err := p.freeze(t.Context()); !errors.Is(err, errNoFreezer) {
+	if err := p.Freeze(t.Context()); !errors.Is(err, ErrNoFreezer) {
 		t.Errorf("a group without the container's first process: got %v", err)
 	}
 }
@@ -151,12 +158,12 @@ func TestStrangersAreLeftAlone(t *testing.T) {
 	defer child.Process.Kill()
 	for _, pid := range []int{os.Getpid(), os.Getppid(), 1, child.Process.Pid, 0, -1, 1 << 30} {
 		for _, id := range []string{"", "docker_wrapper", "-test.run", os.Args[0]} {
-			if p, err := findPayload(pid, id); err == nil {
+			if p, err := FindPayload(pid, id); err == nil {
 				t.Errorf("%d is the first process of %q: %+v", pid, id, p)
 			}
 		}
 	}
-	p := &payload{init: child.Process.Pid, space: 1}
+	p := &Payload{init: child.Process.Pid, space: 1}
 	if err := p.signal(child.Process.Pid, unix.SIGKILL); err != nil {
 		t.Error(err)
 	}

@@ -1,4 +1,4 @@
-package engine
+package host
 
 import (
 	"bytes"
@@ -11,21 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endSteps ends the processes of a build whose hosts have a name that no other's have, and waits a moment until they are gone.
-// Podman's builder carries a step out to its end when its client has gone. It works where this user may end the processes: they
-// are this user's own, or this user is root, and the engine is not in a virtual machine.
-func endSteps(host string) {
+// EndBuild kills the processes of a build. They are recognised by a host name that only their /etc/hosts has. It returns
+// when they have been gone for half a second, since the next step may be about to start; after 3 s at the latest. It works
+// when the processes are this user's own or this user is root, and the engine is not in a virtual machine.
+func EndBuild(host string) {
 	const tries, pause = 30, 100 * time.Millisecond
-	for quiet, n := 0, 0; quiet < 5 && n < tries; n++ { // the next step may be about to start
-		if quiet++; killSteps(host) > 0 {
+	for quiet, n := 0, 0; quiet < 5 && n < tries; n++ {
+		if quiet++; killBuild(host) > 0 {
 			quiet = 0
 		}
 		time.Sleep(pause)
 	}
 }
 
-// killSteps kills what there is at this moment, and says how many processes that were.
-func killSteps(host string) (killed int) {
+// killBuild kills what runs now and returns how many processes that were.
+func killBuild(host string) (killed int) {
 	names, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return 0
@@ -35,7 +35,7 @@ func killSteps(host string) (killed int) {
 		if err != nil {
 			continue
 		}
-		p, err := os.FindProcess(pid) // which stands for this process, and for no later one of its number
+		p, err := os.FindProcess(pid) // a handle on this process, not on a later one with its number
 		if err != nil {
 			continue
 		}
@@ -47,7 +47,7 @@ func killSteps(host string) (killed int) {
 	return killed
 }
 
-// hasHost reports whether a file of hosts has a name in it. The file may be anything.
+// hasHost reports whether a file in the format of /etc/hosts contains a name. The container chose the file, so it may be of any kind.
 func hasHost(name, host string) bool {
 	const most = 64 << 10
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package host
+
+// EndBuild does nothing.
+func EndBuild(string) {}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package host
+
+// Memory is unknown: containers have the memory of a virtual machine.
+func Memory() int64 { return 0 }
