@@ -1,4 +1,4 @@
-# Every target says what it does: make help
+# make help lists the targets.
 
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GO         ?= go
@@ -6,48 +6,48 @@ STATIC      = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.versio
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PLATFORMS   = linux/amd64 linux/arm64 windows/amd64 darwin/arm64
 
-# NVML's header marks what newer drivers dropped; that is no news to us.
+# NVML's header marks functions that newer drivers no longer have as deprecated.
 export CGO_CFLAGS ?= -g -O2 -Wno-deprecated-declarations
 
 .PHONY: help build demo test clients faults matrix unit lint fuzz release container-test clean
 .DEFAULT_GOAL := help
 
-help: ## show this
+help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-build: ## bin/docker_wrapper and bin/boinc_resolve, static, for this machine
+build: ## build bin/docker_wrapper and bin/boinc_resolve, static, for this platform
 	$(STATIC) -o bin/ ./docker_wrapper ./resolve/boinc_resolve
 
-demo: ## run a sample as a BOINC client would; SAMPLE=NAME or a directory, else docking; installs and starts what is missing
+demo: ## run a sample as a BOINC client would; SAMPLE is its name or directory (default: docking); installs and starts an engine if none answers
 	scripts/demo.sh $(SAMPLE)
 
-test: ## all tests, race detector on, with a real engine, which is installed and started if need be
+test: ## all tests, with the race detector and a real engine; installs and starts an engine if none answers
 	scripts/test.sh
 
-clients: ## real BOINC clients, an old and a new one, run jobs through the wrapper; as root, on Debian 12, whose boinc-client it installs; about 6 minutes
+clients: ## run jobs with two real BOINC clients, 7.20 and 8.2; needs root and Debian 12, installs boinc-client; about 6 minutes
 	scripts/clients.sh
 
-faults: ## more than 100 things that go wrong are done to the wrapper and its engine; about 4 minutes; FAULTS=REGEXP for some
+faults: ## more than 100 faults of the wrapper, the client and the engine, injected one by one; FAULTS=REGEXP chooses; about 4 minutes
 	scripts/faults.sh
 
-matrix: ## contract tests, samples and faults on Docker 20 and 28, Podman 4 and 5, as one table (-: not run there); about 20 minutes; TESTS, FAULTS and ENGINES choose
+matrix: ## contract tests, samples and faults on Docker 20 and 28, Podman 4 and 5, in one table (-: not run); TESTS, FAULTS and ENGINES choose; about 20 minutes
 	scripts/matrix.sh $(ENGINES)
 
-unit: ## the tests that need no engine
+unit: ## tests that need no engine
 	$(GO) test ./...
 
-lint: ## gofmt, vet and staticcheck on all platforms; builds for all of them; the scripts' syntax
+lint: ## gofmt, vet and staticcheck, a build for each platform, the syntax of the scripts
 	scripts/lint.sh '$(STATICCHECK)' '$(PLATFORMS)'
 
-fuzz: ## each fuzz test for 20 s
+fuzz: ## run each fuzz test for 20 s
 	scripts/fuzz.sh 20s
 
-release: ## dist/: static binaries for all platforms, and one with NVML for this one
+release: ## build dist/: static binaries for all platforms, and one with NVML for this platform
 	scripts/release.sh '$(VERSION)' '$(PLATFORMS)'
 
-container-test: ## all tests in a container, for a machine that has only Docker
+container-test: ## all tests in a container, for a host that has only Docker
 	docker build -f Dockerfile.test -t docker_wrapper_test .
 	docker run --rm --network host -v /var/run/docker.sock:/var/run/docker.sock -v /tmp:/tmp docker_wrapper_test
 
-clean: ## remove what was built and what the demo left
+clean: ## remove built files and the files of demo and tests
 	rm -rf bin dist .demo .test

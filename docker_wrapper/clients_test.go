@@ -31,35 +31,35 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// These tests let real BOINC clients run jobs with the release binary. The older client is this
-// machine's and uses its engine; the newer one lives in a container with an engine of its own, which it
-// tidies up as it likes. scripts/clients.sh provides both.
+// These tests run jobs with real BOINC clients and the release binary. The older client is installed on the host and uses
+// the host's engine. The newer one runs in a container with its own engine, because it removes containers that it doesn't
+// know. scripts/clients.sh provides both.
 //
-// What is asserted is what the project's server received, and what is left on the computer.
+// The tests check what the project's server receives and what is left on the host.
 
 const (
-	newerWorld  = "boinc_test_newer_world" // an image, of scripts/newer-world.sh
+	newerWorld  = "boinc_test_newer_world" // the image of scripts/newer-world.sh
 	authkey     = "0123456789abcdef0123456789abcdef"
 	rpcPassword = "clients"
-	clientLog   = "client.log" // what the client says
+	clientLog   = "client.log" // the client's output
 	platform    = "x86_64-pc-linux-gnu"
-	shortJob    = 0.3             // s of CPU time that may be wrong where 3 % is less
-	patienceFor = 3 * time.Minute // what one step may take
+	shortJob    = 0.3             // tolerance of CPU time in s, where 3 % is less
+	patienceFor = 3 * time.Minute // time limit of one step
 	input       = "a line of input\n"
 	wantOut     = "A LINE OF INPUT\n"
 )
 
-// scenarios are the rows of the table. Some run at the same time, as jobs of one client; what concerns the
-// client as a whole comes after them, one by one.
+// scenarios are the rows of the table. The jobs of some run at the same time in one client. The others follow one by one,
+// because they concern the whole client.
 var scenarios = []struct {
 	name     string
 	together bool
 	run      func(*testing.T, *world)
 }{
-	{"run", false, testRun}, // alone, for its CPU time
+	{"run", false, testRun}, // alone, because it measures CPU time
 	{"exit code", true, testExitCode},
 	{"suspend and resume", true, testSuspend},
-	{"abort", false, testAbort}, // alone, because any other job's report would take it along before it has ended
+	{"abort", false, testAbort}, // alone: with another job's report the client would report it before it has ended
 	{"two at once", true, testTwo},
 	{"clean after these", false, func(*testing.T, *world) {}},
 	{"quit and restart", false, testRestart},
@@ -84,7 +84,7 @@ func TestClients(t *testing.T) {
 	}
 	var worlds []*world
 	t.Cleanup(func() {
-		for _, w := range worlds { // only now, because both use the image that one of them made
+		for _, w := range worlds { // at the end, because both users' clients share one image
 			if !w.newer && w.dir != "" {
 				removeAll(t, w.dir, "images", "-q", "rmi")
 			}
@@ -150,7 +150,7 @@ func testSuspend(t *testing.T, w *world) {
 	w.boinccmd(t, "--task", w.server.URL(), j.result, "suspend")
 	j.becomes(t, "paused")
 	used := j.cpu(t)
-	// The client has to say twice that it is suspended: long enough for a job that isn't to go on.
+	// Ask the client twice. If the job weren't suspended, it would use CPU time meanwhile.
 	slowly(t, "the client to have it suspended", func() bool {
 		return strings.Contains(w.task(t, j.result), "suspended via GUI: yes")
 	})
@@ -180,15 +180,15 @@ func testRestart(t *testing.T, w *world) {
 	w.quit(t)
 	j.becomes(t, "paused")
 	stray := "boinc__" + w.server.Dir() + "__stray_0"
-	if w.newer { // it removes such a container at its start if it isn't one of its jobs'
+	if w.newer { // at its start it removes a container with such a name that belongs to none of its jobs
 		w.engine(t, "create", "--name", stray, "hello-world")
 	}
 	w.start(t)
 	j.restarted = true
-	j.becomes(t, "running") // the same one
+	j.becomes(t, "running") // the same container
 	j.succeeds(t)
 	if got := w.engine(t, "ps", "-aq", "--filter", "name="+stray); got != "" {
-		t.Errorf("the client left the stray container, so that nothing is shown of its own clean-up")
+		t.Errorf("the client didn't remove the stray container, so this test shows nothing about its clean-up")
 	}
 }
 
@@ -261,9 +261,8 @@ func testDetach(t *testing.T, w *world) {
 	w.next(t, j)
 }
 
-// next runs another job after one that the client has forgotten. Clients before 8.2.9 only ask a job
-// of a project that is reset or detached to quit: what waits for its next time is removed when the
-// wrapper starts again under this client.
+// next runs another job after the client has forgotten one. When a project is reset or detached, clients before 8.2.9
+// only ask its jobs to quit. The next wrapper under this client removes the forgotten job's container.
 func (w *world) next(t *testing.T, forgotten *task) {
 	j := w.send(t, "Next", "")
 	j.succeeds(t)
@@ -279,14 +278,14 @@ type world struct {
 	programs string // directory with docker_wrapper and worker
 
 	dir     string   // the data directory
-	inside  []string // what a command begins with that is to run where the client does
+	inside  []string // prefix of a command that runs where the client does
 	server  *project.Server
 	version string
-	asker   *http.Client // of the engine
-	port    int          // of the client's remote procedure calls
+	asker   *http.Client // for calls to the engine
+	port    int          // of the client's GUI RPCs
 	jobs    int
 
-	mu     sync.Mutex // of jobs
+	mu     sync.Mutex // guards jobs
 	client *exec.Cmd
 	exited chan struct{}
 }
@@ -337,8 +336,7 @@ func (w *world) open(t *testing.T) {
 	w.attach(t)
 }
 
-// openNewer starts the newer world: a container with an engine, in a network of its own. It returns
-// what listens in that network.
+// openNewer starts the newer world: a container with its own engine and network. It returns a listener in that network.
 func (w *world) openNewer(t *testing.T) net.Listener {
 	name := fmt.Sprintf("boinc_test_clients_%d_%s", os.Getpid(), w.user)
 	args := []string{"run", "-d", "--rm", "--name", name, "--label", "boinc_test_clients=" + os.Getenv("CLIENTS_RUN"), "--network", "none", "--cgroupns", "host",
@@ -359,14 +357,14 @@ func (w *world) openNewer(t *testing.T) net.Listener {
 		}
 		return err == nil
 	})
-	// How the client tells whether an engine works: this image's output has "Hello" in it.
+	// The client runs this image to test the engine: its output must contain "Hello".
 	command(t, "sh", "-c", "tar -C "+w.programs+" -c worker | docker exec -i "+name+` docker import -c 'ENTRYPOINT ["/worker"]' - hello-world`)
 	pid := command(t, "docker", "inspect", "-f", "{{.State.Pid}}", name)
 	w.asker = askerOf("/proc/" + pid + "/root/run/docker.sock")
 	return listenIn(t, "/proc/"+pid+"/ns/net")
 }
 
-// ask asks the engine itself: docker's own program, started as often, would keep the computer busy.
+// ask calls the engine's API. Running the docker command so often would take too much CPU time.
 func (w *world) ask(t *testing.T, path string, query url.Values, answer any) bool {
 	t.Helper()
 	return ask(t, w.asker, path, query, answer)
@@ -387,7 +385,7 @@ func listenIn(t *testing.T, namespace string) net.Listener {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
+		runtime.LockOSThread() // never unlocked, so that the thread ends with this goroutine
 		var f *os.File
 		if f, err = os.Open(namespace); err != nil {
 			return
@@ -405,7 +403,7 @@ func listenIn(t *testing.T, namespace string) net.Listener {
 	return l
 }
 
-// capabilities are this process's, as far as older engines know them.
+// capabilities lists those of this process that older engines know.
 func capabilities(t *testing.T) []string {
 	names := strings.Fields("chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable " +
 		"net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace " +
@@ -469,7 +467,7 @@ func (w *world) configure(t *testing.T) {
 	w.run(t, "chown", "-R", w.user, w.dir)
 }
 
-// preferences are the user's: compute whatever else the computer does.
+// preferences writes the volunteer's preferences: compute always, at cpu percent.
 func (w *world) preferences(t *testing.T, cpu int) {
 	text := fmt.Sprintf(`<global_preferences>
 <run_on_batteries>1</run_on_batteries>
@@ -502,7 +500,7 @@ func (w *world) start(t *testing.T) {
 	}
 	args = append(args, "env", "HOME="+w.dir, "boinc", "--dir", w.dir, "--skip_cpu_benchmarks", "--gui_rpc_port", strconv.Itoa(w.port))
 	cmd := exec.Command(args[0], args[1:]...)
-	// Not a pipe: should this test be killed, the client would no longer end when it is asked to.
+	// Not a pipe: if this test is killed, the client would no longer quit when asked to.
 	log, err := os.OpenFile(filepath.Join(w.dir, clientLog), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		t.Fatal(err)
@@ -512,14 +510,14 @@ func (w *world) start(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if !w.newer { // for the script, should this test be killed
+	if !w.newer { // for the script, if this test is killed
 		if err := os.WriteFile(filepath.Join(w.dir, "client.pid"), fmt.Appendln(nil, cmd.Process.Pid), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	w.client, w.exited = cmd, make(chan struct{})
 	go func() {
-		cmd.Wait() // its end is what matters
+		cmd.Wait() // its exit code doesn't matter
 		close(w.exited)
 	}()
 	slowly(t, "the client to answer", func() bool {
@@ -534,7 +532,7 @@ func (w *world) start(t *testing.T) {
 	})
 }
 
-// quit ends the client as its user would.
+// quit ends the client as a volunteer would.
 func (w *world) quit(t *testing.T) {
 	w.boinccmd(t, "--quit")
 	select {
@@ -547,10 +545,10 @@ func (w *world) quit(t *testing.T) {
 func (w *world) attach(t *testing.T) {
 	w.boinccmd(t, "--project_attach", w.server.URL(), authkey)
 	before := len(w.server.Requests())
-	eventuallyIn(t, "the client to speak to its project", func() bool { return len(w.server.Requests()) > before })
+	eventuallyIn(t, "the client to contact its project", func() bool { return len(w.server.Requests()) > before })
 }
 
-// close ends the client and removes what is left of its world.
+// close ends the client and removes its containers and files.
 func (w *world) close(t *testing.T) {
 	if w.client != nil {
 		w.tryBoinccmd("--quit")
@@ -568,7 +566,7 @@ func (w *world) close(t *testing.T) {
 	}
 }
 
-// removeAll removes what carries a data directory's label on this machine's engine.
+// removeAll removes the host engine's containers or images that have a data directory's label.
 func removeAll(t *testing.T, dir, list, option, remove string) {
 	ids := strings.Fields(command(t, "docker", list, option, "--filter", "label="+job.LabelDataDir+"="+dir))
 	if slices.Sort(ids); len(ids) > 0 {
@@ -576,7 +574,7 @@ func removeAll(t *testing.T, dir, list, option, remove string) {
 	}
 }
 
-// clean asserts that nothing is left of the jobs: no container, no file in a slot.
+// clean asserts that no container and no file in a slot is left.
 func (w *world) clean(t *testing.T) {
 	t.Helper()
 	if got := w.engine(t, "ps", "-a", "--filter", "label="+job.LabelDataDir+"="+w.dir, "--format", "{{.Names}} {{.Status}}"); got != "" {
@@ -601,7 +599,7 @@ func (w *world) clean(t *testing.T) {
 	}
 }
 
-// explain shows what the client said, if the test has failed.
+// explain logs the client's output and more, if the test has failed.
 func (w *world) explain(t *testing.T) {
 	if t.Failed() {
 		t.Logf("the client:\n%s", w.tail())
@@ -631,15 +629,15 @@ func (w *world) tail() string {
 	return string(b[max(0, len(b)-most):])
 }
 
-// containerName is what the design asks for: this client's own clean-up must find its jobs'
-// containers, and an older client's nothing.
+// containerName is the name that the design requires. The newer client's clean-up must find its jobs' containers. An older
+// one's containers must have a name that no client's clean-up finds.
 func (w *world) containerName(result string) string {
 	if w.newer {
 		return "boinc__" + strings.ToLower(w.server.Dir()+"__"+result)
 	}
 	asked := "boinc_" + w.server.Dir() + "_" + result
 	name := strings.ToLower(asked)
-	if name != asked { // results that differ only in case are told apart
+	if name != asked { // results may differ only in case
 		name += fmt.Sprintf("_%x", sha256.Sum256([]byte(asked)))[:9]
 	}
 	return name
@@ -681,7 +679,7 @@ func (w *world) boinccmd(t *testing.T, args ...string) string {
 	return out
 }
 
-// task is what the client says of a job, "" if it knows of none.
+// task returns the client's description of a job, "" if it doesn't have the job.
 func (w *world) task(t *testing.T, result string) string {
 	t.Helper()
 	_, rest, ok := strings.Cut(w.boinccmd(t, "--get_tasks"), "name: "+result+"\n")
@@ -697,7 +695,7 @@ type task struct {
 	w         *world
 	result    string
 	sent      time.Time
-	restarted bool   // the client was, while it ran
+	restarted bool   // the client was restarted while it ran
 	id        string // of its container
 
 	mu   sync.Mutex
@@ -726,7 +724,7 @@ func (w *world) add(name, args string) *task {
 	return j
 }
 
-// update lets the client ask for what there is.
+// update makes the client contact the project, and waits until it has got the jobs.
 func (w *world) update(t *testing.T, jobs ...*task) {
 	t.Helper()
 	w.boinccmd(t, "--project", w.server.URL(), "update")
@@ -767,7 +765,7 @@ func (j *task) begun(t *testing.T) {
 	go j.watch(j.id)
 }
 
-// watch notes what the container's control group has used, to its end.
+// watch records the CPU time of the container's control group until the container ends.
 func (j *task) watch(id string) {
 	for {
 		used, err := groupCPU(id)
@@ -781,7 +779,7 @@ func (j *task) watch(id string) {
 	}
 }
 
-// groupCPU reads a container's control group, of either version.
+// groupCPU returns the CPU time of a container's control group, v1 or v2.
 func groupCPU(id string) (time.Duration, error) {
 	for _, dir := range []string{"/sys/fs/cgroup/cpuacct/docker/" + id, "/sys/fs/cgroup/cpuacct/system.slice/docker-" + id + ".scope"} {
 		if data, err := os.ReadFile(dir + "/cpuacct.usage"); err == nil {
@@ -814,7 +812,7 @@ func (j *task) computed(t *testing.T, cpu time.Duration) {
 	eventuallyIn(t, "the job to compute", func() bool { return j.cpu(t) >= cpu })
 }
 
-// state is the container's, "" if there is none.
+// state is the container's state, "" if there is none.
 func (j *task) state(t *testing.T) string {
 	t.Helper()
 	j.begun(t)
@@ -836,8 +834,8 @@ func (j *task) report(t *testing.T) project.Report {
 	defer cancel()
 	stop := make(chan struct{})
 	asked := make(chan struct{})
-	// After an error a client waits minutes before it reports, unless it is asked to; and what it
-	// aborts it reports even before the process has ended, without the last numbers.
+	// After an error a client waits minutes before it reports, so make it contact the project. But it would report an
+	// aborted job even before the process has ended, without the final CPU time, so wait for "ready to report".
 	go func() {
 		defer close(asked)
 		every(time.Second, patienceFor, func() bool {
@@ -877,7 +875,7 @@ func (j *task) report(t *testing.T) project.Report {
 	return r
 }
 
-// succeeds asserts that the server received all that a good job's report has.
+// succeeds asserts that the server received the complete report of a successful job.
 func (j *task) succeeds(t *testing.T) {
 	t.Helper()
 	r := j.report(t)
@@ -897,7 +895,7 @@ func (j *task) succeeds(t *testing.T) {
 	}
 	j.cpuIsRight(t, r)
 	least, most := r.CPU-1, r.At.Sub(j.sent).Seconds()
-	if j.restarted { // the client knows the time up to the last checkpoint, and there was none
+	if j.restarted { // the client has counted only the time up to the last checkpoint, and there was none
 		least = 1
 	}
 	if r.Elapsed < least || r.Elapsed > most {
@@ -909,7 +907,7 @@ func (j *task) succeeds(t *testing.T) {
 func (j *task) cpuIsRight(t *testing.T, r project.Report) {
 	t.Helper()
 	if j.id == "" {
-		return // nobody watched it
+		return // its container was never found
 	}
 	got, want := r.CPU, j.cpu(t).Seconds()
 	t.Logf("CPU time %.3f s, the control group's %.3f s, elapsed %.1f s", got, want, r.Elapsed)
@@ -927,18 +925,18 @@ func command(t *testing.T, name string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// eventuallyIn waits for a condition, every for at most limit.
+// eventuallyIn waits for a condition.
 func eventuallyIn(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	if !every(100*time.Millisecond, patienceFor, ok) {
-		t.Fatal("waited in vain for " + what)
+		t.Fatal("timed out waiting for " + what)
 	}
 }
 
-// slowly is eventuallyIn for what takes a program to find out.
+// slowly is eventuallyIn for a condition that needs another program, at longer intervals.
 func slowly(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	if !every(500*time.Millisecond, patienceFor, ok) {
-		t.Fatal("waited in vain for " + what)
+		t.Fatal("timed out waiting for " + what)
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"boincdocker/boincapi/boinctest"
 )
 
-// byEngine is what becomes of the engine, in each phase. The scenarios of one action share an engine of
-// their own, one after the other.
+// byEngine are the faults of the engine in each phase. The scenarios of one action run one after the other on the same
+// engine of their own.
 func byEngine() (list []scenario) {
 	for _, a := range []struct {
 		name string
@@ -35,7 +35,7 @@ func byEngine() (list []scenario) {
 			e.end(syscall.SIGTERM)
 			letGo()
 			s.c.Quit()
-			s.goneWithin(20 * time.Second) // as it is asked to
+			s.goneWithin(20 * time.Second)
 			e.start()
 		}},
 		{"engine restarted", false, func(s *trial, e *ownEngine, letGo func()) {
@@ -66,7 +66,7 @@ func byEngine() (list []scenario) {
 	return list
 }
 
-// engineEnds: an engine's end is none of the job's.
+// engineEnds: when the engine ends, the job goes on afterwards.
 func engineEnds(t *testing.T, e *ownEngine, p phase, action func(*trial, *ownEngine, func())) {
 	o := order{socket: e.socket, crashed: true, slowBuild: p.name == "build", wait: p.name == "run" || p.name == "paused", began: 2}
 	if e.live {
@@ -81,7 +81,7 @@ func engineEnds(t *testing.T, e *ownEngine, p phase, action func(*trial, *ownEng
 	s.patiently()
 }
 
-// killedAndRestarted: wrapper and engine are gone at the same time.
+// killedAndRestarted: the wrapper is killed and the engine restarted at the same time.
 func killedAndRestarted(t *testing.T, e *ownEngine) {
 	o := order{socket: e.socket, crashed: true, code: 3, wait: true, began: 2}
 	if e.live {
@@ -96,7 +96,7 @@ func killedAndRestarted(t *testing.T, e *ownEngine) {
 	s.toItsEnd()
 }
 
-// engineFull: the job waits until the owner has made room.
+// engineFull: the engine's disk is full, and the job waits until there is room.
 func engineFull(t *testing.T, e *ownEngine, p phase) {
 	s := newTrial(t, order{socket: e.socket, code: 3})
 	letGo := func() {}
@@ -119,14 +119,14 @@ func engineFull(t *testing.T, e *ownEngine, p phase) {
 	s.toItsEnd()
 }
 
-// engineOrder says what engine scenarios share.
+// engineOrder describes a test's own engine.
 type engineOrder struct {
 	name string
-	live bool   // its containers go on without it
-	disk string // a small file system's options; "" for the computer's own
+	live bool   // its containers keep running while it is down (live-restore)
+	disk string // mount options of a small file system for its data; "" for the host's disk
 }
 
-// ownEngine is dockerd with a containerd of its own, which outlives it as on most computers.
+// ownEngine is dockerd with its own containerd, which keeps running when dockerd ends, as on most hosts.
 type ownEngine struct {
 	engineOrder
 	t          *testing.T
@@ -134,7 +134,7 @@ type ownEngine struct {
 	socket     string
 	asker      *http.Client
 	containerd *exec.Cmd
-	dockerd    *exec.Cmd // nil when it has been ended
+	dockerd    *exec.Cmd // nil while it is down
 }
 
 func newEngine(t *testing.T, o engineOrder) *ownEngine {
@@ -161,7 +161,7 @@ func newEngine(t *testing.T, o engineOrder) *ownEngine {
 
 func (e *ownEngine) data() string { return filepath.Join(e.dir, "data") }
 
-// run starts a program whose output goes to a file of its own.
+// run starts a program. Its output goes to NAME.log.
 func (e *ownEngine) run(name string, args ...string) *exec.Cmd {
 	e.t.Helper()
 	log, err := os.OpenFile(filepath.Join(e.dir, name+".log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
@@ -171,13 +171,13 @@ func (e *ownEngine) run(name string, args ...string) *exec.Cmd {
 	defer log.Close()
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	// An interrupt at the keyboard is ours. A daemon without a bridge removes docker0, which is another
-	// engine's, from the network namespace that it runs in.
+	// A new session, so that an interrupt at the keyboard ends only the test. A new network namespace, because a daemon
+	// without a bridge removes docker0, which may be another engine's.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNET}
 	if err := cmd.Start(); err != nil {
 		e.t.Fatal(err)
 	}
-	// For scripts/faults.sh, should this test be broken off.
+	// For scripts/faults.sh, if this test is interrupted.
 	if err := os.WriteFile(filepath.Join(e.dir, name+".pid"), fmt.Append(nil, cmd.Process.Pid), 0o644); err != nil {
 		e.t.Fatal(err)
 	}
@@ -205,17 +205,17 @@ func (e *ownEngine) start() {
 	}
 }
 
-// end ends dockerd, which may first stop its containers.
+// end ends dockerd, which may stop its containers first.
 func (e *ownEngine) end(sig syscall.Signal) {
 	e.t.Helper()
 	if err := e.dockerd.Process.Signal(sig); err != nil {
 		e.t.Fatal(err)
 	}
-	e.dockerd.Wait() // how it ended is no matter
+	e.dockerd.Wait() // its exit code doesn't matter
 	e.dockerd = nil
 }
 
-// close leaves nothing running or mounted. Each trial has removed its containers.
+// close ends the processes and unmounts file systems. Each trial has removed its containers.
 func (e *ownEngine) close() {
 	if e.dockerd != nil {
 		e.end(syscall.SIGTERM)

@@ -20,7 +20,7 @@ import (
 	"boincdocker/docker_wrapper/internal/engine"
 )
 
-// byOthers is what somebody else does to a job's container and image, or to its wrapper.
+// byOthers are actions of other programs on a job's container, image or wrapper.
 func byOthers() (list []scenario) {
 	add := func(name string, run func(*testing.T)) { list = append(list, scenario{name: name, run: run}) }
 	for _, paused := range []bool{false, true} {
@@ -49,7 +49,7 @@ func byOthers() (list []scenario) {
 	return list
 }
 
-// containerEnded: an end that isn't the job's own is none of its results.
+// containerEnded: when another program ends the container, that is not the job's result.
 func containerEnded(t *testing.T, p phase, verb string) {
 	s := newTrial(t, order{code: 3, wait: true, began: 2})
 	letGo := s.reach(p)
@@ -63,8 +63,8 @@ func containerEnded(t *testing.T, p phase, verb string) {
 	case "killed":
 		status = s.tell(http.MethodPost, "/containers/"+id+"/kill", nil)
 	}
-	// Podman refuses to stop what is paused. From version 5 on it says afterwards that a user has stopped it, and so the
-	// job begins again all the same.
+	// Podman refuses to stop a paused container. Podman 5 reports afterwards that a user stopped it, so the job begins
+	// again all the same.
 	if refused := p.name == "paused" && verb == "stopped" && s.podman(); refused != (status >= http.StatusBadRequest) {
 		t.Errorf("status %d; want it refused: %v", status, refused)
 	}
@@ -73,7 +73,7 @@ func containerEnded(t *testing.T, p phase, verb string) {
 	s.patiently()
 }
 
-// testPausedByHand: whoever pauses a container lets it go on, too.
+// testPausedByHand: the wrapper doesn't resume a container that another program paused.
 func testPausedByHand(t *testing.T) {
 	s := newTrial(t, order{code: 3, wait: true})
 	s.reach(phase{name: "run"})
@@ -118,9 +118,9 @@ func testImageRemovedBefore(t *testing.T) {
 func testImageRemoved(t *testing.T) {
 	s := newTrial(t, order{code: 3, wait: true})
 	s.reach(phase{name: "run"})
-	s.removeImages() // its names at least: the engine keeps what a container runs on
+	s.removeImages() // some engines keep an image that a container uses, without a name
 	s.o.untagged = true
-	if kind, major := s.engineIs(); kind == engine.Podman && major < 5 { // it removes the container, too, and the job is made anew
+	if kind, major := s.engineIs(); kind == engine.Podman && major < 5 { // it removes the container, too, and the job begins again
 		s.o.began = 2
 	}
 	s.c.Quit()
@@ -128,7 +128,7 @@ func testImageRemoved(t *testing.T) {
 	s.toItsEnd()
 }
 
-// testNameTaken: a stranger's container stays, and the owner is told of it.
+// testNameTaken: another program's container has the name. It stays, and the reason names it.
 func testNameTaken(t *testing.T) {
 	s := newTrial(t, order{code: 3})
 	letGo := s.reach(phase{name: "create", call: "create"})
@@ -142,7 +142,7 @@ func testNameTaken(t *testing.T) {
 	}
 	defer s.tell(http.MethodDelete, "/containers/"+name+"?force=1", nil)
 	letGo()
-	for range 2 { // the second time it is found at once
+	for range 2 { // the second wrapper finds it at its start
 		r := s.wait(20 * time.Second)
 		if r.Outcome != boinctest.TemporaryExit || !strings.Contains(r.Reason, name) {
 			t.Errorf("got %+v, want a temporary exit that names %s", r, name)
@@ -166,7 +166,7 @@ func testWrapperKilled(t *testing.T) {
 	s.toItsEnd()
 }
 
-// testTwoWrappers: the client has lost track of the first, and starts another.
+// testTwoWrappers: the client starts a second wrapper while the first is still running.
 func testTwoWrappers(t *testing.T) {
 	s := newTrial(t, order{code: 3, wait: true})
 	s.reach(phase{name: "run"})
@@ -190,7 +190,7 @@ func testTwoWrappers(t *testing.T) {
 	s.finished(s.wait(time.Minute))
 }
 
-// answerLost: the engine has done what it was asked for, and the wrapper is ended before it hears that.
+// answerLost: the engine has carried out a call, and the wrapper ends before it gets the answer.
 func answerLost(t *testing.T, p phase, sig syscall.Signal) {
 	o := order{code: 3}
 	if p.late() {
@@ -214,7 +214,7 @@ func answerLost(t *testing.T, p phase, sig syscall.Signal) {
 	s.toItsEnd()
 }
 
-// engineAway: the engine doesn't answer for a while, and its containers go on.
+// engineAway: the engine doesn't answer for 5 s, and its containers keep running.
 func engineAway(t *testing.T, p phase) {
 	o := order{slowBuild: p.name == "build", wait: p.name == "run" || p.name == "paused"}
 	if !p.late() {
@@ -232,10 +232,10 @@ func engineAway(t *testing.T, p phase) {
 	s.patiently()
 }
 
-// byResources is what a job does, and what is missing on a computer.
+// byResources are exit codes, signals and misbehaviour of jobs, and full or read-only disks.
 func byResources() (list []scenario) {
 	add := func(name string, run func(*testing.T)) { list = append(list, scenario{name: name, run: run}) }
-	add("1 GB of output", testOutput) // first, because it takes longest
+	add("1 GB of output", testOutput) // first, because it takes the longest
 	for _, code := range []int{0, 1, 3, 137, 143, 255} {
 		add(fmt.Sprintf("exit code %d", code), func(t *testing.T) { endsWith(t, code, fmt.Sprintf("write=result exit=%d", code)) })
 	}
@@ -245,7 +245,7 @@ func byResources() (list []scenario) {
 	add("more memory than allowed", func(t *testing.T) {
 		s := newTrial(t, order{code: boincapi.ExitOutOfMemory, config: "memory = \"32m\"\n", args: "wait=go_on write=result take=200", wait: true})
 		s.start()
-		s.running() // Docker 20 may miss it in what is just being started
+		s.running() // Docker 20 may miss the kill of a container that is just starting
 		eventually(t, "the engine to have it started", func() bool { return s.state() == "running" })
 		s.goOn()
 		s.finished(s.wait(time.Minute))
@@ -268,18 +268,18 @@ func endsWith(t *testing.T, code int, args string) {
 	s.endedWith(code)
 }
 
-// endedWith asserts the end of a job whose program has ended with that code, as far as its engine tells why.
+// endedWith asserts the end of a job whose program ended with code. What the wrapper can know depends on the engine.
 func (s *trial) endedWith(code int) {
 	s.Helper()
 	kind, major := s.engineIs()
 	r := s.wait(time.Minute)
 	switch {
-	case code == 143 && kind == engine.Podman && major < 5: // it doesn't tell that somebody stopped a container
+	case code == 143 && kind == engine.Podman && major < 5: // it doesn't report that a user stopped a container
 		if r.Outcome != boinctest.TemporaryExit || !strings.Contains(r.Reason, "ended from outside again and again") {
-			s.Errorf("got %+v, want a temporary exit that says that it was ended from outside", r)
+			s.Errorf("got %+v, want a temporary exit because it was ended from outside", r)
 		}
 		return
-	case code == 137 && (kind == engine.Podman && major < 5 || kind == engine.Docker): // nor that the kernel ended it for its memory
+	case code == 137 && (kind == engine.Podman && major < 5 || kind == engine.Docker): // they don't tell this from a kill for memory
 		if s.o.code = boincapi.ExitOutOfMemory; !strings.Contains(r.Message, "more memory than its limit") {
 			s.Errorf("got %+v, want the memory named", r)
 		}
@@ -287,8 +287,8 @@ func (s *trial) endedWith(code int) {
 	s.finished(r)
 }
 
-// signalsItself: the kernel keeps a signal from process 1, which the program is where there is no init
-// process; Go's runtime, which would have ended by it, then ends with 2.
+// signalsItself: the program kills itself by a signal. Without an init process it is process 1, which the kernel protects
+// from the signal. Go's runtime then ends with code 2.
 func signalsItself(t *testing.T, n int) {
 	s := newTrial(t, order{code: 128 + n, args: fmt.Sprintf("write=result signal=%d", n)})
 	letGo := s.reach(phase{name: "start", call: "start"})
@@ -301,7 +301,7 @@ func signalsItself(t *testing.T, n int) {
 	s.endedWith(s.o.code)
 }
 
-// testIgnored: what doesn't end when it is asked to is ended, in time for the client.
+// testIgnored: a program that ignores SIGTERM is killed before the client kills the wrapper.
 func testIgnored(t *testing.T) {
 	s := newTrial(t, order{code: 3, began: 2, config: "on_quit = \"stop\"\nstop_timeout = 3\n", args: "ignore=15 wait=go_on write=result exit=3"})
 	s.o.wait = true
@@ -333,7 +333,7 @@ func testLitter(t *testing.T) {
 	}
 }
 
-// testOutput: neither the wrapper's memory nor the slot's disk is a measure of what a job prints.
+// testOutput: however much a job prints, the wrapper's memory and stderr.txt stay small.
 func testOutput(t *testing.T) {
 	s := newTrial(t, order{code: 3, args: "print=1024 write=result exit=3"})
 	s.start()
@@ -359,8 +359,8 @@ func testOutput(t *testing.T) {
 	}
 }
 
-// testClock: a wrapper takes over a container that was parked under another monotonic clock, in a time
-// namespace. The wall clock has no namespaces; what its steps do is in the tests of engine and supervise.
+// testClock: a wrapper in a time namespace, with another monotonic clock, takes over a parked container. There are no
+// namespaces for the wall clock; the tests of engine and supervise change that one.
 func testClock(t *testing.T) {
 	s := newTrial(t, order{code: 3, wait: true})
 	s.reach(phase{name: "run"})
@@ -375,19 +375,19 @@ func testClock(t *testing.T) {
 	s.finished(r)
 }
 
-// mountAt mounts a file system of a few megabytes.
+// mountAt mounts a tmpfs with options such as "size=16m".
 func mountAt(t *testing.T, dir, options string) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
-		t.Fatalf("mount a small disk, which root can: %v", err)
+		t.Fatalf("mount a small disk (needs root): %v", err)
 	}
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 }
 
-// testSlotFull: what little there is to be written at the end may find room or not.
+// testSlotFull: the slot's disk is full. The last small files may still fit or not.
 func testSlotFull(t *testing.T) {
 	dir := t.TempDir()
 	mountAt(t, filepath.Join(dir, "slots", "0"), "size=16m")
@@ -405,7 +405,7 @@ func testSlotFull(t *testing.T) {
 	s.toItsEnd()
 }
 
-// testSlotFullAtLast: there is no room for the finish file, nor for a temporary exit's.
+// testSlotFullAtLast: there is no room for the finish file or a temporary exit's file.
 func testSlotFullAtLast(t *testing.T) {
 	dir := t.TempDir()
 	slot := filepath.Join(dir, "slots", "0")
@@ -422,7 +422,7 @@ func testSlotFullAtLast(t *testing.T) {
 	s.toItsEnd()
 }
 
-// fillUp takes all that is left of a disk, to the last page.
+// fillUp fills a disk to the last page.
 func fillUp(t *testing.T, name string) {
 	t.Helper()
 	f, err := os.Create(name)
@@ -441,11 +441,11 @@ func fillUp(t *testing.T, name string) {
 
 func (s *trial) makeRoom() {
 	for _, big := range []string{filepath.Join(s.c.Slot(), "big"), s.payload("big")} {
-		os.Remove(big) // it is one of them
+		os.Remove(big) // the file is in one of these places
 	}
 }
 
-// testSlotReadOnly: a disk that the system has made read-only, after an error, is no fault of the job's.
+// testSlotReadOnly: the kernel may remount a disk read-only after an error. The job doesn't fail and goes on later.
 func testSlotReadOnly(t *testing.T) {
 	s := newTrial(t, order{code: 3, wait: true})
 	s.reach(phase{name: "run"})
@@ -455,11 +455,11 @@ func testSlotReadOnly(t *testing.T) {
 	if err := syscall.Mount(slot, slot, "", syscall.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}
-	defer syscall.Unmount(slot, syscall.MNT_DETACH) // if it isn't yet
+	defer syscall.Unmount(slot, syscall.MNT_DETACH) // in case the test fails before the unmount below
 	if err := syscall.Mount("", slot, "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	wrapper := exec.Command(binary(t, "docker_wrapper"), s.args...) // boinctest itself couldn't write there
+	wrapper := exec.Command(binary(t, "docker_wrapper"), s.args...) // not by boinctest, which writes to the slot
 	wrapper.Dir = slot
 	wrapper.Env = append(os.Environ(), "DOCKER_HOST="+s.gate.Host())
 	if out, err := wrapper.CombinedOutput(); err != nil {

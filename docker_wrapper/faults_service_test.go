@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// byService is what becomes of Podman's service, in each phase: one that listens on a socket of its own, and one
-// that the wrapper has started for itself. Containers go on without it.
+// byService are the faults of Podman's service in each phase. One service listens on a socket, another was started by the
+// wrapper for itself. Containers keep running without the service.
 func byService() (list []scenario) {
 	add := func(name string, run func(*testing.T)) { list = append(list, scenario{name: name, run: run}) }
 	for _, p := range phases {
@@ -34,7 +34,7 @@ func sigName(sig syscall.Signal) string {
 	return map[syscall.Signal]string{syscall.SIGTERM: "SIGTERM", syscall.SIGKILL: "SIGKILL"}[sig]
 }
 
-// service is `podman system service`, for the containers of the engine that DOCKER_HOST names.
+// service is `podman system service`, for the containers of the engine of DOCKER_HOST.
 type service struct {
 	t      *testing.T
 	socket string
@@ -85,11 +85,11 @@ func (e *service) end(sig syscall.Signal) {
 			e.t.Error(err)
 		}
 	}
-	e.cmd.Wait() // how it ended is no matter
+	e.cmd.Wait() // its exit code doesn't matter
 	e.cmd = nil
 }
 
-// services are the processes that serve at a socket with this in its name.
+// services lists the processes of Podman services whose command line contains socket.
 func services(socket string) (pids []int) {
 	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -106,7 +106,7 @@ func services(socket string) (pids []int) {
 	return pids
 }
 
-// serviceEnds: the end of what answers for Podman is none of its containers'.
+// serviceEnds: when Podman's service ends, its containers keep running.
 func serviceEnds(t *testing.T, p phase, sig syscall.Signal) {
 	e := newService(t)
 	o := order{socket: e.socket, slowBuild: p.name == "build", wait: p.name == "run" || p.name == "paused"}
@@ -137,7 +137,7 @@ func testServiceAndWrapperKilled(t *testing.T) {
 	s.toItsEnd()
 }
 
-// ownService is a job whose wrapper finds no engine that answers, and a program podman.
+// ownService makes a trial in which no engine answers, but the program podman is installed.
 func ownService(t *testing.T) *trial {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "own")
@@ -153,10 +153,10 @@ func ownService(t *testing.T) *trial {
 	return s
 }
 
-// served are the services of this trial's wrapper.
+// served lists the services of this trial's wrapper.
 func (s *trial) served() []int { return services(s.o.ownService + "/") }
 
-// ownServiceLeft: however the wrapper ends, its service does too, and the container goes on.
+// ownServiceLeft: however the wrapper ends, its service ends, too, and the container stays.
 func ownServiceLeft(t *testing.T, sig syscall.Signal) {
 	s := ownService(t)
 	s.reach(phase{name: "run"})
@@ -174,7 +174,7 @@ func ownServiceLeft(t *testing.T, sig syscall.Signal) {
 	eventually(t, "the service to end", func() bool { return len(s.served()) == 0 })
 }
 
-// testOwnServiceKilled: it is started again.
+// testOwnServiceKilled: a killed service is started again.
 func testOwnServiceKilled(t *testing.T) {
 	s := ownService(t)
 	s.reach(phase{name: "run"})

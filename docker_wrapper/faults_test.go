@@ -27,20 +27,19 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// These tests do to the release binary, its client and its engine what goes wrong on volunteers'
-// computers, at each point of a job's life, and assert that the job comes to its right end all the same.
-// The client is boinctest, the engine a real one behind a gate, which makes each moment exact: the one that
-// DOCKER_HOST names, or one of the scenario's own.
+// These tests inject faults into the release binary, its client and its engine, in each phase of a job, as they happen
+// on volunteers' computers. They assert that the job still ends correctly. The client is boinctest. The engine is a real
+// one, either that of DOCKER_HOST or the scenario's own. A gate in front of it makes the moment of a fault exact.
 //
-// scripts/faults.sh runs them, and scripts/matrix.sh some of them on each kind of engine. FAULTS chooses by name.
-// What kills dockerd is offered where FAULTS_ENGINES names a directory for engines of the tests' own, and what kills
-// Podman's service where FAULTS_PODMAN is the command by which Podman runs beside the engine of DOCKER_HOST, as a child
-// that ends with whoever has started it.
+// scripts/faults.sh runs them, and scripts/matrix.sh runs some of them on each engine. FAULTS chooses scenarios by name.
+// Scenarios that kill dockerd need FAULTS_ENGINES, a directory for the tests' own engines. Scenarios that kill Podman's
+// service need FAULTS_PODMAN, the command that runs Podman next to the engine of DOCKER_HOST. That process must end when
+// its parent ends.
 
 const (
-	labelTrial = "boinc_test_trial" // of all that the engine makes for one
+	labelTrial = "boinc_test_trial" // label of everything that the engine makes for one trial
 	trialInput = "a line of input\n"
-	labelRun   = "boinc_test_faults" // and for all of them, for scripts/faults.sh
+	labelRun   = "boinc_test_faults" // label of everything of this run, for scripts/faults.sh
 )
 
 // scenario is a row of the table.
@@ -48,7 +47,7 @@ type scenario struct {
 	name string
 	run  func(*testing.T)
 
-	engine   *engineOrder // of its own; nil for this computer's
+	engine   *engineOrder // the scenario's own engine; nil for that of DOCKER_HOST
 	onEngine func(*testing.T, *ownEngine)
 }
 
@@ -105,10 +104,10 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// phase is a point of a job's life.
+// phase is a point in a job's life.
 type phase struct {
 	name string
-	call string // that the gate holds; "" when it is reached in another way
+	call string // the call that the gate holds to reach it; "" if it is reached in another way
 }
 
 var phases = []phase{
@@ -121,15 +120,14 @@ var phases = []phase{
 	{name: "finish", call: "remove"},
 }
 
-// late reports that the job's program has ended by then: whoever wants the wrapper gone may get it gone
-// with the job finished.
+// late reports whether the job's program has ended by then. A wrapper that is asked to quit may then finish the job first.
 func (p phase) late() bool { return p.name == "copy-out" || p.name == "finish" }
 
 // action is what happens in a phase.
 type action struct {
 	name   string
 	do     func(*trial)
-	heard  time.Duration // by then the wrapper knows
+	heard  time.Duration // time within which the wrapper notices it
 	ending ending
 }
 
@@ -140,7 +138,7 @@ const (
 	killed
 	aborts
 	goesOn
-	isReset // leaves, and the client has forgotten the job
+	isReset // leaves, and the client forgets the job
 )
 
 var actions = []action{
@@ -165,8 +163,8 @@ const (
 	clientDies     = "client dies"
 	heartbeatsStop = "heartbeats stop"
 
-	pollTime = 250 * time.Millisecond // of the client
-	soon     = 500 * time.Millisecond // the wrapper looks ten times a second
+	pollTime = 250 * time.Millisecond // the client's poll period
+	soon     = 500 * time.Millisecond // the wrapper polls ten times a second
 	twice    = soon + pollTime
 )
 
@@ -192,7 +190,7 @@ func atPhase(t *testing.T, p phase, a action) {
 		o.silent = true
 	}
 	if a.ending == isReset {
-		o.release = 8 // 8.2.8; a later one removes the containers of what it resets
+		o.release = 8 // 8.2.8; later clients remove the containers of a project that is reset
 	}
 	s := newTrial(t, o)
 	letGo := s.reach(p)
@@ -207,11 +205,11 @@ func atPhase(t *testing.T, p phase, a action) {
 	if o.silent {
 		heard -= time.Since(s.began)
 	}
-	s.goneWithin(heard) // until then the engine is slow
+	s.goneWithin(heard) // the engine doesn't answer until then
 	letGo()
 	r := s.wait(20 * time.Second)
 	if o.slowBuild {
-		if s.podman() { // its builder lets the step go on to its end
+		if s.podman() { // its builder runs the step to its end
 			s.goOn()
 		}
 		eventually(t, "the build to end in the engine", func() bool { return len(s.builds()) == 0 })
@@ -243,26 +241,26 @@ func atPhase(t *testing.T, p phase, a action) {
 	}
 }
 
-// order says what a trial's job is.
+// order describes a trial's job.
 type order struct {
-	code      int    // that the job ends with
-	slowBuild bool   // its image is built by a step that ends only after goOn
+	code      int    // the job's exit code
+	slowBuild bool   // a step of its build ends only after goOn
 	wait      bool   // its program ends only after goOn
-	ownClient bool   // the client has a process of its own, which can end
-	silent    bool   // the client tells neither its process nor that it is there
+	ownClient bool   // the client is a separate process, which can end
+	silent    bool   // the client reports no process number and sends no heartbeats
 	release   int    // the client is version 8.2.release; 0 means 15
 	dir       string // data directory; "" means a new one
-	config    string // more of job.toml
+	config    string // more lines for job.toml
 	crashed   bool   // the engine may leave a build's container behind
-	untagged  bool   // somebody has taken the image's names away
-	began     int    // how often it may begin; 0 means once
-	args      string // of the worker, in place of what else it would do after it has noted that it began
-	socket    string // of the engine; "" means the one that DOCKER_HOST names
+	untagged  bool   // the image's names have been removed
+	began     int    // how often the program may start; 0 means once
+	args      string // the worker's steps after append=began; "" means the usual ones
+	socket    string // of the engine; "" means that of DOCKER_HOST
 
-	ownService string // where the program podman is that serves the wrapper, which finds no engine; "" for an engine that answers
+	ownService string // directory of the program podman, by which the wrapper starts its own service; "" means an engine answers
 }
 
-// trial is one job under fire.
+// trial is one job with a fault.
 type trial struct {
 	*testing.T
 	o      order
@@ -270,12 +268,12 @@ type trial struct {
 	args   []string
 	c      *boinctest.Client
 	gate   *enginetest.Gate
-	engine *http.Client // past the gate
+	engine *http.Client // to the engine, not through the gate
 	p      *boinctest.Process
-	began  time.Time // p
-	client *exec.Cmd // if it has a process of its own
+	began  time.Time // start of p
+	client *exec.Cmd // with ownClient
 
-	freeing sync.WaitGroup // what lets slow builds go on
+	freeing sync.WaitGroup // goroutines that let slow builds continue
 }
 
 var trials struct {
@@ -330,19 +328,19 @@ func newTrial(t *testing.T, o order) *trial {
 	if o.slowBuild {
 		step = "ENV ARGS=wait=go_on TRIAL=" + s.id + "\nRUN [\"/worker\"]\n"
 	}
-	// Podman forgets which image stands on a first step without files: that would stay.
+	// The first step has a file: of a step without files Podman forgets the images that are based on it, and keeps it.
 	add(t, s.c, "Dockerfile", fmt.Appendf(nil, "FROM scratch\nCOPY trial worker /\nLABEL %s=%s %s=%q\n%sENTRYPOINT [\"/worker\"]\n", labelTrial, s.id, labelRun, os.Getenv("FAULTS_RUN"), step))
 	add(t, s.c, "trial", []byte(s.id))
 	add(t, s.c, "worker", []byte(read(t, binary(t, "worker"))))
 	add(t, s.c, "in", []byte(trialInput))
-	// Checkpoints through the engine have tests of their own: here files come from without.
+	// No checkpoints through the engine: these tests change files in the payload, and checkpoints have their own tests.
 	add(t, s.c, "job.toml", []byte(`slot_dir_mount = "/slot"
 checkpoint.method = "none"
 copy_to_container = [{src = "in", dst = "/copied/in"}]
 copy_from_container = [{src = "/made/out", dst = "out"}]
 network = "none"
 build_args = "--network none"
-`+fmt.Sprintf("create_args = [\"--label\", \"%s=%s\", \"--label\", \"%s=%s\"]\n", labelTrial, s.id, labelRun, os.Getenv("FAULTS_RUN"))+o.config)) // those of the image don't stay on it
+`+fmt.Sprintf("create_args = [\"--label\", \"%s=%s\", \"--label\", \"%s=%s\"]\n", labelTrial, s.id, labelRun, os.Getenv("FAULTS_RUN"))+o.config)) // Podman's containers don't inherit the image's labels
 	args := "append=began "
 	switch {
 	case o.args != "":
@@ -364,7 +362,7 @@ func socketOf(host string) string {
 	return "/var/run/docker.sock"
 }
 
-// close leaves nothing of the trial in the engine, whatever came of it.
+// close removes everything of the trial from the engine.
 func (s *trial) close() {
 	s.freeing.Wait()
 	if s.c != nil {
@@ -372,7 +370,7 @@ func (s *trial) close() {
 			s.Logf("stderr.txt of %s:\n%s", s.id, mayRead(filepath.Join(s.c.Slot(), boincapi.StderrFile)))
 		}
 		if s.p != nil {
-			s.p.Wait() // the test's context has ended, and it with it
+			s.p.Wait() // it ends with the test's context
 		}
 		s.c.Close()
 	}
@@ -390,7 +388,7 @@ func (s *trial) start() {
 	var err error
 	s.began = time.Now()
 	program, args := binary(s.T, "docker_wrapper"), s.args
-	if s.o.ownService != "" { // this computer's engine is out of its sight
+	if s.o.ownService != "" { // hide the host's engine
 		args = append([]string{"--mount", "sh", "-c", `mount --bind /dev/null /run/docker.sock && exec "$0" "$@"`, program}, args...)
 		program = "/usr/bin/unshare"
 	}
@@ -399,7 +397,7 @@ func (s *trial) start() {
 	}
 }
 
-// goneWithin waits for the wrapper's end, and reports whether it came.
+// goneWithin waits at most limit for the wrapper's end. It reports whether the wrapper has ended.
 func (s *trial) goneWithin(limit time.Duration) bool {
 	done := make(chan struct{})
 	go func(p *boinctest.Process) {
@@ -414,7 +412,7 @@ func (s *trial) goneWithin(limit time.Duration) bool {
 	}
 }
 
-// wait returns how the wrapper ended. The client would kill it if it took longer.
+// wait returns how the wrapper ended. It fails the test if that takes longer than limit.
 func (s *trial) wait(limit time.Duration) boinctest.Result {
 	s.Helper()
 	if !s.goneWithin(limit) {
@@ -423,8 +421,8 @@ func (s *trial) wait(limit time.Duration) boinctest.Result {
 	return s.p.Wait()
 }
 
-// reach starts the wrapper and returns when it is in the phase; letGo ends what keeps it there and isn't
-// the job's.
+// reach starts the wrapper and waits for the phase. letGo lets the wrapper leave the phase: it releases the held call or
+// resumes the job. It doesn't end a wait of the job itself, see goOn.
 func (s *trial) reach(p phase) (letGo func()) {
 	s.Helper()
 	letGo = func() {}
@@ -449,17 +447,17 @@ func (s *trial) reach(p phase) (letGo func()) {
 	return letGo
 }
 
-// held waits until a call is.
+// held waits until the call is held.
 func (s *trial) held(h *enginetest.Hold) {
 	s.Helper()
 	select {
 	case <-h.Reached():
 	case <-time.After(40 * time.Second):
-		s.Fatal("waited in vain for the call that is to be held")
+		s.Fatal("the call that should be held didn't come")
 	}
 }
 
-// running waits until the job's program is.
+// running waits until the job's program has started.
 func (s *trial) running() {
 	s.Helper()
 	eventually(s.T, "the job to begin", func() bool { return len(mayRead(s.payload("began"))) > 0 })
@@ -469,7 +467,7 @@ func (s *trial) payload(name string) string {
 	return filepath.Join(s.c.Slot(), job.WrapperDir, "payload", name)
 }
 
-// goOn lets a slow build and a job that waits go on, now and in later episodes.
+// goOn ends the wait of a slow build and of the job's program, now and in later episodes.
 func (s *trial) goOn() {
 	s.Helper()
 	if s.o.wait {
@@ -481,7 +479,7 @@ func (s *trial) goOn() {
 		s.freeing.Go(func() {
 			for s.Context().Err() == nil {
 				for _, dir := range s.builds() {
-					os.WriteFile(filepath.Join(dir, "root", "go_on"), nil, 0o644) // it may just have ended
+					os.WriteFile(filepath.Join(dir, "root", "go_on"), nil, 0o644) // fails if the build has just ended
 				}
 				time.Sleep(100 * time.Millisecond)
 			}
@@ -489,7 +487,7 @@ func (s *trial) goOn() {
 	}
 }
 
-// toItsEnd starts the wrapper again, as the client would, until the job has ended rightly.
+// toItsEnd starts the wrapper again, as the client would, and asserts that the job ends correctly.
 func (s *trial) toItsEnd() {
 	s.Helper()
 	if s.client != nil {
@@ -504,7 +502,7 @@ func (s *trial) toItsEnd() {
 	s.finished(s.wait(time.Minute))
 }
 
-// left asserts an end after which the client starts the job again at once.
+// left asserts that the wrapper ended so that the client starts the job again at once.
 func (s *trial) left(r boinctest.Result) {
 	s.Helper()
 	if r.ExitCode != 0 || r.FinishCode >= 0 || r.Reason != "" {
@@ -512,8 +510,8 @@ func (s *trial) left(r boinctest.Result) {
 	}
 }
 
-// patiently waits for the job's right end through temporary exits, each with a reason, and starts the
-// wrapper again after them at once.
+// patiently asserts that the job ends correctly, perhaps after up to three temporary exits or restarts. It starts the
+// wrapper again at once after each. A temporary exit must have a reason.
 func (s *trial) patiently() {
 	s.Helper()
 	r := s.wait(time.Minute)
@@ -527,7 +525,7 @@ func (s *trial) patiently() {
 	s.finished(r)
 }
 
-// finished asserts the right end of the job.
+// finished asserts that the job ended correctly: exit code, output, and nothing left behind.
 func (s *trial) finished(r boinctest.Result) {
 	s.Helper()
 	if r.FinishCode != s.o.code || r.ExitCode != s.o.code || r.Reason != "" {
@@ -553,7 +551,7 @@ func (s *trial) finished(r boinctest.Result) {
 	}
 }
 
-// nothingLeft asserts that no container stays. A build that is given up ends a moment after that.
+// nothingLeft asserts that no container is left. It waits, because a cancelled build ends a moment later.
 func (s *trial) nothingLeft() {
 	s.Helper()
 	var left []listed
@@ -563,7 +561,7 @@ func (s *trial) nothingLeft() {
 	}
 }
 
-// wipe clears the slot, as the client does when it is done with a job.
+// wipe clears the slot, as the client does after a job.
 func (s *trial) wipe() {
 	s.Helper()
 	if err := s.c.Close(); err != nil {
@@ -581,7 +579,7 @@ func (s *trial) signal(sig syscall.Signal) {
 	}
 }
 
-// endClient ends the client's own process, if it has one.
+// endClient ends the client's process, with ownClient.
 func (s *trial) endClient() {
 	if s.client != nil && s.client.ProcessState == nil {
 		s.client.Process.Kill()
@@ -610,14 +608,14 @@ func query(values url.Values, filters map[string][]string) url.Values {
 	return values
 }
 
-// containers are all that the engine has for the trial: the job's, and those of builds.
+// containers are the trial's containers: the job's and those of builds.
 func (s *trial) containers() (list []listed) {
 	s.Helper()
 	ask(s.T, s.engine, "/containers/json", query(url.Values{"all": {"1"}}, s.label()), &list)
 	return list
 }
 
-// builds are the directories in /proc of steps of builds that run: not every engine lists their containers.
+// builds lists the directories in /proc of running build steps. Not every engine lists their containers.
 func (s *trial) builds() (dirs []string) {
 	names, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
@@ -638,7 +636,7 @@ func (s *trial) podman() bool {
 	return kind == engine.Podman
 }
 
-// engineIs tells the engine's kind and version, past the gate.
+// engineIs returns the engine's kind and major version.
 func (s *trial) engineIs() (kind string, major int) {
 	s.Helper()
 	var v struct {
@@ -655,7 +653,7 @@ func (s *trial) engineIs() (kind string, major int) {
 	return engine.Docker, major
 }
 
-// job is the job's container, the zero value if there is none.
+// job is the job's container, the zero value for none.
 func (s *trial) job() listed {
 	for _, c := range s.containers() {
 		if c.Labels[job.LabelDataDir] != "" {
@@ -667,7 +665,7 @@ func (s *trial) job() listed {
 
 func (s *trial) state() string { return s.job().State }
 
-// images are the IDs of those that fit the filters, too.
+// images are the IDs of the trial's images that match the filters.
 func (s *trial) images(filters map[string][]string) (ids []string) {
 	var list []struct {
 		ID string `json:"Id"`
@@ -697,7 +695,7 @@ func (s *trial) removeImages() {
 	}
 }
 
-// tell makes a call whose answer nobody reads.
+// tell makes a call and returns the answer's status, 0 for none.
 func (s *trial) tell(method, path string, body io.Reader) (status int) {
 	r, err := http.NewRequestWithContext(context.Background(), method, "http://engine"+path, body)
 	if err != nil {

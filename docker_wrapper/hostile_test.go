@@ -20,9 +20,9 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// What jobs have tried against the computers that they run on, with the real engine.
+// Attacks of jobs on their hosts, with a real engine.
 
-// newUnsigned is newJob for files that come with the workunit.
+// newUnsigned is newJob with files that come with the workunit.
 func newUnsigned(t *testing.T, result, config string) *boinctest.Client {
 	t.Helper()
 	c := newClient(t, result, nil)
@@ -35,7 +35,7 @@ func newUnsigned(t *testing.T, result, config string) *boinctest.Client {
 	return c
 }
 
-// A job that isn't signed sees of the project directory what its slot links to, and writes its own outputs.
+// An unsigned job sees only those files of the project directory that its slot links to. It can write its outputs there.
 func TestOthersInputsStayHidden(t *testing.T) {
 	c := newUnsigned(t, "unsigned_project", "project_dir_mount = \"/project\"\nslot_dir_mount = \"/slot\"\nstdout_file = \"seen\"\n")
 	if err := c.AddInput("its_own", "in", []byte("1 2 3\n"), false); err != nil {
@@ -62,8 +62,8 @@ func TestOthersInputsStayHidden(t *testing.T) {
 	cleanAfterwards(t, c, os.Getuid())
 }
 
-// When a signed job is parked that runs as another user, its files are BOINC's, and none has a set-user-ID bit. The job goes
-// on with them.
+// A signed job runs as another user. While it is parked, its files belong to BOINC's user, and none has a set-user-ID bit.
+// The job then continues with them.
 func TestParkedFilesAreBOINCs(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Fatal("this test changes its user, which only root can")
@@ -95,7 +95,7 @@ func TestParkedFilesAreBOINCs(t *testing.T) {
 			payload := filepath.Join(state, "payload")
 			eventually(t, "the job began", func() bool { return len(mayRead(filepath.Join(payload, "dir/log"))) > 0 })
 			if fi, err := os.Stat(state); err != nil || fi.Mode().Perm() != 0o700 {
-				t.Errorf("what is above the payload: got %v, %v, want a directory for BOINC's user alone", fi.Mode(), err)
+				t.Errorf("the directory above the payload: got %v, %v, want access for BOINC's user only", fi.Mode(), err)
 			}
 			c.Quit()
 			if r := p.Wait(); r.ExitCode != 0 || r.FinishCode != -1 {
@@ -137,7 +137,7 @@ func TestParkedFilesAreBOINCs(t *testing.T) {
 	}
 }
 
-// Labels are anybody's to write: a container that a wrapper didn't make stays, and a path in a label is not opened.
+// Anyone can write labels. A container that no wrapper made stays, and the wrapper doesn't open a path from a label.
 func TestStrangersContainersStay(t *testing.T) {
 	c := newJob(t, "sweeper", "", nil)
 	fifo := filepath.Join(c.DataDir(), "trap")
@@ -188,7 +188,7 @@ func TestStrangersContainersStay(t *testing.T) {
 	cleanSlot(t, c, os.Getuid())
 }
 
-// importEmpty makes an image of nothing, which goes with the test.
+// importEmpty makes an empty image, which is removed after the test.
 func importEmpty(t *testing.T) string {
 	t.Helper()
 	tar := filepath.Join(t.TempDir(), "empty.tar")

@@ -19,9 +19,10 @@ import (
 	"boincdocker/samples"
 )
 
-// A computer with two GPUs of the test's own, which CUDA counts the other way round: device files of every kernel's under
-// other names, in a CDI specification where this engine looks (scripts/engines.sh). The wrapper is the test's own, which
-// believes in them; the rest is real. An engine that can't give them must say so and not run the job.
+// The host seems to have two GPUs, which CUDA counts in the opposite order. Their device files are /dev/zero and /dev/full
+// under other names, in a CDI specification in the engine's directory (scripts/engines.sh). The test binary acts as the
+// wrapper and reads the list of GPUs from TEST_GPUS; everything else is real. If the engine can't give these GPUs to a
+// container, the wrapper must say so and not run the job.
 func TestGPU(t *testing.T) {
 	e, err := engine.Open(t.Context(), engine.Options{Host: os.Getenv("DOCKER_HOST")})
 	if err != nil {
@@ -70,7 +71,7 @@ func TestGPU(t *testing.T) {
 	}
 	t.Setenv("TEST_GPUS", list)
 	command := []string{asProjects(t, c), "open=/dev/boinc_gpu1", "open=/dev/boinc_gpu0", "sleep=3s"}
-	if os.Getuid() == 0 { // as BOINC's user, who is only in the engine's group
+	if os.Getuid() == 0 { // as a user who is only in the engine's group
 		const uid = 64321
 		giveTo(t, c.DataDir(), uid)
 		giveTo(t, filepath.Dir(list), uid)
@@ -108,7 +109,7 @@ func TestGPU(t *testing.T) {
 	}
 }
 
-// asProjects puts the test's own wrapper where a client has it.
+// asProjects copies the test's wrapper to the project directory, where a client has it.
 func asProjects(t *testing.T, c *boinctest.Client) string {
 	t.Helper()
 	program, err := exec.LookPath("docker_wrapper")
@@ -126,7 +127,7 @@ func asProjects(t *testing.T, c *boinctest.Client) string {
 	return name
 }
 
-// Without a GPU the sample isn't run, and says what is missing; with one it makes what is expected.
+// With a GPU the samples make the expected outputs. Without one they don't run, and the reason says what is missing.
 func TestGPUSample(t *testing.T) {
 	there := false
 	gpus, err := gpu.List()

@@ -30,7 +30,7 @@ import (
 // These tests run the release binary between a client and a real engine. A missing engine is a
 // failure: scripts/test.sh provides one.
 
-// newJob makes a client with one job whose image is FROM scratch and the worker of testdata.
+// newJob makes a client with one job. Its image is the worker of testdata on scratch.
 func newJob(t *testing.T, result, config string, change func(*boincapi.InitData)) *boinctest.Client {
 	t.Helper()
 	return withJob(t, newClient(t, result, change), config)
@@ -43,14 +43,14 @@ func withJob(t *testing.T, c *boinctest.Client, config string) *boinctest.Client
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The label keeps runs of these tests that happen at the same time apart.
+	// The label makes this run's image differ from those of other runs at the same time.
 	add(t, c, "Dockerfile", fmt.Appendf(nil, "FROM scratch\nLABEL run=%d\nCOPY worker /worker\nENTRYPOINT [\"/worker\"]\n", os.Getpid()))
 	add(t, c, "worker", worker)
 	add(t, c, "job.toml", []byte(config))
 	return c
 }
 
-// runJob runs the wrapper to its end and wants success.
+// runJob runs the wrapper to its end and asserts success.
 func runJob(t *testing.T, c *boinctest.Client, args ...string) {
 	t.Helper()
 	r, err := c.Run(t.Context(), binary(t, "docker_wrapper"), args...)
@@ -96,7 +96,7 @@ func TestSamples(t *testing.T) {
 				t.Error(err)
 			}
 			cleanAfterwards(t, c, os.Getuid())
-			// The primes are found before anybody has looked at them.
+			// universal ends before the wrapper first measures its CPU time.
 			if last := c.Last(); last.CPU <= 0 && name != "universal" || last.Fraction != 1 {
 				t.Errorf("last status: got %+v, want CPU time and fraction 1", last)
 			}
@@ -120,9 +120,9 @@ func distinctFractions(statuses []boinctest.AppStatus) int {
 	return len(seen)
 }
 
-// With an image in place, 5.0 s of work take at most 5.6 s from the wrapper's start to the finish file,
-// and at most 60 ms of the wrapper's CPU time. On a machine that is busy the engine itself takes longer:
-// there the wrapper may add as much as docker's own command line does.
+// If the image exists, 5.0 s of work take at most 5.6 s from the wrapper's start to the finish file, and at most 60 ms of
+// the wrapper's CPU time. On a busy host the engine itself takes longer. There the limit is 5 s and twice the time of a
+// `docker run`.
 func TestOverhead(t *testing.T) {
 	var walls, cpus, bare []time.Duration
 	dir := t.TempDir()
@@ -174,7 +174,7 @@ func TestOneBuild(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		// What makes this image differ from that of any earlier run.
+		// The label makes this image differ from that of any earlier run.
 		add(t, c, "Dockerfile", fmt.Appendf(nil, "FROM scratch\nCOPY worker /worker\nLABEL run=%d\nENTRYPOINT [\"/worker\"]\n", time.Now().Unix()/3600*3600+int64(os.Getpid())))
 		add(t, c, "worker", worker)
 		clients = append(clients, c)
@@ -192,14 +192,14 @@ func TestOneBuild(t *testing.T) {
 	builds, trials := 0, 0
 	for _, c := range clients {
 		builds += strings.Count(stderrOf(t, c), "build: done")
-		trials += strings.Count(stderrOf(t, c), "tried it out can=true") // a trial that came too late is made again
+		trials += strings.Count(stderrOf(t, c), "tried it out can=true") // a trial that ended too late is repeated
 	}
 	if builds != 1 || trials > 1 {
 		t.Errorf("got %d builds, want 1; %d trials of checkpoints, want 1 at most", builds, trials)
 	}
 }
 
-// While a job runs, the image goes that no job has used for a month; the one of this job stays.
+// While a job runs, an image that no job has used for a month is removed. The job's own image stays.
 func TestUnusedImageGoes(t *testing.T) {
 	c := newJob(t, "images_1", "", nil)
 	runJob(t, c)
@@ -208,7 +208,7 @@ func TestUnusedImageGoes(t *testing.T) {
 	}
 	record := filepath.Join(c.DataDir(), "projects", ".docker_wrapper_images.json")
 	text, first := read(t, record), ""
-	for _, id := range strings.Fields(images()) { // Podman lists its steps, too
+	for _, id := range strings.Fields(images()) { // Podman lists build steps, too
 		if strings.Contains(text, id) {
 			first = id
 		}
@@ -245,8 +245,8 @@ func TestUnusedImageGoes(t *testing.T) {
 	p.Wait()
 }
 
-// A job that prints every file it can see never shows the account key, neither at once nor after the
-// client has rewritten init_data.xml.
+// A job that prints every file that it can see never prints the account key, also after the client has rewritten
+// init_data.xml.
 func TestAccountKeyStaysHidden(t *testing.T) {
 	const key = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 	c := newJob(t, "spy", "stdout_file = \"seen\"\nproject_dir_mount = \"/project\"\n", func(d *boincapi.InitData) {
@@ -285,7 +285,7 @@ func TestAccountKeyStaysHidden(t *testing.T) {
 	cleanAfterwards(t, c, os.Getuid())
 }
 
-// With every call logged, and whatever goes wrong, the project never learns the proxy's password.
+// Even with every call logged, and whatever fails, the project never gets the proxy's password.
 func TestProxyPasswordStaysHidden(t *testing.T) {
 	const password = "hush%/hush"
 	for _, tt := range []struct{ name, step, config, want string }{
@@ -324,8 +324,8 @@ func TestProxyPasswordStaysHidden(t *testing.T) {
 	}
 }
 
-// A wrapper whose user is only in the engine's group gets its own files back, whoever the container
-// runs as.
+// The wrapper runs as a user who is only in the engine's group. Whoever the container runs as, all files belong to that
+// user in the end.
 func TestServiceUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Fatal("this test changes its user, which only root can")
@@ -375,7 +375,7 @@ func TestServiceUser(t *testing.T) {
 	}
 }
 
-// giveTo gives a data directory to a user and lets it in.
+// giveTo gives a data directory to a user, and lets everyone enter the directories above it.
 func giveTo(t *testing.T, dir string, uid int) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
@@ -398,9 +398,9 @@ func giveTo(t *testing.T, dir string, uid int) {
 	}
 }
 
-// The client quits and comes back: the container is taken over and the payload began once.
+// The client quits and comes back. The container is taken over, and its program has started once.
 func TestQuitAndComeBack(t *testing.T) {
-	c := newJob(t, "quit", "checkpoint.method = \"none\"\n", nil) // else it goes back, and the file that comes from without is gone
+	c := newJob(t, "quit", "checkpoint.method = \"none\"\n", nil) // a restored checkpoint would lack the file that this test adds to the payload
 	p, err := c.Start(t.Context(), binary(t, "docker_wrapper"), "append=began", "wait=go_on", "exit=3")
 	if err != nil {
 		t.Fatal(err)
@@ -429,8 +429,8 @@ func TestQuitAndComeBack(t *testing.T) {
 	cleanAfterwards(t, c, os.Getuid())
 }
 
-// stands reports that all of a container's processes are stopped, or frozen, though its engine takes it for running: a
-// Podman without control groups.
+// stands reports whether all processes of a container are stopped or frozen, although its engine reports it as running.
+// So it is with a Podman without control groups.
 func stands(t *testing.T, c *boinctest.Client) bool {
 	t.Helper()
 	if !strings.Contains(stderrOf(t, c), "this engine can't pause the container") {
@@ -440,13 +440,13 @@ func stands(t *testing.T, c *boinctest.Client) bool {
 	return len(states) > 1 && !slices.ContainsFunc(states[1:], func(s string) bool { return s != "T" && s != "D" })
 }
 
-// From within a container: a trickle up, a trickle down, an upload before the end and how it went, whether the job writes
-// its output under its logical name or in the mounted project directory.
+// A job in a container sends trickle-ups, receives a trickle-down, has an output uploaded before its end, and receives the
+// result of the upload. It writes the output under its logical name or in the mounted project directory.
 func TestMail(t *testing.T) {
 	for _, tt := range []struct{ name, config, first, out string }{
 		{"slot", "", "sleep=0s", "out"},
 		{"project", "project_dir_mount = \"/app/project\"\n", "sleep=0s", "project/mail_project_0_r123_0"},
-		{"another user", "user = \"1234:1234\"\n", "remove=out", "out"}, // the link file isn't its own
+		{"another user", "user = \"1234:1234\"\n", "remove=out", "out"}, // the link file belongs to another user
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newJob(t, "mail_"+strings.ReplaceAll(tt.name, " ", "_"), tt.config, nil)
@@ -488,7 +488,7 @@ func TestMail(t *testing.T) {
 					t.Errorf("the job did not see %q:\n%s", want, stderr)
 				}
 			}
-			if strings.Contains(strings.ReplaceAll(stderr, "WARN: this engine doesn't limit", ""), "WARN") { // nobody can help that one
+			if strings.Contains(strings.ReplaceAll(stderr, "WARN: this engine doesn't limit", ""), "WARN") { // that warning is about the engine
 				t.Errorf("a warning:\n%s", stderr)
 			}
 			cleanAfterwards(t, c, os.Getuid())
@@ -496,7 +496,8 @@ func TestMail(t *testing.T) {
 	}
 }
 
-// A client that was restarted knows of no web graphics, and a container that was stopped and started has another port.
+// Each episode reports the URL of the web graphics: a restarted client has forgotten it, and a restarted container has
+// another port.
 func TestWebGraphics(t *testing.T) {
 	for _, quit := range []string{"pause", "stop"} {
 		t.Run(quit, func(t *testing.T) {
@@ -512,7 +513,7 @@ func TestWebGraphics(t *testing.T) {
 			}
 			var said []string
 			for range 2 {
-				// A client of its own on the same directories, as after a restart.
+				// A new client with the same directories, as after a restart.
 				again, err := boinctest.New(boinctest.Options{Dir: c.DataDir(), Init: func(d *boincapi.InitData) { *d = c.InitData() }})
 				if err != nil {
 					t.Fatal(err)
@@ -536,14 +537,14 @@ func TestWebGraphics(t *testing.T) {
 				}
 				again.Close()
 			}
-			t.Logf("told: %q", said)
+			t.Logf("reported: %q", said)
 			cleanAfterwards(t, c, os.Getuid())
 		})
 	}
 }
 
-// A client that throttles suspends and resumes each second. The job gets its share, is charged for what it used, and
-// the wrapper's own work stays small.
+// A client that throttles suspends and resumes the job each second. The job runs half of the time, its CPU time is
+// reported correctly, and the wrapper uses little CPU time.
 func TestThrottled(t *testing.T) {
 	const burnt = 10 * time.Second
 	c := newJob(t, "throttled", "", nil)
@@ -595,7 +596,7 @@ func TestThrottled(t *testing.T) {
 	cleanAfterwards(t, c, os.Getuid())
 }
 
-// What goes to a file of the job's is whole, however fast it is printed: it may be the result.
+// The file of stdout_file is complete, however fast the job prints. It may be the job's result.
 func TestFastOutputIsWhole(t *testing.T) {
 	const lines = 500_000
 	c := newJob(t, "fast_output", "stdout_file = \"out\"\n", nil)
@@ -610,7 +611,7 @@ func TestFastOutputIsWhole(t *testing.T) {
 	}
 }
 
-// Whatever a workunit's command line says, it is the job's: nothing of the wrapper's own is reached by it.
+// A workunit's command line goes to the job unchanged. It can't call the wrapper's internal commands.
 func TestCommandLineIsTheJobs(t *testing.T) {
 	victim := t.TempDir()
 	if err := os.Chmod(victim, 0o755); err != nil {
@@ -621,7 +622,7 @@ func TestCommandLineIsTheJobs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c2.FinishCode != 99 { // the worker doesn't know such a step
+	if c2.FinishCode != 99 { // the worker fails, because it has no such step
 		t.Errorf("got %+v, want the worker's code 99\n%s", c2, stderrOf(t, c))
 	}
 	fi, err := os.Stat(victim)
@@ -629,11 +630,11 @@ func TestCommandLineIsTheJobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := fi.Sys().(*syscall.Stat_t).Uid; int(got) != os.Getuid() {
-		t.Errorf("the directory is user %d's now", got)
+		t.Errorf("the directory belongs to user %d now", got)
 	}
 }
 
-// A check that an image asks for is not run: neither beside the job nor, as root, beside the helper.
+// The HEALTHCHECK of an image is not run, neither in the job's container nor, as root, in the helper's.
 func TestNoHealthcheckRuns(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Fatal("this test changes its user, which only root can")
@@ -655,9 +656,9 @@ func TestNoHealthcheckRuns(t *testing.T) {
 		t.Fatalf("got %+v, %v\n%s", r, err, stderrOf(t, c))
 	}
 	if _, err := os.Lstat(filepath.Join(c.Slot(), "checked")); err == nil {
-		t.Error("the image's check was run")
+		t.Error("the image's HEALTHCHECK was run")
 	}
 	if fi, err = os.Stat(filepath.Join(c.Slot(), "d", "f")); err != nil || fi.Sys().(*syscall.Stat_t).Uid != uid {
-		t.Errorf("the job's file: got %v, %v, want it user %d's", fi, err, uid)
+		t.Errorf("the job's file: got %v, %v, want it to belong to user %d", fi, err, uid)
 	}
 }

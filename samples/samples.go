@@ -1,5 +1,5 @@
-// Package samples reads the sample apps beside it, puts one into a client's slot, and compares what it
-// made with what is expected. The demo and the tests run them with it.
+// Package samples loads the sample apps in its sub-directories, installs one in a client's slot, and compares its outputs
+// with the expected ones. The demo and the tests use it.
 package samples
 
 import (
@@ -24,26 +24,26 @@ type Sample struct {
 	Name string `toml:"-"`
 	Dir  string `toml:"-"`
 
-	Built string `toml:"-"` // a directory where its programs have been built; "" builds them
+	Built string `toml:"-"` // a directory with the sample's programs; "" means build them
 
 	CommandLine string   `toml:"command_line"`
 	PlanClass   string   `toml:"plan_class"`
-	GPUType     string   `toml:"gpu_type"`   // "NVIDIA", "ATI" or "intel_gpu": the job gets the first of them; "" for none
+	GPUType     string   `toml:"gpu_type"`   // "NVIDIA", "ATI" or "intel_gpu": the job gets the first GPU of this type; "" for none
 	AppFiles    []File   `toml:"app_file"`   // signed
 	Inputs      []File   `toml:"input_file"` // with the workunit, not signed
 	Outputs     []Output `toml:"output_file"`
 }
 
-// File is a file of the app version or of the workunit. Source, or Go, a package to build, is relative
-// to the sample's directory.
+// File is a file of the app version or of the workunit. Source is the file, or Go a package to build; both are relative to
+// the sample's directory.
 type File struct {
 	Logical, Physical, Source, Go string
 	Copy, Executable              bool
 }
 
-// Output is an output file and how it is compared with the expected one: "exact" bytes (also ""), the
-// "vina_score" (kcal/mol) or "png_pixels" (mean difference of the 8-bit channels), both within
-// Tolerance. Without Expected it need only be there.
+// Output is an output file and how to compare it with the file Expected. Rule is "exact" or "": the same bytes;
+// "vina_score": the best score, in kcal/mol; or "png_pixels": the mean difference of the 8-bit channels. The last two may
+// differ by Tolerance. Without Expected the output must only exist.
 type Output struct {
 	Logical, Expected, Rule string
 	Copy                    bool
@@ -63,11 +63,11 @@ func Load(dir string) (*Sample, error) {
 	return s, nil
 }
 
-// Args are the job's command line.
+// Args is the job's command line.
 func (s *Sample) Args() []string { return strings.Fields(s.CommandLine) }
 
-// Client makes a data directory in dir with a slot and a project directory for one job of this sample.
-// result names the job. The caller closes the client.
+// Client makes a data directory in dir, with a slot and a project directory for one job of this sample. result is the
+// job's name. The caller must close the client.
 func (s *Sample) Client(dir, result string) (*boinctest.Client, error) {
 	c, err := boinctest.New(boinctest.Options{Dir: dir, Init: func(d *boincapi.InitData) {
 		d.AppName, d.PlanClass, d.WUName, d.ResultName = s.Name, s.PlanClass, result, result+"_0"
@@ -127,7 +127,7 @@ func (s *Sample) read(f File) ([]byte, error) {
 	return os.ReadFile(program)
 }
 
-// Made finds where output i lies after the job: in the project directory.
+// Made returns the path of output i in the project directory, after the job.
 func (s *Sample) Made(c *boinctest.Client, i int) (string, error) {
 	names, err := filepath.Glob(filepath.Join(c.ProjectDir(), fmt.Sprintf("%s_*_%d", c.InitData().ResultName, i)))
 	if err != nil || len(names) != 1 {
@@ -136,7 +136,7 @@ func (s *Sample) Made(c *boinctest.Client, i int) (string, error) {
 	return names[0], nil
 }
 
-// Check looks for the outputs, and compares them with what is expected of them.
+// Check compares the outputs with the expected ones.
 func (s *Sample) Check(c *boinctest.Client) error {
 	for i, o := range s.Outputs {
 		name, err := s.Made(c, i)
@@ -208,7 +208,7 @@ func VinaScores(poses []byte) []float64 {
 	return scores
 }
 
-// VinaScore is the best of them.
+// VinaScore reads the best score, in kcal/mol.
 func VinaScore(poses []byte) (float64, error) {
 	scores := VinaScores(poses)
 	if len(scores) == 0 {

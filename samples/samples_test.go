@@ -10,11 +10,11 @@ import (
 func TestCheck(t *testing.T) {
 	for _, tt := range []struct {
 		name, output string // of sample.toml
-		made         string // "" for nothing
+		made         string // text of the output; "" for no output
 		want         string // of the error; "" for none
 	}{
 		{name: "as expected", output: "expected = 'want'\nrule = 'exact'", made: "x"},
-		{name: "another", output: "expected = 'want'\nrule = 'exact'", made: "y", want: `output out of sample mine: got "y", want "x"`},
+		{name: "unexpected", output: "expected = 'want'\nrule = 'exact'", made: "y", want: `output out of sample mine: got "y", want "x"`},
 		{name: "no rule", output: "expected = 'want'", made: "y", want: `output out of sample mine: got "y", want "x"`},
 		{name: "nothing expected", made: "y"},
 		{name: "nothing expected, nothing made", want: "output out: want one file in the project directory"},

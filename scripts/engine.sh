@@ -2,12 +2,12 @@
 # engine.sh ensure    make sure that a Docker Engine answers; install and start one if none does
 # engine.sh release   stop the engine that ensure started; leave any other alone
 #
-# An engine that answers at DOCKER_HOST, else at /var/run/docker.sock, is used as it is: Docker,
-# or Podman's Docker-compatible socket. Only if none answers, and as root on Debian or a relative
-# of it, Docker is installed and started, through systemd where that runs. Both verbs can be
-# repeated, and ensure can be interrupted: what it started is on record before it runs.
+# An engine that answers at DOCKER_HOST (default: /var/run/docker.sock) is used as it is: Docker, or Podman's
+# Docker-compatible socket. If none answers, ensure installs and starts Docker, through systemd if that is running. This
+# needs root on Debian or a distribution derived from it. Both commands can be repeated. ensure can be interrupted: it
+# writes down what it is about to start first.
 #
-# STATE_DIR (.test/engine) keeps that record and dockerd's log.
+# STATE_DIR (default: .test/engine) has that record and dockerd's log.
 set -eu
 
 state=${STATE_DIR:-.test/engine}
@@ -33,14 +33,13 @@ answers() {
 	esac
 }
 
-# Identity of a process: its number and when it began, so that a later process with the same
-# number is not mistaken for it.
+# Identity of a process: its number and its start time, because a later process may get the same number.
 identity() {
 	[ "$(cat "/proc/$1/comm" 2>/dev/null)" = dockerd ] || return 1
 	echo "$1 $(cut -d' ' -f22 "/proc/$1/stat" 2>/dev/null)"
 }
 
-# Prints the number of the dockerd on record, if it still runs.
+# Prints the process number of the dockerd on record, if it is still running.
 recorded() {
 	pid=$(cat "$state/dockerd.pid" 2>/dev/null) || return 1
 	[ -n "$pid" ] || return 1
@@ -52,13 +51,13 @@ recorded() {
 
 install_docker() {
 	command -v apt-get >/dev/null ||
-		give_up "no container engine answers, and installing one is only known for Debian and its relatives: please install Docker"
+		give_up "no container engine answers, and this script can only install one on Debian and distributions derived from it: please install Docker"
 	log=$state/install.log
 	echo "engine.sh: installing Docker" >&2
 	export DEBIAN_FRONTEND=noninteractive
-	apt-get -qq update >"$log" 2>&1 </dev/null || give_up "the list of packages, needed to install Docker, could not be had (apt-get update)" "$log"
+	apt-get -qq update >"$log" 2>&1 </dev/null || give_up "Docker could not be installed, because apt-get update failed" "$log"
 	packages="docker.io iptables ca-certificates apparmor"
-	if apt-cache show docker-cli >/dev/null 2>&1; then # Debian 13 has the command line apart
+	if apt-cache show docker-cli >/dev/null 2>&1; then # a package of its own since Debian 13
 		packages="$packages docker-cli"
 	fi
 	# shellcheck disable=SC2086 # a list
@@ -73,34 +72,34 @@ start_docker() {
 		return
 	fi
 	rm -f "$state/dockerd.identity"
-	# The new session keeps an interrupt at the keyboard away from it.
-	# shellcheck disable=SC2016 # for the inner shell
+	# In a new session it gets no SIGINT from the keyboard.
+	# shellcheck disable=SC2016 # the inner shell expands it
 	setsid sh -c 'echo $$ >"$0/dockerd.pid"; exec dockerd' "$state" >"$state/dockerd.log" 2>&1 </dev/null 9>&- &
 }
 
 stop_recorded() {
 	pid=$(recorded) || return 0
 	kill "$pid" 2>/dev/null || return 0
-	tries=300 # 60 s: containers get 15 to end
+	tries=300 # 60 s; dockerd gives containers 15 s to end
 	while recorded >/dev/null; do
 		tries=$((tries - 1))
-		[ $tries -gt 0 ] || give_up "dockerd (process $pid) was asked to stop and did not within 60 s" "$state/dockerd.log"
+		[ $tries -gt 0 ] || give_up "dockerd (process $pid) did not stop within 60 s" "$state/dockerd.log"
 		sleep 0.2
 	done
 }
 
 wait_for_answer() {
-	tries=300 # 60 s, and what answers takes
+	tries=300 # 60 s, plus the time of each try
 	until answers; do
 		tries=$((tries - 1))
 		if pid=$(recorded); then
 			identity "$pid" >"$state/dockerd.identity" || :
 		elif [ $tries -lt 290 ] && [ ! -e "$state/systemd" ]; then
-			give_up "no container engine answers, and dockerd ended right after its start" "$state/dockerd.log"
+			give_up "no container engine answers: dockerd ended right after its start" "$state/dockerd.log"
 		fi
 		if [ $tries -le 0 ]; then
 			stop_recorded
-			give_up "no container engine answers, and the dockerd that was started didn't within 60 s" "$state/dockerd.log"
+			give_up "no container engine answers: dockerd was started and did not answer within 60 s" "$state/dockerd.log"
 		fi
 		sleep 0.2
 	done
@@ -116,11 +115,11 @@ ensure() {
 	[ "$(id -u)" = 0 ] || give_up "no container engine answers at $socket, and only root can start one: please start Docker, or set DOCKER_HOST"
 	mkdir -p "$state"
 	exec 9>"$state/lock"
-	flock 9 # another ensure may be at it
+	flock 9 # another ensure may be running
 	answers && return
 	if ! recorded >/dev/null; then
 		command -v dockerd >/dev/null || install_docker
-		answers && return # the package starts its service where there is systemd
+		answers && return # with systemd, installing the package starts the service
 		start_docker
 	fi
 	wait_for_answer

@@ -1,20 +1,23 @@
 #!/bin/sh
-# engines.sh names             the engines that there are to test with; with `rootless`, those without root
-# engines.sh start NAME        start one, and say where it listens (unix://...)
-# engines.sh run NAME COMMAND  run a command beside it: DOCKER_HOST and TEST_ENGINE_HOST name it, and
-#                              127.0.0.1 is where it publishes ports
-# engines.sh reboot NAME       what a loss of power does to one: all that runs in it is killed, what it has on its disk is
-#                              there when it comes back, and what it had in memory is not
-# engines.sh stop NAME         stop it, and remove all that was in it
+# engines.sh names             print the names of the engines to test with; `names rootless`: of those without root
+# engines.sh start NAME        start an engine and print its address (unix://...)
+# engines.sh run NAME COMMAND  start an engine and run a command next to it: DOCKER_HOST and TEST_ENGINE_HOST are its
+#                              address, and it publishes ports on 127.0.0.1
+# engines.sh reboot NAME       simulate a loss of power: kill all processes of the engine and start it again with its
+#                              disk unchanged and its memory empty
+# engines.sh stop NAME         stop an engine and remove everything in it
 #
-# docker-host is this machine's own engine, by engine.sh, and docker-20 stands for it where that can't be rebooted. Each of the others is a container of that one,
-# privileged as far as this machine allows, with a network, storage and processes of its own: what it runs
-# ends with it, and this machine's bridges and storage are left alone. It sees the same /tmp.
-# In the -rootless ones no engine listens: there a user boinc, without session, home in the environment and
-# control groups of its own (the older may freeze, where groups are v1), has the program podman. In the -delegated one he has
-# control groups v2 of his own, though no controllers. What is run beside it is run as that user, with this directory
-# to be read. Beside any but docker-host it finds the programs that tests run in TEST_BINARIES.
-# Their images are made when they are not there; `docker rmi` them to have newer ones next time.
+# docker-host is the host's own engine (engine.sh). docker-20 replaces it in tests that reboot the engine. Every engine
+# but docker-host is a container of docker-host, privileged as far as the host allows. It has its own network, storage and
+# processes: its containers end with it, and it doesn't change the host's bridges and storage. It shares the host's /tmp.
+#
+# In the -rootless and -delegated ones no engine listens. They have the program podman and a user account boinc, which has
+# no session, no HOME and no control groups of its own. (podman-4 may use its freezer where control groups are v1.) In
+# -delegated the account has its own control groups v2, without controllers. `run` runs the command as that user, with
+# read access to this directory.
+#
+# Except next to docker-host, TEST_BINARIES is the directory with the programs that tests run. Missing images are built.
+# To get newer ones, remove them with `docker rmi`.
 set -eu
 here=$PWD
 cd "$(dirname "$0")/.."
@@ -26,30 +29,30 @@ give_up() {
 }
 
 usage() {
-	sed -n '2,8s/^# //p' scripts/engines.sh >&2
+	sed -n '2,8s/^# //p' scripts/engines.sh >&2 # the commands above
 	exit 2
 }
 
 names="docker-host docker-28 podman-4 podman-5"
 rootless_names="podman-4-rootless podman-5-rootless podman-5-delegated"
 name=${2-}
-dir=/tmp/boinc_test_engine_$(pwd | cksum | cut -d' ' -f1)_$name # short: a socket's path has at most 107 bytes
+dir=/tmp/boinc_test_engine_$(pwd | cksum | cut -d' ' -f1)_$name # short: a socket's path has 107 bytes at most
 socket=$dir/engine.sock
 container=${dir#/tmp/}
 
-# engine_image NAME BASE PACKAGE...: an image with an engine in it. The network is the host's: only packages come that way.
+# engine_image NAME BASE PACKAGE...: build an image with an engine. Only its packages come over the host's network.
 engine_image() {
 	exec 9>>"/run/$1.lock"
-	flock 9 # engines of one image may be started at the same time
+	flock 9 # another engine with this image may be starting
 	if docker image inspect "$1" >/dev/null 2>&1; then
 		exec 9>&-
 		return
 	fi
-	echo "engines.sh: making $1" >&2
+	echo "engines.sh: building $1" >&2
 	mkdir -p .test
 	image=$1 base=$2
 	shift 2
-	docker build -q --force-rm --network host -t "$image" - >".test/$image.log" 2>&1 <<-END || give_up "$image could not be made" ".test/$image.log"
+	docker build -q --force-rm --network host -t "$image" - >".test/$image.log" 2>&1 <<-END || give_up "$image could not be built" ".test/$image.log"
 		FROM $base
 		RUN apt-get -o Acquire::Check-Valid-Until=false update && \
 		    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends iptables ca-certificates $* && \
@@ -60,9 +63,9 @@ engine_image() {
 
 podmans="podman runc netavark aardvark-dns uidmap slirp4netns passt fuse-overlayfs nftables"
 
-# What Podman needs where there is no systemd: its events in a file; runc, because Debian 12's crun
-# refuses this machine's kind of control groups; limits that may be set.
-# shellcheck disable=SC2016 # for the shell in the container
+# Podman's configuration without systemd: events in a file; runc, because Debian 12's crun refuses the control groups
+# here; limits that the container is allowed to set.
+# shellcheck disable=SC2016 # the shell in the container expands it
 podman='mkdir -p /etc/containers
 hard() { awk -v what="Max $1" "index(\$0, what) { print \$(NF - 1) }" /proc/self/limits; }
 cat >/etc/containers/containers.conf <<END
@@ -75,10 +78,11 @@ events_logger = "file"
 END
 exec podman system service --time=0'
 
-# The same for a user of its own number, because Podman's state is in /tmp where there is no session.
+# The same for a user whose number depends on the engine: without a session Podman keeps a user's state in /tmp, which
+# all engines share.
 uid=$((20000 + $(echo "$dir" | cksum | cut -d' ' -f1) % 40000))
-# His control groups, seen from within.
-# shellcheck disable=SC2016 # for the shell in the container
+# The account's control groups, seen from inside the container.
+# shellcheck disable=SC2016 # the shell in the container expands it
 group='/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/user'
 rootless='set -e
 if [ '$name' = podman-5-delegated ]; then
@@ -98,10 +102,10 @@ cp /etc/subuid /etc/subgid
 mkdir -p /etc/containers
 printf "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n" >/etc/containers/containers.conf
 printf "[storage]\ndriver = \"overlay\"\n" >/etc/containers/storage.conf
-ln -sf "$(command -v podman)" /usr/local/bin/docker # as the package podman-docker has it
+ln -sf "$(command -v podman)" /usr/local/bin/docker # as in the package podman-docker
 exec sleep infinity'
 
-# as_boinc COMMAND...: as a service of that user has it.
+# as_boinc COMMAND...: run a command like a service of that user.
 as_boinc() {
 	set -- env -u HOME PODMAN_IGNORE_CGROUPSV1_WARNING=1 "$@"
 	if [ "$name" = podman-5-delegated ]; then
@@ -112,7 +116,7 @@ as_boinc() {
 	docker exec -i -u boinc -w "$here" "$container" "$@"
 }
 
-# answers: the engine is there.
+# answers: succeed if the engine answers.
 answers() {
 	case $name in
 	*-rootless | *-delegated) timeout 20 docker exec -u boinc "$container" podman info >/dev/null 2>&1 ;;
@@ -122,7 +126,7 @@ answers() {
 
 listens() {
 	case $name in
-	*-rootless | *-delegated) echo "podman system service" ;; # as the wrapper calls it
+	*-rootless | *-delegated) echo "podman system service" ;; # the wrapper's name for its own service
 	*) echo "unix://$socket" ;;
 	esac
 }
@@ -140,7 +144,7 @@ start() {
 	[ "$(id -u)" = 0 ] || give_up "an engine in a container needs root"
 	scripts/engine.sh ensure
 	stop
-	own= # what a -rootless one has beyond the others
+	own= # more options for a -rootless engine
 	case $name in
 	docker-20)
 		scripts/base-image.sh
@@ -151,7 +155,7 @@ start() {
 		image=boinc_test_newer_world command="exec dockerd --experimental --host unix://$socket --cgroup-parent /$container" ;;
 	podman-4*)
 		scripts/base-image.sh
-		engine_image boinc_test_podman_4 debian:bookworm-slim "$podmans" catatonit # the init process; the newer one is without
+		engine_image boinc_test_podman_4 debian:bookworm-slim "$podmans" catatonit # the init process; podman-5 is tested without one
 		image=boinc_test_podman_4 command="$podman unix://$socket" ;;
 	podman-5*)
 		scripts/newer-world.sh
@@ -159,8 +163,8 @@ start() {
 		image=boinc_test_podman_5 command="$podman unix://$socket" ;;
 	esac
 	case $name in *-rootless | *-delegated) command=$rootless own="--device /dev/net/tun -v /var/lib/boinc -v $(pwd):$(pwd):ro" ;; esac
-	mkdir -p "$dir/cdi" # tests describe devices there
-	# SYS_RESOURCE: a machine that is itself a container may lack it, and no engine needs it here.
+	mkdir -p "$dir/cdi" # for CDI specifications of tests
+	# No SYS_RESOURCE: a host that is itself a container may lack it, and the engines don't need it.
 	# shellcheck disable=SC2086 # a list
 	docker run -d --init --name "$container" $own --cgroupns host --cap-add ALL --cap-drop SYS_RESOURCE \
 		--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined \
@@ -172,7 +176,7 @@ start() {
 }
 
 wait_for_answer() {
-	tries=150 # 30 s, and what answers takes
+	tries=150 # 30 s, plus the time of each try
 	until answers; do
 		tries=$((tries - 1))
 		[ $tries -gt 0 ] && [ "$(docker inspect -f '{{.State.Running}}' "$container")" = true ] || {
@@ -181,15 +185,15 @@ wait_for_answer() {
 		}
 		sleep 0.2
 	done
-	if [ -S "$socket" ] && getent group docker >/dev/null; then # as Docker's package has it
+	if [ -S "$socket" ] && getent group docker >/dev/null; then # as Docker's package sets it
 		chgrp docker "$socket"
 		chmod 660 "$socket"
 		chmod 755 "$dir"
 	fi
 }
 
-# thaw PID lets go the processes of the container with that init process that are frozen: in the older kind of control
-# groups they don't end, and keep the container from ending.
+# thaw PID: thaw the frozen processes of the container whose init process is PID. In control groups v1 a frozen process
+# can't be killed, and then the container doesn't end.
 thaw() {
 	ps -eo pid=,ppid= | awk -v init="$1" '
 		{ parent[$1] = $2 }
@@ -201,11 +205,11 @@ thaw() {
 }
 
 reboot() {
-	[ "$name" != docker-host ] || give_up "docker-host is not only ours"
-	unset DOCKER_HOST # that of this machine
+	[ "$name" != docker-host ] || give_up "docker-host can't be rebooted: others may use it, too"
+	unset DOCKER_HOST # use the host's engine
 	init=$(docker inspect -f '{{.State.Pid}}' "$container")
 	docker kill "$container" >/dev/null &
-	while kill -0 $! 2>/dev/null; do # what is being restored at that moment is frozen a little later
+	while kill -0 $! 2>/dev/null; do # a process that is just being restored is frozen a little later
 		thaw "$init"
 		sleep 0.2
 	done
@@ -222,7 +226,7 @@ stop() {
 	fi
 	if [ "$(docker inspect -f '{{.State.Running}}' "$container" 2>/dev/null)" = true ]; then
 		thaw "$(docker inspect -f '{{.State.Pid}}' "$container")"
-		# What ends by itself leaves no control groups behind.
+		# Remove containers first, so that their control groups go, too.
 		case $name in *-rootless | *-delegated) timeout 60 docker exec -u boinc "$container" podman rm -faqt0 >/dev/null 2>&1 || : ;; esac
 		timeout 60 docker -H "unix://$socket" ps -aq 2>/dev/null | xargs -r timeout 60 docker -H "unix://$socket" rm -fv >/dev/null 2>&1 || :
 		docker exec "$container" sh -c "rmdir /sys/fs/cgroup/*/libpod_parent/* /sys/fs/cgroup/*/libpod_parent /sys/fs/cgroup/*/$container" 2>/dev/null || :
@@ -233,7 +237,7 @@ stop() {
 
 run() {
 	host=$(start)
-	if [ "$name" != docker-host ]; then # once for all that is run beside it
+	if [ "$name" != docker-host ]; then # build the programs once for all tests
 		CGO_ENABLED=0 go build -trimpath -o "$dir/bin/" ./docker_wrapper ./docker_wrapper/testdata/worker ./docker_wrapper/internal/engine/testdata/contract/payload
 		CGO_ENABLED=0 go build -trimpath -o "$dir/bin/samples/" ./samples/hello/worker ./samples/universal/primes ./samples/checkpoint/sum
 		export TEST_BINARIES="$dir/bin"
@@ -247,7 +251,7 @@ run() {
 		pid=$(docker inspect -f '{{.State.Pid}}' "$container")
 		set -- nsenter --net="/proc/$pid/ns/net" -- "$@"
 		case $name in podman-4 | podman-5)
-			export FAULTS_PODMAN="nsenter --target $pid --all setpriv --pdeathsig TERM /usr/bin/podman" ;; # nsenter passes no signal on
+			export FAULTS_PODMAN="nsenter --target $pid --all setpriv --pdeathsig TERM /usr/bin/podman" ;; # nsenter doesn't forward signals
 		esac
 	fi
 	cd "$here"

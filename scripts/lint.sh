@@ -1,5 +1,5 @@
 #!/bin/sh
-# lint.sh STATICCHECK PLATFORMS: what can be said of the code without running it.
+# lint.sh STATICCHECK PLATFORMS: check the code without running it.
 set -eu
 staticcheck=$1 platforms=$2
 cd "$(dirname "$0")/.."

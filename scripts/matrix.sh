@@ -1,20 +1,21 @@
 #!/bin/sh
-# matrix.sh [ENGINE...]: what the engine room promises, the samples, other tests of the whole program, and what goes
-# wrong on volunteers' computers, on each of four engines: Docker and Podman, an old and a new one, and, when they are
-# named, on Podman without root (scripts/engines.sh), as one table. It provides what is missing, and leaves nothing running. An engine that can't be
-# had is a failure.
+# matrix.sh [ENGINE...]: run the contract tests of package engine, the samples, other tests of the whole program and the
+# fault scenarios on each engine, and print one table. The default is four engines: an old and a new Docker, an old and a
+# new Podman. Podman without root (scripts/engines.sh) must be named. The script installs and starts missing parts and
+# stops them at the end. An engine that can't be started is a failure.
 #
-# TESTS, FAULTS and REBOOTS are regular expressions that choose among the tests of the whole program and the fault scenarios.
-# DOCKER_HOST_LOG is what `make test` and `make faults` have said under TEST_LOG: docker-host's column is then taken
-# from there, and it isn't run again. What is left out on an engine has a dash.
+# TESTS, FAULTS and REBOOTS are regular expressions that choose tests of the whole program, fault scenarios, and tests
+# that reboot the engine. DOCKER_HOST_LOG is a file written by `make test` and `make faults` as TEST_LOG: docker-host's
+# column is then taken from it and not run again. A dash means that a test was not run on that engine.
 set -eu
 cd "$(dirname "$0")/.."
 engines=${*:-$(scripts/engines.sh names)}
 tests=${TESTS:-^(TestSamples|TestOneBuild|TestUnusedImageGoes|TestAccountKeyStaysHidden|TestServiceUser|TestQuitAndComeBack|TestMail|TestWebGraphics|TestCommandLineIsTheJobs|TestNoHealthcheckRuns|TestOthersInputsStayHidden|TestParkedFilesAreBOINCs|TestStrangersContainersStay|TestGPU|TestGPUSample|TestParkedJobGivesItsMemoryBack|TestGoesOnAmongTheClientsFiles)\$}
-# Those that need an engine: each end of a job, each phase, and each wish and loss that phases answer differently.
+# Scenarios that depend on the engine: each end of a job, each phase, and each request or loss that phases handle
+# differently.
 faults=${FAULTS:-^(exit code (0|3)|signal (9|15) .*|more memory than allowed|SIGTERM ignored, quit|build, (quit|abort)|(create|copy-in|copy-out|finish), (SIGKILL|quit)|(run|paused), (SIGTERM|SIGKILL|quit|abort|reset)|run, container (removed|stopped|killed|paused.*)|paused, container (unpaused|killed)|run, image removed|create, name taken|copy-out done, SIG.*|(run|copy-out), engine away for 5 s|two wrappers in one slot|(build|run|finish), service killed|run, service restarted|run, SIGKILL and service killed|wrapper.s own service.*)\$}
-# Those that have the engine lose its power come last: its network is another then. This machine's own keeps its power, and
-# docker-20 loses it instead.
+# Tests that reboot the engine come last, because its network is another one afterwards. docker-20 is rebooted in place
+# of docker-host.
 reboots=${REBOOTS:-^(TestCounterGoesOn|TestTransparentCheckpointsSurvive|TestOwnCheckpointsOutliveAReboot|TestRestoreBrokenOff)\$}
 here=${DOCKER_HOST_LOG-}
 
@@ -24,9 +25,9 @@ lanes='' others=''
 leave() {
 	set +e
 	# shellcheck disable=SC2086 # a list
-	[ -z "$lanes" ] || kill $lanes 2>/dev/null # if it was broken off; the tests that they run end with their engines
+	[ -z "$lanes" ] || kill $lanes 2>/dev/null # if interrupted; the tests end with their engines
 	for engine in $others; do scripts/engines.sh stop "$engine"; done
-	scripts/engines.sh stop docker-host # last: the others are its containers
+	scripts/engines.sh stop docker-host # last, because the others are its containers
 	rm -rf "$work"
 }
 trap leave EXIT
@@ -39,7 +40,7 @@ go test -c -tags integration -o "$work/engine.test" ./docker_wrapper/internal/en
 go test -c -tags integration,rootless -o "$work/wrapper.test" ./docker_wrapper
 go test -c -tags faults -o "$work/faults.test" ./docker_wrapper
 
-# results LOG TESTS: a line for each fact, scenario and test of those in it, "ok NAME" or "FAILED NAME".
+# results LOG TESTS: print a line "ok NAME" or "FAILED NAME" for each contract test, scenario and test of TESTS in LOG.
 results() {
 	awk -v tests="$2" '
 		/^faults, .*: (ok|FAILED) after / {
@@ -47,17 +48,17 @@ results() {
 			sub(/^faults, /, ""); sub(/: (ok|FAILED) after .*/, "")
 			print verdict, "fault " $0
 		}
-		$1 == "---" && ($2 == "PASS:" || $2 == "FAIL:") { # what an engine has no way to is left out, and has a dash
+		$1 == "---" && ($2 == "PASS:" || $2 == "FAIL:") { # a skipped test is left out and gets a dash
 			n = split($3, part, "/")
-			if (part[1] == "TestContract" ? n != 3 : part[1] == "TestSamples" ? n != 2 : n != 1) next # a row of rows counts by those
+			if (part[1] == "TestContract" ? n != 3 : part[1] == "TestSamples" ? n != 2 : n != 1) next # of these two tests only the sub-tests count
 			if (part[1] == "TestContract" || part[1] ~ tests) print $2 == "PASS:" ? "ok" : "FAILED", $3
 		}
 		/^panic: / { print "FAILED", $0 }' "$1"
 }
 
-# step ENGINE DIRECTORY TEST ARGUMENT...: a part of an engine's column. One that hangs or fails costs that part only. What
-# failed beside others is run once more by itself, because an engine that is kept busy from all sides may be late; the
-# table says so, and what fails then, too, has failed.
+# step ENGINE DIRECTORY TEST ARGUMENT...: run a part of an engine's column. If it hangs or fails, the other parts still
+# run. Failed tests are run once more, alone, because an engine under much load may be too slow. A test that passes then
+# is listed as "by itself only"; one that fails again has failed.
 step() {
 	engine=$1 dir=$2 test=$3
 	log=$work/$engine.$(basename "$3" .test).log
@@ -67,7 +68,7 @@ step() {
 	if [ "${ended-}" = badly ] && ! grep -q ^FAILED "$log.first" || [ ! -s "$log.first" ]; then
 		echo "FAILED all of $(basename "$test")" >>"$log.first"
 	fi
-	if [ "${ended-}" = badly ]; then # where only what is printed can be seen later
+	if [ "${ended-}" = badly ]; then # print it, too: the log files may not be kept
 		grep -E '^ *(--- FAIL: |[a-z0-9_]+_test\.go:[0-9]+: |panic: )' "$log" | grep -A3 -B3 -e '--- FAIL' -e 'panic: ' -e "contract_test" | head -n 40 | sed "s,^,$engine $(basename "$test"): ," >&2
 	fi
 	ended=
@@ -102,7 +103,7 @@ column() {
 	chosen=$tests skip='^$'
 	case $1 in
 	docker-host) ;;
-	*-rootless | *-delegated) # its user's own: no socket, no compiler, and no samples that get packages
+	*-rootless | *-delegated) # no socket, no compiler, no samples that install packages
 		docker save debian:bookworm-slim | scripts/engines.sh run "$1" podman load >/dev/null 2>&1
 		[ -n "${TESTS-}" ] || chosen='^(TestSamples|TestRootless|TestAccountKeyStaysHidden|TestQuitAndComeBack|TestMail|TestWebGraphics)$'
 		skip='^TestSamples$/^(docking|render)$'
@@ -130,8 +131,8 @@ column() {
 	echo "matrix.sh: $1 took $(($(date +%s) - began)) s" >&2
 }
 
-# The engines are used side by side, since their tests wait for containers much of the time; this machine's own, in which
-# the others live, comes after them.
+# Run the engines at the same time, because tests mostly wait for containers. docker-host runs the others as its
+# containers, so its column comes after them.
 others=$(echo "$engines" | sed 's/docker-host/docker-20/')
 for engine in $others; do
 	column "$engine" &
@@ -148,7 +149,8 @@ case $engines in *docker-host*)
 	;;
 esac
 
-# One line for each room's facts, each test and each scenario, one column for each engine: how many passed, or failed.
+# One line for each group of contract tests, each test and each scenario; one column for each engine: how many passed, or
+# failed.
 status=0
 awk -v engines="$engines" '
 	FNR == 1 { engine = FILENAME; sub(/.*\//, "", engine); sub(/\.results$/, "", engine) }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# release.sh VERSION PLATFORMS: the binaries that a project ships, in dist/.
+# release.sh VERSION PLATFORMS: build the binaries that a project ships, in dist/.
 set -eu
 version=$1 platforms=$2
 cd "$(dirname "$0")/.."
@@ -13,10 +13,10 @@ for platform in $platforms; do
 			-o "dist/${program##*/}_${version}_${os}_$arch$suffix" "./$program"
 	done
 done
-# With NVML: for this machine's kind only, because it is linked to the system's C library.
+# With NVML only for this platform, because cgo links the system's C library.
 CGO_ENABLED=1 go build -trimpath -ldflags "$flags" -o "dist/docker_wrapper_${version}_linux_$(go env GOARCH)_nvml" ./docker_wrapper
 for binary in dist/docker_wrapper_"$version"_*; do
-	# The server's update_versions looks for this, and without it clients fall back to System V memory.
+	# The server's update_versions looks for this string. Without it clients use System V shared memory.
 	grep -qa 'API_VERSION_8\.2\.15' "$binary" || {
 		echo "release.sh: $binary doesn't carry the API version" >&2
 		exit 1

@@ -1,7 +1,7 @@
 #!/bin/sh
-# test.sh: every test, with the race detector and a real engine. What it starts it stops.
-# A part that is missing and can't be provided is a failure, never a skip. TEST_LOG is a file for all that the tests with
-# the engine say (see matrix.sh).
+# test.sh: run all tests, with the race detector and a real engine. The script installs and starts missing parts and
+# stops them at the end. If a part can't be provided, the script fails; it skips nothing. TEST_LOG is a file for the
+# output of the tests with the engine (see matrix.sh).
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -10,7 +10,7 @@ need() { # PROGRAM PACKAGE...
 	shift
 	command -v "$program" >/dev/null && return
 	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-		echo "test.sh: $program is not there, and installing it (apt-get install $*) needs root on Debian" >&2
+		echo "test.sh: $program is not installed, and installing it (apt-get install $*) needs root on Debian" >&2
 		exit 1
 	fi
 	echo "test.sh: installing $*" >&2
@@ -30,10 +30,10 @@ trap 'exit 1' HUP INT TERM
 scripts/engine.sh ensure
 scripts/base-image.sh
 export TEST_BUSYBOX=required
-export CGO_CFLAGS="${CGO_CFLAGS:--g -O2 -Wno-deprecated-declarations}" # NVML marks what newer drivers dropped
+export CGO_CFLAGS="${CGO_CFLAGS:--g -O2 -Wno-deprecated-declarations}" # see Makefile
 # shellcheck disable=SC2046 # a list
 go test -race -timeout 10m $(go list ./... | grep -v -e '/docker_wrapper$' -e '/internal/engine$' -e '/internal/host$')
-# One after the other: they share the engine, and one of them measures time. The first waits most of the time.
+# One package after the other: they share the engine, and one test measures time. The tests of the first mostly wait.
 integration() {
 	go test -race -tags integration -timeout 20m -parallel 6 "$@" ./docker_wrapper &&
 		go test -race -tags integration -timeout 20m "$@" ./docker_wrapper/internal/engine ./docker_wrapper/internal/host

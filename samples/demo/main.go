@@ -1,5 +1,5 @@
-// Command demo runs a sample as the BOINC client would: in a slot with link files, with shared memory
-// and heartbeats. It shows what the client sees, and what came out.
+// Command demo runs a sample as the BOINC client would, in a slot with link files, with shared memory and heartbeats. It
+// shows what the client sees, and the outputs.
 package main
 
 import (
@@ -19,8 +19,8 @@ import (
 
 func main() {
 	sample := flag.String("sample", "samples/docking", "the sample's directory")
-	wrapper := flag.String("wrapper", "bin/docker_wrapper", "the program under BOINC's control")
-	data := flag.String("data", ".demo", "stands for BOINC's data directory; emptied first")
+	wrapper := flag.String("wrapper", "bin/docker_wrapper", "the program that the client runs")
+	data := flag.String("data", ".demo", "in place of BOINC's data directory; the sample's part is emptied first")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -72,8 +72,7 @@ func run(ctx context.Context, dir, wrapper, data string) error {
 	return report(s, c)
 }
 
-// watch shows the job's progress until it ends. On an interrupt the job is aborted, as a volunteer
-// would.
+// watch shows the job's progress until it ends. On an interrupt it aborts the job, as a volunteer would.
 func watch(ctx context.Context, c *boinctest.Client, p *boinctest.Process, began time.Time) boinctest.Result {
 	done := make(chan boinctest.Result, 1)
 	go func() { done <- p.Wait() }()
@@ -115,10 +114,10 @@ func report(s *samples.Sample, c *boinctest.Client) error {
 		}
 		verdict := "as expected"
 		if o.Expected == "" {
-			verdict = "not compared: sample.toml says nothing of what is expected"
+			verdict = "not compared: sample.toml has no expected output"
 		}
 		fmt.Printf("Output %s: %s (%s)\n", o.Logical, name, verdict)
 	}
-	fmt.Printf("What the project would see: %s\n", filepath.Join(c.Slot(), "stderr.txt"))
+	fmt.Printf("The log that the project would receive: %s\n", filepath.Join(c.Slot(), "stderr.txt"))
 	return nil
 }

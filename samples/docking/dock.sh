@@ -1,7 +1,7 @@
 #!/bin/sh
-# Docks ligand into protein, within the box of conf, with more of Vina's options in ARGS.
-# The three are BOINC input files and poses is the output file: links in the slot, resolved here.
-# Vina's command line has precedence over conf, which names files too, and an exhaustiveness.
+# Docks ligand into protein, within the box of conf. ARGS has more options for Vina.
+# The three are BOINC input files and poses is the output file. They are links in the slot, resolved here.
+# Vina's command line has precedence over conf, which also contains file names and an exhaustiveness.
 set -u
 cd "$BOINC_SLOT_DIR" || exit 1
 
@@ -11,11 +11,11 @@ vina --receptor "$(boinc_resolve protein)" --ligand "$(boinc_resolve ligand)" \
 vina=$!
 trap 'kill $vina' TERM
 
-# Vina prints 51 stars, one after the other.
+# Vina prints 51 stars as its progress.
 while sleep 1; do
 	stars=$(tr -cd '*' <vina.log | wc -c)
 	printf '%d.%03d\n' $((stars / 51)) $((stars * 1000 / 51 % 1000)) >fraction_done.new
-	mv fraction_done.new fraction_done # in one step: it is never seen empty
+	mv fraction_done.new fraction_done # atomic: a reader never finds it empty
 done &
 progress=$!
 

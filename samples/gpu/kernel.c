@@ -1,5 +1,5 @@
-// Lists the GPUs that OpenCL finds, runs a kernel on each, and compares what comes out with the processor's result.
-// Writes devices (a name a line), out (the sum) and fraction_done.
+// Lists the GPUs that OpenCL finds, runs a kernel on each, and compares the result with the processor's.
+// Writes devices (one name per line), out (the sum) and fraction_done.
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl.h>
 #include <stdint.h>
@@ -60,8 +60,8 @@ static uint32_t on(cl_device_id device) {
 	for (int i = 0; i < N; i++)
 		numbers[i] = i;
 	cl_mem memory = clCreateBuffer(context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR, sizeof numbers, numbers, &err);
-	need(err, "take memory");
-	need(clSetKernelArg(kernel, 0, sizeof memory, &memory), "hand over memory");
+	need(err, "allocate memory");
+	need(clSetKernelArg(kernel, 0, sizeof memory, &memory), "set the kernel's argument");
 	size_t n = N;
 	for (int round = 0; round < ROUNDS; round++)
 		need(clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &n, NULL, 0, NULL, NULL), "run the kernel");
@@ -75,7 +75,7 @@ static uint32_t on(cl_device_id device) {
 }
 
 int main(int argc, char **argv) {
-	// Without a GPU the kernel can be tried on what else speaks OpenCL, such as pocl.
+	// Without a GPU the kernel can be tried on another OpenCL device, such as pocl's.
 	cl_device_type kind = argc > 1 && !strcmp(argv[1], "any") ? CL_DEVICE_TYPE_ALL : CL_DEVICE_TYPE_GPU;
 	cl_platform_id platforms[MOST];
 	cl_device_id devices[MOST];
@@ -101,7 +101,7 @@ int main(int argc, char **argv) {
 	FILE *list = create("devices");
 	for (cl_uint i = 0; i < n; i++) {
 		char name[256] = "";
-		need(clGetDeviceInfo(devices[i], CL_DEVICE_NAME, sizeof name - 1, name, NULL), "ask for a device's name");
+		need(clGetDeviceInfo(devices[i], CL_DEVICE_NAME, sizeof name - 1, name, NULL), "get a device's name");
 		fprintf(list, "%u %s\n", i, name);
 		fprintf(stderr, "device %u: %s\n", i, name);
 		uint32_t got = on(devices[i]);

@@ -15,15 +15,15 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// cdiDirs are where engines look for descriptions of devices; what is in the last counts most.
+// cdiDirs are the directories in which engines look for CDI specifications. A later one has precedence.
 //
 // Format: github.com/cncf-tags/container-device-interface, SPEC.md.
 var cdiDirs = []string{"etc/cdi", "var/run/cdi"}
 
-// maxSpec is far more than any of them has.
+// maxSpec is a size that no specification reaches.
 const maxSpec = 1 << 20 // bytes
 
-// spec is what of a CDI specification says which device a name stands for.
+// spec is the part of a CDI specification that maps names to device files.
 type spec struct {
 	Kind    string `yaml:"kind"`
 	Devices []struct {
@@ -37,14 +37,14 @@ type spec struct {
 	} `yaml:"devices"`
 }
 
-// named is a device of a specification.
+// named is a device in a specification.
 type named struct {
 	kind, name string
-	nodes      []string // of the host
+	nodes      []string // paths of its device files on the host
 }
 
-// specs reads the specifications; one that can't be read or understood is the engine's to complain about. A name that
-// two directories have is the last one's.
+// specs lists the devices in all specifications. It ignores a specification that can't be read or parsed: the engine
+// reports it. If a name occurs twice, the later directory has precedence.
 func specs(root fs.FS) (list []named) {
 	for _, dir := range cdiDirs {
 		for _, file := range names(root, dir) {
@@ -84,8 +84,9 @@ func readSpec(root fs.FS, name string) (s spec, err error) {
 	return s, err
 }
 
-// name gives NVIDIA's GPUs the names that specifications have for them and no other. A device file says more than a
-// number: that may be of another time. A name that is a UUID comes first, because it can't be another's.
+// name sets the CDI names of NVIDIA's GPUs. It uses only names that stand for one GPU and no other. The device file in
+// the specification decides, because a number may be out of date. Names that are UUIDs come first, because they are
+// unique.
 func name(root fs.FS, gpus []job.GPU) {
 	all := specs(root)
 	for i := range gpus {
@@ -117,19 +118,19 @@ func name(root fs.FS, gpus []job.GPU) {
 	}
 }
 
-// sameInstance reports that a device has the files which the one of this name has.
+// sameInstance reports whether a device has the same files as the device with this name.
 func sameInstance(all []named, n named, name string) bool {
 	return slices.ContainsFunc(all, func(other named) bool {
 		return other.kind == n.kind && other.name == name && len(n.nodes) > 0 && slices.Equal(slices.Sorted(slices.Values(other.nodes)), slices.Sorted(slices.Values(n.nodes)))
 	})
 }
 
-// means reports that a device of a specification is this GPU, and the whole of it.
+// means reports whether a device of a specification is this whole GPU.
 func means(n named, g job.GPU, gpus []job.GPU) bool {
 	if strings.HasPrefix(n.name, "MIG-") || strings.Contains(n.name, ":") || n.name == "all" {
 		return false
 	}
-	var own []string // of one GPU alone
+	var own []string // device files that belong to one GPU only
 	for _, other := range gpus {
 		if other.Vendor == job.NVIDIA && len(other.Nodes) > 0 && slices.Contains(n.nodes, other.Nodes[0].Path) {
 			own = append(own, other.Nodes[0].Path)
@@ -141,6 +142,7 @@ func means(n named, g job.GPU, gpus []job.GPU) bool {
 	return n.name == g.UUID && g.UUID != "" || n.name == strconv.Itoa(g.Index) && len(n.nodes) == 0
 }
 
+// uuidFirst moves UUIDs to the front of a list of CDI names.
 func uuidFirst(list []string) {
 	isUUID := func(s string) bool { return strings.Contains(s, "=GPU-") || strings.Contains(s, "=MIG-") }
 	slices.SortStableFunc(list, func(a, b string) int {

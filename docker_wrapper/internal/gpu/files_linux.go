@@ -19,21 +19,21 @@ const (
 	kfdNodes   = "sys/class/kfd/kfd/topology/nodes"
 )
 
-// The makers as PCI numbers them (pci.ids).
+// pciVendors are the vendors by PCI ID (pci.ids).
 var pciVendors = map[string]string{"0x10de": job.NVIDIA, "0x1002": job.AMD, "0x8086": job.Intel}
 
-// card is a display controller on the bus.
+// card is a display controller on the PCI bus.
 type card struct {
 	vendor, address, driver string
 	render                  string // "dri/renderD128"; "" for none
 }
 
-// bus lists the display controllers, in the order of their addresses.
+// bus lists the display controllers of these vendors, sorted by address.
 func bus(root fs.FS) (list []card) {
 	for _, address := range names(root, pciDevices) {
 		dir := path.Join(pciDevices, address)
 		vendor := pciVendors[text(root, dir, "vendor")]
-		if vendor == "" || !strings.HasPrefix(text(root, dir, "class"), "0x03") { // PCI's class of display controllers
+		if vendor == "" || !strings.HasPrefix(text(root, dir, "class"), "0x03") { // PCI class 03: display controllers
 			continue
 		}
 		c := card{vendor: vendor, address: strings.ToLower(address), driver: pairs(text(root, dir, "uevent"), "=")["DRIVER"]}
@@ -47,8 +47,8 @@ func bus(root fs.FS) (list []card) {
 	return list
 }
 
-// nvidia lists NVIDIA's GPUs: those which its driver knows, in the order of their addresses, as the driver's own tools
-// count them; and those on the bus which it doesn't.
+// nvidia lists NVIDIA's GPUs. First come those that the driver knows, sorted by address: that is how the driver's own
+// tools number them. Then come the others on the PCI bus.
 //
 // Format: nv-procfs.c in github.com/NVIDIA/open-gpu-kernel-modules.
 func nvidia(root fs.FS) (gpus []job.GPU) {
@@ -58,20 +58,20 @@ func nvidia(root fs.FS) (gpus []job.GPU) {
 		facts := pairs(text(root, procNVIDIA+"/gpus", address, "information"), ":")
 		minor := facts["Device Minor"]
 		g := job.GPU{Vendor: job.NVIDIA, Index: len(gpus), PCI: strings.ToLower(address), Name: facts["Model"], Driver: version}
-		if u := facts["GPU UUID"]; !strings.Contains(u, "?") { // as it is until a program has used the GPU
+		if u := facts["GPU UUID"]; !strings.Contains(u, "?") { // "?" until a program has used the GPU
 			g.UUID = u
 		}
 		for _, node := range []string{"nvidia" + minor, "nvidiactl", "nvidia-uvm"} {
 			n, there := nodeOf(root, node)
 			if there {
 				g.Nodes = append(g.Nodes, n)
-			} else if g.Trouble == "" && node != "nvidia-uvm" { // which is made when it is first used
+			} else if g.Trouble == "" && node != "nvidia-uvm" { // nvidia-uvm is made at its first use
 				g.Trouble = "/dev/" + node + " isn't there (sudo nvidia-modprobe -u -c " + cmp.Or(minor, "0") + " makes it)"
 			}
 		}
 		if facts["GPU Excluded"] == "Yes" || facts["GPU Blacklisted"] == "Yes" {
 			g.Trouble = "its driver was told to leave it alone (NVreg_ExcludedGpus, see: modprobe -c | grep nvidia)"
-			excluded = append(excluded, g) // it has no index
+			excluded = append(excluded, g) // the driver gives it no index
 			continue
 		}
 		g.Parts, g.MIG = parts(root, minor, g.Index)
@@ -98,7 +98,7 @@ func nvidia(root fs.FS) (gpus []job.GPU) {
 	return gpus
 }
 
-// driverVersion is that of a line such as "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue ...".
+// driverVersion finds the version in a line such as "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue ...".
 func driverVersion(line string) string {
 	for f := range strings.FieldsSeq(line) {
 		if whole, _, ok := strings.Cut(f, "."); ok && whole != "" && strings.Trim(f, "0123456789.") == "" {
@@ -108,7 +108,7 @@ func driverVersion(line string) string {
 	return ""
 }
 
-// parts lists the instances of a GPU in MIG mode. Only those count that a program can use: with a compute instance.
+// parts lists the instances of a GPU in MIG mode that programs can use: those with a compute instance.
 //
 // Format: docs.nvidia.com/datacenter/tesla/mig-user-guide, "Device Nodes and Capabilities".
 func parts(root fs.FS, minor string, index int) (list []job.Instance, on bool) {
@@ -135,7 +135,7 @@ func cards(root fs.FS) (gpus []job.GPU) {
 		}
 		dir := path.Join(pciDevices, c.address)
 		g := job.GPU{Vendor: c.vendor, Index: counted[c.vendor], PCI: c.address, Driver: c.driver, Name: text(root, dir, "product_name")}
-		g.Memory, _ = strconv.ParseInt(text(root, dir, "mem_info_vram_total"), 10, 64) // 0 where it doesn't say
+		g.Memory, _ = strconv.ParseInt(text(root, dir, "mem_info_vram_total"), 10, 64) // 0 if the driver doesn't report it
 		if id := text(root, dir, "unique_id"); id != "" {
 			g.UUID = "GPU-" + id
 		}
@@ -159,7 +159,7 @@ func cards(root fs.FS) (gpus []job.GPU) {
 
 var drivers = map[string]string{job.AMD: "amdgpu", job.Intel: "i915"}
 
-// computeOrder is where AMD's runtime counts each render node: it goes by the kernel's topology.
+// computeOrder returns the index that AMD's runtime gives each render node, in the order of the kernel's topology.
 //
 // Format: kfd_topology.c in Linux's drivers/gpu/drm/amd/amdkfd.
 func computeOrder(root fs.FS) map[string]int {
@@ -183,7 +183,7 @@ func place(order map[string]int, c card) int {
 }
 
 func number(s string) int {
-	n, _ := strconv.Atoi(s) // what is none comes first
+	n, _ := strconv.Atoi(s) // other names are 0 and come first
 	return n
 }
 
@@ -199,7 +199,7 @@ func nodeOf(root fs.FS, name string) (job.Node, bool) {
 	return job.Node{Path: "/dev/" + name, GID: groupOf(fi), Everybody: fi.Mode().Perm()&0o006 == 0o006}, true
 }
 
-// groupOf is a file's group.
+// groupOf is a file's group, -1 if unknown.
 func groupOf(fi fs.FileInfo) int {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		return int(st.Gid)
@@ -207,7 +207,7 @@ func groupOf(fi fs.FileInfo) int {
 	return -1
 }
 
-// names are those in a directory; none where it can't be read.
+// names lists the names in a directory; none if it can't be read.
 func names(root fs.FS, dir string) (list []string) {
 	entries, err := fs.ReadDir(root, dir)
 	if err != nil {
@@ -219,7 +219,7 @@ func names(root fs.FS, dir string) (list []string) {
 	return list
 }
 
-// text is what a small file says, without the end of its last line; "" where it can't be read.
+// text reads a small file, without surrounding white space; "" if it can't be read.
 func text(root fs.FS, elements ...string) string {
 	data, err := fs.ReadFile(root, path.Join(elements...))
 	if err != nil {
@@ -228,7 +228,7 @@ func text(root fs.FS, elements ...string) string {
 	return strings.TrimSpace(string(data))
 }
 
-// pairs reads lines of a key and a value.
+// pairs parses lines of the form key, separator, value.
 func pairs(lines, between string) map[string]string {
 	m := map[string]string{}
 	for line := range strings.Lines(lines) {

@@ -20,8 +20,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// host is a computer as testdata/host/NAME.txtar has it; files in dev are "char MODE GROUP". found.json is what is
-// expected of it.
+// host reads a host's files from testdata/host/NAME.txtar. Files in dev contain "char MODE GROUP". found.json is the
+// expected list.
 func host(t testing.TB, name string) (fstest.MapFS, *txtar.Archive) {
 	t.Helper()
 	a, err := txtar.ParseFile(name)
@@ -46,7 +46,7 @@ func host(t testing.TB, name string) (fstest.MapFS, *txtar.Archive) {
 	return fsys, a
 }
 
-// What the kernel's files and CDI specifications say, for computers of all kinds. Read the diff of a golden file.
+// The GPUs that the kernel's files and CDI specifications of many hosts yield. Read the diff of a golden file.
 func TestHosts(t *testing.T) {
 	hosts, err := filepath.Glob("testdata/host/*.txtar")
 	if err != nil || len(hosts) < 5 {
@@ -71,7 +71,7 @@ func TestHosts(t *testing.T) {
 				}
 			}
 			if a.Files[last].Name != "found.json" {
-				t.Fatal("nothing is expected of it")
+				t.Fatal("found.json must be the last file")
 			}
 			if diff := cmp.Diff(string(a.Files[last].Data), string(got)); diff != "" {
 				t.Error("want -, got + (go test -update, and read the diff):\n", diff)
@@ -80,7 +80,7 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// What NVML says of a GPU is more; the files say where it is; and one that it doesn't list any more is lost.
+// NVML has more facts, the files have the paths. A GPU that NVML no longer lists is lost.
 func TestLibraryAndFiles(t *testing.T) {
 	fsys, _ := host(t, "testdata/host/nvidia.txtar")
 	got := list(fsys, []job.GPU{{Vendor: job.NVIDIA, Index: 0, UUID: "GPU-late", PCI: "0000:41:00.0", Name: "GTX 1080", Memory: 8 << 30, CUDA: "12.4", Driver: "550.54.15"},
@@ -97,11 +97,11 @@ func TestLibraryAndFiles(t *testing.T) {
 		t.Errorf("got %+v, want it lost", g)
 	}
 	if g := byPCI["0000:99:00.0"]; g.UUID != "GPU-virtual" || g.Trouble != "" {
-		t.Errorf("got %+v, want it as NVML has it", g)
+		t.Errorf("got %+v, want NVML's facts", g)
 	}
 }
 
-// This computer has a kernel that tells something, whatever it is.
+// On this host, each GPU has device files or a reason why it can't be used.
 func TestListHere(t *testing.T) {
 	gpus, err := List()
 	if err != nil {
@@ -124,7 +124,7 @@ func TestSpecTooLarge(t *testing.T) {
 	}
 }
 
-// A later directory's word counts, and the same name is one device.
+// A later directory has precedence, and a name stands for one device.
 func TestSpecsOverride(t *testing.T) {
 	spec := func(node string) *fstest.MapFile {
 		return &fstest.MapFile{Data: fmt.Appendf(nil, "kind: nvidia.com/gpu\ndevices:\n- name: '0'\n  containerEdits:\n    deviceNodes: [{path: /dev/x, hostPath: %s}]\n", node)}
@@ -135,7 +135,7 @@ func TestSpecsOverride(t *testing.T) {
 	}
 }
 
-// Whatever a specification has in it, reading it ends, and no two GPUs have one name.
+// Whatever a specification contains, reading it ends, and no two GPUs get the same name.
 func FuzzSpecs(f *testing.F) {
 	fsys, _ := host(f, "testdata/host/nvidia.txtar")
 	f.Add(fsys["etc/cdi/nvidia.yaml"].Data)

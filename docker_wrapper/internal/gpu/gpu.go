@@ -1,8 +1,8 @@
-// Package gpu is THE EYES: it lists this computer's GPUs, from the kernel's files and, built with cgo on Linux, from
-// NVIDIA's library NVML, of which it is the only importer.
+// Package gpu lists the host's GPUs. It reads the kernel's files and, if built with cgo on Linux, uses NVIDIA's library
+// NVML. No other package imports NVML.
 package gpu
 
 import "errors"
 
-// ErrBlind: GPUs can't be listed on this system.
+// ErrBlind: on this system we can't list GPUs.
 var ErrBlind = errors.New("GPUs can only be listed on Linux")

@@ -10,10 +10,11 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// errNoLibrary: NVML is not there, or this binary was built without it. The kernel's files say most of what it does.
+// errNoLibrary: NVML is not installed, or this binary was built without it. The kernel's files have most of the same
+// facts.
 var errNoLibrary = errors.New("no NVML")
 
-// List lists the GPUs, each maker's in the order of its driver's indexes. One that can't be used says why (Trouble).
+// List lists the GPUs, those of each vendor in the order of their driver's indexes. Trouble says why a GPU can't be used.
 func List() ([]job.GPU, error) {
 	known, err := library()
 	if errors.Is(err, errNoLibrary) {
@@ -22,8 +23,8 @@ func List() ([]job.GPU, error) {
 	return list(os.DirFS("/"), known), err
 }
 
-// list joins what the kernel's files and NVML say. What NVML says of a GPU is newer and more; that one which it doesn't
-// list any more is lost is to be seen from both.
+// list merges the GPUs of the kernel's files and of NVML (known). NVML's facts are newer and more complete. A GPU of
+// NVIDIA's that only the kernel's files list is lost.
 func list(root fs.FS, known []job.GPU) []job.GPU {
 	gpus := slices.Concat(nvidia(root), cards(root))
 	for _, k := range known {
@@ -34,7 +35,7 @@ func list(root fs.FS, known []job.GPU) []job.GPU {
 			gpus = append(gpus, k)
 			continue
 		}
-		// The library counts as the engine's toolkit does.
+		// Keep NVML's index: NVIDIA's container toolkit uses the same one.
 		g := &gpus[i]
 		k.PCI, k.Trouble = g.PCI, cmp.Or(g.Trouble, k.Trouble)
 		k.Nodes, k.Driver, k.Name = g.Nodes, cmp.Or(k.Driver, g.Driver), cmp.Or(k.Name, g.Name)
@@ -65,5 +66,5 @@ func list(root fs.FS, known []job.GPU) []job.GPU {
 
 var order = []string{job.NVIDIA, job.AMD, job.Intel}
 
-// lost is what the driver calls a GPU that doesn't answer any more.
+// lost is the driver's word for a GPU that no longer answers.
 const lost = "it is lost: its driver doesn't list it any more (sudo dmesg | grep Xid says why; restart the computer)"

@@ -37,7 +37,7 @@ func from(lib nvml.Interface) (gpus []job.GPU, err error) {
 	}
 	for i := range n {
 		d, ret := lib.DeviceGetHandleByIndex(i)
-		if ret != nvml.SUCCESS { // a lost device takes its index with it, and no other
+		if ret != nvml.SUCCESS { // a lost GPU; the other GPUs keep their indexes
 			continue
 		}
 		g := job.GPU{Vendor: job.NVIDIA, Index: i, Driver: driver, CUDA: cuda}
@@ -47,7 +47,7 @@ func from(lib nvml.Interface) (gpus []job.GPU, err error) {
 		if g.Name, ret = d.GetName(); ret != nvml.SUCCESS {
 			g.Name = ""
 		}
-		if pci, ret := d.GetPciInfo(); ret == nvml.SUCCESS && pci.Bus+pci.Device > 0 { // 0 and 0 is no GPU's place
+		if pci, ret := d.GetPciInfo(); ret == nvml.SUCCESS && pci.Bus+pci.Device > 0 { // no GPU has bus 0 and device 0
 			g.PCI = strings.ToLower(fmt.Sprintf("%04x:%02x:%02x.0", pci.Domain, pci.Bus, pci.Device))
 		}
 		if m, ret := d.GetMemoryInfo(); ret == nvml.SUCCESS {
@@ -64,7 +64,7 @@ func from(lib nvml.Interface) (gpus []job.GPU, err error) {
 	return gpus, nil
 }
 
-// computeModes are those that keep programs away.
+// computeModes are the modes in which not every program may use a GPU.
 var computeModes = map[nvml.ComputeMode]string{nvml.COMPUTEMODE_EXCLUSIVE_THREAD: "exclusive process",
 	nvml.COMPUTEMODE_EXCLUSIVE_PROCESS: "exclusive process", nvml.COMPUTEMODE_PROHIBITED: "prohibited"}
 
@@ -76,7 +76,7 @@ func instances(d nvml.Device, index int) (list []job.Instance) {
 	}
 	for i := range n {
 		m, ret := d.GetMigDeviceHandleByIndex(i)
-		if ret != nvml.SUCCESS { // a place that none has
+		if ret != nvml.SUCCESS { // no instance with this number
 			continue
 		}
 		if uuid, ret := m.GetUUID(); ret == nvml.SUCCESS {

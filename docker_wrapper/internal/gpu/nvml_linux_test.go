@@ -14,7 +14,7 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// dgx is a library that plays a host of eight GPUs, which says what the mock leaves out.
+// dgx is a mock of NVML on a host with eight GPUs, with the functions that the package's mock lacks.
 func dgx() *dgxa100.Server {
 	s := dgxa100.New()
 	for i, d := range s.Devices {
@@ -25,7 +25,7 @@ func dgx() *dgxa100.Server {
 	return s
 }
 
-// other makes it a host with GPUs of another kind.
+// other is dgx with another model of GPU.
 func other(name string, memory uint64, driver string, cuda int) *dgxa100.Server {
 	s := dgx()
 	s.DriverVersion, s.CudaDriverVersion = driver, cuda
@@ -69,7 +69,7 @@ func listsEvery(t *testing.T, host *dgxa100.Server, driver, cuda string) {
 	}
 }
 
-// Without a driver there is nobody to ask, which is no failure of its own.
+// Without a driver the error is errNoLibrary.
 func TestNoDriver(t *testing.T) {
 	host := dgx()
 	host.InitFunc = func() nvml.Return { return nvml.ERROR_LIBRARY_NOT_FOUND }
@@ -78,7 +78,7 @@ func TestNoDriver(t *testing.T) {
 	}
 }
 
-// A GPU that fell off the bus takes its index with it and no other's.
+// When a GPU has fallen off the bus, the others keep their indexes.
 func TestLostGPUKeepsTheOthersIndexes(t *testing.T) {
 	host := dgx()
 	handle := host.DeviceGetHandleByIndexFunc
@@ -101,7 +101,7 @@ func TestLostGPUKeepsTheOthersIndexes(t *testing.T) {
 	}
 }
 
-// A GPU in MIG mode is used by its instances; the compute mode may keep programs away.
+// A GPU in MIG mode has instances, and the compute mode is reported.
 func TestPartsAndModes(t *testing.T) {
 	host := dgx()
 	parted, taken := host.Devices[2].(*dgxa100.Device), host.Devices[5].(*dgxa100.Device)

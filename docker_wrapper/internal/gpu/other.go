@@ -8,8 +8,8 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// List lists the GPUs, where that can be done.
+// List returns ErrBlind.
 func List() ([]job.GPU, error) { return nil, ErrBlind }
 
-// Try runs in containers, which are Linux's.
+// Try returns ErrBlind. It is meant for containers, which run Linux.
 func Try([]string, io.Writer) error { return ErrBlind }

@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// Try opens device files for reading and writing, as a program that computes with them would, and says of each how
-// that went: "PATH: ok", else "PATH: REASON".
+// Try opens device files for reading and writing, as a program that computes with them would. It writes a line for each,
+// "PATH: ok" or "PATH: REASON".
 func Try(paths []string, w io.Writer) error {
 	for _, path := range paths {
 		answer := "ok"

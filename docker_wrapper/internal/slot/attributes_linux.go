@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stripAttributes takes a file's capabilities, access lists and other extended attributes away, as far as its owner may: a
-// program with capabilities would have them on the host, too. Labels that the host's security module gives stay.
+// stripAttributes removes a file's capabilities, access lists and other extended attributes, as far as its owner is
+// allowed to. A program with capabilities would have them on the host, too. The labels of the host's security module
+// stay.
 func stripAttributes(name string) error {
 	names, err := attributes(name)
 	if err != nil {
@@ -19,14 +20,15 @@ func stripAttributes(name string) error {
 	for _, a := range names {
 		switch {
 		case a == "security.capability":
-			// The kernel drops them when the owner changes, or is set to what it was (setattr_prepare(9)): that needs no rights but the owner's.
+			// The kernel removes them at every chown, also one that changes nothing (setattr_prepare(9)). The owner is
+			// allowed to do that.
 			err = os.Lchown(name, os.Getuid(), -1)
 		case a == "system.posix_acl_access":
 			err = unix.Lremovexattr(name, a)
 		case strings.HasPrefix(a, "user."):
-			unix.Lremovexattr(name, a) // they mean nothing to the kernel; a read-only file keeps them
+			unix.Lremovexattr(name, a) // fails on a read-only file; the kernel gives these no meaning
 			continue
-		default: // the security module's, or the file system's own
+		default: // of the security module or the file system
 			continue
 		}
 		if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP) {
@@ -36,7 +38,7 @@ func stripAttributes(name string) error {
 	return nil
 }
 
-// attributes lists the names of a file's extended attributes; none where the file system has no such thing.
+// attributes lists the names of a file's extended attributes. A file system without them has none.
 func attributes(name string) ([]string, error) {
 	for {
 		size, err := unix.Llistxattr(name, nil)
@@ -49,7 +51,7 @@ func attributes(name string) ([]string, error) {
 		}
 		switch {
 		case errors.Is(err, unix.ERANGE):
-			continue // there are more by now
+			continue // more were added between the two calls
 		case err != nil:
 			return nil, &fs.PathError{Op: "list attributes", Path: name, Err: err}
 		}

@@ -9,19 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a job has written beside a file's bytes doesn't come out with them.
+// Attributes and permissions that a job gave its files are gone after the move out.
 func TestAttributesStayBehind(t *testing.T) {
 	h := newHost(t)
 	s := h.plan(t)
 	must(t, MoveIn(s, nil))
 	access := []byte{2, 0, 0, 0, 1, 0, 6, 0, 0xff, 0xff, 0xff, 0xff, 2, 0, 7, 0, 0xe8, 3, 0, 0, // owner rw, user 1000 rwx
-		4, 0, 4, 0, 0xff, 0xff, 0xff, 0xff, 0x10, 0, 7, 0, 0xff, 0xff, 0xff, 0xff, 0x20, 0, 0, 0, 0xff, 0xff, 0xff, 0xff} // acl(5)'s own form, as linux/posix_acl_xattr.h has it
+		4, 0, 4, 0, 0xff, 0xff, 0xff, 0xff, 0x10, 0, 7, 0, 0xff, 0xff, 0xff, 0xff, 0x20, 0, 0, 0, 0xff, 0xff, 0xff, 0xff} // format: linux/posix_acl_xattr.h
 	netAdmin := []byte{1, 0, 0, 2, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} // VFS_CAP_REVISION_2, effective
 	for _, name := range []string{"result", "sub/result"} {
 		write(t, h.payload(), name, "x", 0o755)
 		inside := filepath.Join(h.payload(), name)
 		must(t, unix.Setxattr(inside, "user.mine", []byte("x"), 0), unix.Setxattr(inside, "system.posix_acl_access", access, 0))
-		if os.Getuid() == 0 { // only root may
+		if os.Getuid() == 0 { // only root can set it
 			must(t, unix.Setxattr(inside, "security.capability", netAdmin, 0))
 		}
 	}
@@ -31,7 +31,7 @@ func TestAttributesStayBehind(t *testing.T) {
 	must(t, err)
 	for _, name := range []string{"result", "sub"} {
 		if fi, err := os.Stat(filepath.Join(h.slot(), name)); err != nil || fi.Mode()&othersWrite != 0 {
-			t.Errorf("%s: got %v, %v, want it closed to other users", name, fi.Mode(), err)
+			t.Errorf("%s: got %v, %v, want no write permission for others", name, fi.Mode(), err)
 		}
 	}
 	for _, name := range []string{"result", "sub/result", "read-only"} {

@@ -2,5 +2,5 @@
 
 package slot
 
-// stripAttributes does nothing: extended attributes are looked at on Linux only.
+// stripAttributes does nothing: only on Linux do we remove extended attributes.
 func stripAttributes(string) error { return nil }

@@ -17,14 +17,14 @@ import (
 )
 
 const (
-	// sealName proves that an earlier episode of this job made the wrapper's directory.
+	// sealName is the file that proves that an earlier episode of this job made the wrapper's directory.
 	sealName = job.WrapperDir + "/seal"
 	sealPart = sealName + ".part"
 
 	sealSize = 2 * sha256.Size // bytes of a seal: a MAC in hexadecimal
 )
 
-// Seal is a proof that only a holder of key can make of what the words say. A job never sees the key.
+// Seal returns a MAC of the words. Only who has the key can make it, and a job never sees the key.
 func Seal(key []byte, words ...string) string {
 	mac := hmac.New(sha256.New, key)
 	for _, w := range words {
@@ -34,11 +34,11 @@ func Seal(key []byte, words ...string) string {
 }
 
 // Claim makes the wrapper's directory in the slot dir, or accepts the one that an earlier episode of the same job made.
-// seal names the job; see [Seal].
+// seal identifies the job, see [Seal].
 //
-// The client makes directories for a job's file whose open name has slashes, so a workunit may have files under any name
-// before the wrapper first starts. Nothing in a directory without the seal is read: the error is a
-// *[job.ConfigError].
+// An open name of a job's file may contain slashes, and the client then makes the directories. So a workunit can put
+// files under any name before the wrapper first starts. Claim reads nothing in a directory without the seal: the error
+// is a *[job.ConfigError].
 func Claim(dir, seal string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -60,7 +60,7 @@ func Claim(dir, seal string) error {
 	if err == nil {
 		err = writeSeal(root, seal)
 	}
-	SyncDir(filepath.Join(dir, job.WrapperDir)) // where a file system can
+	SyncDir(filepath.Join(dir, job.WrapperDir)) // not every file system can
 	SyncDir(dir)
 	if err != nil {
 		return fmt.Errorf("make %s: %w", job.WrapperDir, err)
@@ -68,8 +68,8 @@ func Claim(dir, seal string) error {
 	return nil
 }
 
-// Vacate makes room for the files that client and wrapper write under BOINC's names: a workunit may have directories there. It
-// reports them as a *[job.ConfigError].
+// Vacate removes directories that a workunit put under BOINC's file names, because the client and the wrapper must write
+// files there. It returns a *[job.ConfigError] if it removed one.
 func Vacate(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -94,14 +94,14 @@ func Vacate(dir string) error {
 	return found
 }
 
-// stateMode keeps other users of the host away from the wrapper's directory: what a job leaves in the payload may have
-// set-user-ID bits until it is moved out.
+// stateMode keeps the host's other users out of the wrapper's directory. Files that the job makes in the payload may
+// have set-user-ID bits until they are moved out.
 const stateMode = 0o700
 
 // sealed reports whether the wrapper's directory carries this seal.
 func sealed(root *os.Root, seal string) (bool, error) {
 	if fi, err := root.Lstat(job.WrapperDir); err != nil || !fi.IsDir() {
-		return false, ignoreAbsent(err) // unclaimed says what is there
+		return false, ignoreAbsent(err) // unclaimed reports anything else of this name
 	}
 	fi, err := root.Lstat(sealName)
 	if err != nil || !fi.Mode().IsRegular() || fi.Size() != sealSize {
@@ -116,7 +116,7 @@ func sealed(root *os.Root, seal string) (bool, error) {
 	return hmac.Equal(found, []byte(seal)), err
 }
 
-// ignoreAbsent drops the errors that say that a name isn't there, or that what it lies in is no directory.
+// ignoreAbsent returns nil for the errors "no such file" and "not a directory".
 func ignoreAbsent(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil
@@ -124,16 +124,17 @@ func ignoreAbsent(err error) error {
 	return err
 }
 
-// unclaimed reports what the job has put in the place of the wrapper's directory, in any spelling that a file system may
-// take for it. An empty directory is what a wrapper leaves that was killed right here.
+// unclaimed returns a *[job.ConfigError] if the job has put something where the wrapper's directory belongs, in any
+// spelling that a file system may treat as the same name. An empty directory is no error: a wrapper that was killed in
+// Claim leaves one.
 func unclaimed(root *os.Root) error {
 	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil {
 		return fmt.Errorf("read slot: %w", err)
 	}
 	foreign := func(name string) error {
-		return &job.ConfigError{File: name, Problem: "it lies in the place of the wrapper's own files, and no wrapper of this computer has put it there",
-			Hint: "a file of the job's has such a name, or .docker_wrapper_key beside the projects' directories was lost or replaced"}
+		return &job.ConfigError{File: name, Problem: "this name is for the wrapper's own files, and no wrapper on this computer made it",
+			Hint: "either a file of the job has this name, or .docker_wrapper_key beside the projects' directories was lost or replaced"}
 	}
 	for _, e := range entries {
 		switch {
@@ -155,7 +156,7 @@ func unclaimed(root *os.Root) error {
 	return nil
 }
 
-// writeSeal writes it whole, and to the disk: what is written after it counts only with it.
+// writeSeal writes the seal and syncs it, because every later file of the wrapper is valid only with it.
 func writeSeal(root *os.Root, seal string) error {
 	if err := root.RemoveAll(sealPart); err != nil {
 		return err

@@ -10,7 +10,7 @@ import (
 	"boincdocker/docker_wrapper/internal/slot"
 )
 
-// Directories under BOINC's names are the job's fault, and out of the way of what must be written there.
+// Directories under BOINC's names are removed and reported as the job's mistake.
 func TestVacate(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"boinc_lockfile/x", "BOINC_finish_called/y/z", "data/boinc_lockfile/x"} {
@@ -20,18 +20,18 @@ func TestVacate(t *testing.T) {
 	}
 	var mistake *job.ConfigError
 	if err := slot.Vacate(dir); !errors.As(err, &mistake) {
-		t.Errorf("got %v, want the job's fault", err)
+		t.Errorf("got %v, want a *job.ConfigError", err)
 	}
 	if err := slot.Vacate(dir); err != nil {
 		t.Errorf("again: %v", err)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 || entries[0].Name() != "data" {
-		t.Errorf("got %v, %v, want the job's own directory alone", entries, err)
+		t.Errorf("got %v, %v, want only the job's own directory", entries, err)
 	}
 }
 
-// What a workunit has put where the wrapper's own files lie is never believed, however it is spelled.
+// Files that a workunit put where the wrapper's own files belong are refused, in every spelling.
 func TestClaim(t *testing.T) {
 	seal := slot.Seal([]byte("key"), "project", "result")
 	put := func(names ...string) func(*testing.T, string) {
@@ -66,11 +66,11 @@ func TestClaim(t *testing.T) {
 	}{
 		{"an empty slot", put(), true},
 		{"a job's files", put("in", "Dockerfile", "docker_wrapper/x", ".docker_wrapper_of_mine"), true},
-		{"an earlier episode's", claimed(seal), true},
-		{"of a wrapper that was killed here", func(t *testing.T, dir string) { put(".docker_wrapper/seal.part")(t, dir) }, true},
-		{"another job's", claimed(slot.Seal([]byte("key"), "project", "result_1")), false},
-		{"of another key", claimed(slot.Seal([]byte("other"), "project", "result")), false},
-		{"words that run together", claimed(slot.Seal([]byte("key"), "projec", "tresult")), false},
+		{"claimed by an earlier episode", claimed(seal), true},
+		{"left by a wrapper that was killed in Claim", func(t *testing.T, dir string) { put(".docker_wrapper/seal.part")(t, dir) }, true},
+		{"claimed by another job", claimed(slot.Seal([]byte("key"), "project", "result_1")), false},
+		{"claimed with another key", claimed(slot.Seal([]byte("other"), "project", "result")), false},
+		{"the same letters in other words", claimed(slot.Seal([]byte("key"), "projec", "tresult")), false},
 		{"an episode", put(".docker_wrapper/episode.json"), false},
 		{"a checkpoint", put(".docker_wrapper/checkpoint/1/files/files.json"), false},
 		{"a payload", put(".docker_wrapper/payload/in"), false},
@@ -82,11 +82,11 @@ func TestClaim(t *testing.T) {
 		{"a file", put(".docker_wrapper"), false},
 		{"a symlink", symlink("in", ".docker_wrapper"), false},
 		{"a symlink out of the slot", symlink("../x", ".docker_wrapper"), false},
-		{"a symlink to a directory of the host's", symlink("/etc", ".docker_wrapper"), false},
+		{"a symlink to a directory of the host", symlink("/etc", ".docker_wrapper"), false},
 		{"other letters", put(".DOCKER_wrapper/episode.json"), false},
-		{"the sign for Kelvin", put(".doc\u212Aer_wrapper/episode.json"), false},
-		{"a dot more", put(".docker_wrapper./episode.json"), false},
-		{"a stream", put(".docker_wrapper::$INDEX_ALLOCATION"), false},
+		{"the Kelvin sign", put(".doc\u212Aer_wrapper/episode.json"), false},
+		{"a dot at the end", put(".docker_wrapper./episode.json"), false},
+		{"an NTFS stream", put(".docker_wrapper::$INDEX_ALLOCATION"), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()

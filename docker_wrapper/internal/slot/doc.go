@@ -1,7 +1,7 @@
-// Package slot keeps the two sides of a slot directory apart: what is BOINC's and what is the job's.
+// Package slot separates the two kinds of files in a slot directory: BOINC's and the job's.
 //
-// The container never sees the slot. It sees a payload directory inside it, to which the job's files
-// are moved before the start and from which they are moved back after the end. init_data.xml, which
-// holds the account key, is there only in a redacted form; what the client or the wrapper trusts
-// stays out of the container's reach. Both moves can be broken off at any point and done again.
+// The container never sees the slot. It sees a payload directory inside it. The job's files are moved there before the
+// start and back after the end. The payload holds only a redacted copy of init_data.xml, which contains the account
+// key. The container can't reach any file that the client or the wrapper trusts. Both moves can be interrupted at any
+// point and repeated.
 package slot

@@ -19,42 +19,42 @@ import (
 )
 
 const (
-	// trickleTaken is a trickle-up message that was taken from the job and not yet given to the client.
+	// trickleTaken is a trickle-up message that was taken from the job and that the client has not yet received.
 	trickleTaken = job.WrapperDir + "/" + boincapi.TrickleUpFile
 
 	maxTrickle = 256<<10 - 1 // bytes; MSG_FROM_HOST_BLOB_SIZE in BOINC's db/boinc_db_types.h
 	maxVariety = 255         // bytes; DB_MSG_FROM_HOST there
 
-	// patience is how many looks a trickle-up message that doesn't seem whole may stay as it is. The job
-	// may be computing what comes next.
+	// patience is how often an incomplete trickle-up message may be found unchanged before it is taken as it is. The
+	// job may still be computing the rest.
 	patience = 30
 
-	// grain is how far apart two changes of a directory may be and have the same time: on FAT.
+	// grain is the resolution of a directory's modification time on FAT. Two changes within it may have the same time.
 	grain = 2 * time.Second
 
-	maxLookedAt = 4096 // names of the payload that one look reads
-	maxUnwanted = 100  // of the requests that it finds
+	maxLookedAt = 4096 // names of the payload that Requests reads at a time
+	maxUnwanted = 100  // names in Requests.Unwanted
 )
 
-// Mail carries between slot and payload what client and job tell each other in files of BOINC's names: the
-// client sees those of the slot, the job those of the payload. It is for one goroutine at a time.
+// Mail carries the messages that the client and the job exchange in files with BOINC's names. The client reads and
+// writes those in the slot, the job those in the payload. Only one goroutine may use it at a time.
 //
-// The job's are read as all of the payload. A request that can't be met is an error, and taken away
-// from the job all the same, so that it is met with once.
+// The job's files are untrusted, like everything in the payload. A request that can't be fulfilled is an error. It is
+// removed from the payload all the same, so that it is reported once.
 type Mail struct {
 	m     *mover
 	limit int64 // bytes of an output that may be copied; 0 for no limit
 
-	quiet time.Time // of the payload's change after which there was nothing in it; zero when that isn't certain
+	quiet time.Time // modification time at which the payload had no request; zero if unknown
 
-	draft fs.FileInfo // the trickle-up message at the last look; nil for none
-	still int         // looks since which it has not changed
+	draft fs.FileInfo // the trickle-up message when Trickle last looked; nil for none
+	still int         // how often Trickle has found it unchanged since
 
-	wanted, granted string // what was last carried of a sporadic app's two files
+	wanted, granted string // the text last carried of a sporadic app's two files
 }
 
-// OpenMail is for a slot whose files are moved into a payload. It does nothing yet, and the payload need not be
-// there. No output of more than limit bytes is copied into the project directory; 0 means no limit.
+// OpenMail opens the mail of a slot whose files are moved into a payload, which need not exist yet. No output of more
+// than limit bytes is copied into the project directory; 0 means no limit.
 func OpenMail(s job.Slot, limit int64) (*Mail, error) {
 	m, err := newMover(s)
 	if err != nil {
@@ -63,18 +63,18 @@ func OpenMail(s job.Slot, limit int64) (*Mail, error) {
 	return &Mail{m: m, limit: limit}, nil
 }
 
-// Close lets go of the slot.
+// Close closes the slot directory.
 func (b *Mail) Close() error { return b.m.root.Close() }
 
-// Requests are what a job asks for.
+// Requests are a job's requests to the client.
 type Requests struct {
-	Trickle  bool     // there is a trickle-up message, whole or not
-	Uploads  []string // logical names of outputs that it wants to be uploaded now
-	Unwanted []string // files under such names that ask for nothing
+	Trickle  bool     // there is a trickle-up message, complete or not
+	Uploads  []string // logical names of outputs to upload now
+	Unwanted []string // file names that look like upload requests but name no output
 }
 
-// Requests looks what the job asks for. It reads the payload's top directory when that has changed, and of a large one
-// the beginning: there the names that count are looked for one by one.
+// Requests returns the job's requests. It reads the payload's top directory if that has changed. Of a directory with
+// more than 4096 names it reads the first ones and looks up each valid request by name.
 func (b *Mail) Requests() (Requests, error) {
 	r, err := b.requests()
 	if err != nil {
@@ -127,10 +127,10 @@ func (b *Mail) requests() (r Requests, err error) {
 	return r, nil
 }
 
-// names lists the payload's top directory, up to one more than maxLookedAt.
+// names lists the payload's top directory, at most maxLookedAt+1 names.
 func (b *Mail) names() ([]string, error) {
 	f, err := b.m.root.Open(payloadName)
-	if errors.Is(err, fs.ErrPermission) { // the job has closed it
+	if errors.Is(err, fs.ErrPermission) { // the job has taken away our permissions
 		if err := b.m.enter(payloadName); err != nil {
 			return nil, err
 		}
@@ -147,13 +147,13 @@ func (b *Mail) names() ([]string, error) {
 	return names, err
 }
 
-// counts reports a name under which a job can ask for something.
+// counts reports whether a file of this name is a valid request.
 func (b *Mail) counts(name string) bool {
 	logical, asks := strings.CutPrefix(name, boincapi.UploadReqPrefix)
 	return name == boincapi.TrickleUpFile || asks && b.m.links[logical].Output
 }
 
-// all lists the names that count.
+// all lists the names of all valid requests.
 func (b *Mail) all() []string {
 	list := []string{boincapi.TrickleUpFile}
 	for name, l := range b.m.links {
@@ -164,7 +164,7 @@ func (b *Mail) all() []string {
 	return list
 }
 
-// Refuse takes a request away from the job.
+// Refuse removes a request from the payload.
 func (b *Mail) Refuse(name string) error {
 	if err := b.m.enter(payloadName); err != nil {
 		return err
@@ -172,12 +172,12 @@ func (b *Mail) Refuse(name string) error {
 	return b.m.drop(path.Join(payloadName, name))
 }
 
-// Trickle takes the job's trickle-up message, when it is whole, and gives it again until TrickleSent. ok is
-// false while there is none.
+// Trickle takes the job's trickle-up message out of the payload once it is complete. It returns the same message until
+// TrickleSent is called. ok is false while there is none.
 //
-// It is whole when it has not changed since the last look and its text, at least a word, is complete as XML: BOINC's own
-// library writes it at once, a script perhaps line by line. What stays incomplete for patience looks, or when the job is over,
-// is taken as it is.
+// A message is complete when it has not changed since the last call and its text is not empty and is valid XML. BOINC's
+// own library writes it in one piece, a script perhaps line by line. An incomplete message is taken as it is after 30
+// calls without a change, or when the job is over.
 func (b *Mail) Trickle(over bool) (variety, text string, ok bool, err error) {
 	if _, err := b.m.root.Lstat(trickleTaken); errors.Is(err, fs.ErrNotExist) {
 		if whole, err := b.trickleWhole(over); !whole || err != nil {
@@ -189,11 +189,11 @@ func (b *Mail) Trickle(over bool) (variety, text string, ok bool, err error) {
 			err = errors.Join(err, b.m.drop(trickleTaken))
 		}
 	}()
-	// It is out of the job's reach now.
+	// The job can't change the message from here on.
 	if fi, err := b.m.root.Lstat(trickleTaken); err != nil {
 		return "", "", false, err
 	} else if !fi.Mode().IsRegular() {
-		return "", "", false, errors.New("trickle-up message: it is no file")
+		return "", "", false, errors.New("trickle-up message: it is not a regular file")
 	}
 	f, err := b.m.root.Open(trickleTaken)
 	if err != nil {
@@ -210,11 +210,10 @@ func (b *Mail) Trickle(over bool) (variety, text string, ok bool, err error) {
 	return variety, text, true, nil
 }
 
-// TrickleSent forgets the message that Trickle gave.
+// TrickleSent removes the message that Trickle returned.
 func (b *Mail) TrickleSent() error { return b.m.root.Remove(trickleTaken) }
 
-// trickleWhole moves a trickle-up message of the job out of its reach when it is whole, and reports whether it
-// did.
+// trickleWhole moves the job's trickle-up message out of the payload if it is complete. It reports whether it did.
 func (b *Mail) trickleWhole(over bool) (bool, error) {
 	inside := path.Join(payloadName, boincapi.TrickleUpFile)
 	fi, err := b.m.root.Lstat(inside)
@@ -251,13 +250,15 @@ func (b *Mail) trickleWhole(over bool) (bool, error) {
 		return false, err
 	}
 	if fi.IsDir() {
-		return false, errors.Join(errors.New("trickle-up message: it is no file"), b.m.drop(inside))
+		return false, errors.Join(errors.New("trickle-up message: it is not a regular file"), b.m.drop(inside))
 	}
 	return true, b.m.root.Rename(inside, trickleTaken)
 }
 
-// parseTrickle reads a trickle-up message: what boinc_send_trickle_up in BOINC's api/boinc_api.cpp writes. It
-// goes into a request to the project's server as it is, so that it must not reach beyond its place there.
+// parseTrickle reads a trickle-up message. The client copies it unchanged into a request to the project's server, so the
+// message must not be able to end its element there.
+//
+// Format: boinc_send_trickle_up in BOINC's api/boinc_api.cpp.
 func parseTrickle(data []byte) (variety, text string, err error) {
 	if len(data) > maxTrickle {
 		return "", "", fmt.Errorf("longer than %d bytes", maxTrickle)
@@ -268,7 +269,7 @@ func parseTrickle(data []byte) (variety, text string, err error) {
 		return "", "", errors.New("it doesn't begin with <variety>NAME</variety>")
 	}
 	if variety == "" || len(variety) > maxVariety || strings.ContainsAny(variety, "<>&\r\n\x00") {
-		return "", "", fmt.Errorf("its variety is no name of 1 to %d characters", maxVariety)
+		return "", "", fmt.Errorf("its variety must have 1 to %d bytes and none of < > &, line breaks and NUL", maxVariety)
 	}
 	text = strings.TrimPrefix(strings.TrimPrefix(text, "\r"), "\n")
 	if err := fitsElement(variety + text); err != nil {
@@ -277,13 +278,14 @@ func parseTrickle(data []byte) (variety, text string, err error) {
 	return variety, text, nil
 }
 
-// fitsElement reports what keeps a text from standing in an XML element of the scheduler request. Servers look for the
-// element's end as plain text (MSG_FROM_HOST_DESC::parse in BOINC's sched/sched_types.cpp): nothing may hide one.
+// fitsElement returns an error if a text can't be the content of an XML element of the scheduler request. Servers look
+// for the end tag as plain text (MSG_FROM_HOST_DESC::parse in BOINC's sched/sched_types.cpp). So the text must not
+// contain one, not even in a comment or CDATA section.
 func fitsElement(text string) error {
 	const element = "msg_from_host"
 	for _, s := range []string{element, "<!", "<?"} {
 		if strings.Contains(text, s) {
-			return fmt.Errorf("it has %q in it", s)
+			return fmt.Errorf("it contains %q", s)
 		}
 	}
 	d := xml.NewDecoder(strings.NewReader("<" + element + ">" + text + "</" + element + ">"))
@@ -291,13 +293,14 @@ func fitsElement(text string) error {
 		if _, err := d.Token(); err == io.EOF {
 			return nil
 		} else if err != nil {
-			return fmt.Errorf("it is no XML: %w", err)
+			return fmt.Errorf("it is not valid XML: %w", err)
 		}
 	}
 }
 
-// BringOutput puts the output with this logical name where the client uploads it from. The job keeps its own, which
-// at the end replaces it. Where the job writes to the project directory itself, it is there. When ctx ends, nothing was done.
+// BringOutput copies the output with this logical name to its physical name in the project directory, from where the
+// client uploads it. The job keeps its own file, which replaces the copy at the end. If the job writes to the project
+// directory itself, there is nothing to copy. If ctx ends first, the physical file is unchanged.
 func (b *Mail) BringOutput(ctx context.Context, logical string) error {
 	if err := b.bring(ctx, logical); err != nil {
 		return fmt.Errorf("upload of %s: %w", logical, err)
@@ -321,9 +324,9 @@ func (b *Mail) bring(ctx context.Context, logical string) error {
 		switch size := fi.Size() - data; {
 		case err != nil:
 			return err
-		case data < 0: // still the link file
+		case data < 0: // the link file, unchanged
 		case b.limit > 0 && size > b.limit:
-			return fmt.Errorf("it has %d bytes, and the job may write %d", size, b.limit)
+			return fmt.Errorf("it has %d bytes, more than the job's limit of %d", size, b.limit)
 		default:
 			if _, err := f.Seek(data, io.SeekStart); err != nil {
 				return err
@@ -338,7 +341,7 @@ func (b *Mail) bring(ctx context.Context, logical string) error {
 	return nil
 }
 
-// readerOf ends with its context.
+// readerOf is a reader that fails when its context has ended.
 type readerOf struct {
 	ctx context.Context
 	io.Reader
@@ -351,11 +354,11 @@ func (r readerOf) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
-// UploadAsked takes the request for an upload away from the job.
+// UploadAsked removes the job's request to upload an output.
 func (b *Mail) UploadAsked(logical string) error { return b.Refuse(boincapi.UploadReqPrefix + logical) }
 
-// Deliver moves what the client has put into the slot for the job to the payload: trickle-down messages and how uploads
-// ended. It returns their names.
+// Deliver moves the client's messages to the job from the slot to the payload: trickle-down messages and upload results.
+// It returns their names.
 func (b *Mail) Deliver() (names []string, err error) {
 	if err := b.m.enter(payloadName); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -378,7 +381,7 @@ func (b *Mail) Deliver() (names []string, err error) {
 	return names, nil
 }
 
-// forJob reports a name under which the client tells the job something.
+// forJob reports whether a file of this name is a message from the client to the job.
 func forJob(name string) bool {
 	return strings.HasPrefix(name, boincapi.TrickleDownPrefix) || strings.HasPrefix(name, boincapi.UploadStatPrefix)
 }
@@ -387,7 +390,7 @@ func (b *Mail) deliver(name string) error {
 	inside := path.Join(payloadName, name)
 	if fi, err := b.m.root.Lstat(name); err != nil {
 		return err
-	} else if err := ignorePermission(b.m.root.Chmod(name, fi.Mode().Perm()|0o444)); err != nil { // the container's user may be another
+	} else if err := ignorePermission(b.m.root.Chmod(name, fi.Mode().Perm()|0o444)); err != nil { // the container may run as another user
 		return err
 	}
 	if fi, err := b.m.root.Lstat(inside); err == nil && fi.IsDir() {
@@ -398,8 +401,8 @@ func (b *Mail) deliver(name string) error {
 	return b.m.root.Rename(name, inside)
 }
 
-// Sporadic carries the two files of a sporadic app: what the job wants goes to the slot, what the client grants to
-// the payload. They are written in place: who reads them may keep them open.
+// Sporadic copies the two files of a sporadic app: the job's wish to the slot, the client's answer to the payload. They
+// are written in place, because their readers may keep them open.
 func (b *Mail) Sporadic() error {
 	if err := b.sporadic(); err != nil {
 		return fmt.Errorf("carry the sporadic app's files: %w", err)
@@ -408,7 +411,7 @@ func (b *Mail) Sporadic() error {
 }
 
 func (b *Mail) sporadic() error {
-	const limit = 64 // bytes; a number is shorter
+	const limit = 64 // bytes, more than any number has
 	payload := Payload{b.m.slot.Payload}
 	if err := b.m.enter(payloadName); err != nil {
 		return err
@@ -455,7 +458,7 @@ func (b *Mail) sporadic() error {
 			return nil
 		}
 	}
-	if err := b.m.drop(inside); err != nil { // whatever the job has put there
+	if err := b.m.drop(inside); err != nil { // the job may have put anything there
 		return err
 	}
 	if err := b.m.write(inside, strings.NewReader(granted), 0o644); err != nil {
@@ -465,7 +468,7 @@ func (b *Mail) sporadic() error {
 	return nil
 }
 
-// oneNumber is the line that a file's first line stands for: 0 when it is no number.
+// oneNumber returns the number in a file's first line, as a line; "0" if that is not a number.
 func oneNumber(data []byte) string {
 	line, _, _ := strings.Cut(string(data), "\n")
 	n, err := strconv.Atoi(strings.TrimSpace(line))
@@ -475,7 +478,7 @@ func oneNumber(data []byte) string {
 	return strconv.Itoa(n) + "\n"
 }
 
-// overwrite leaves no moment at which the file is empty, and closes it.
+// overwrite replaces a file's text and closes it. A reader never finds the file empty.
 func overwrite(f *os.File, text string) error {
 	_, err := f.WriteAt([]byte(text), 0)
 	if err == nil {
@@ -484,8 +487,7 @@ func overwrite(f *os.File, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Last is for when the job is over: what it still asks for needs no answer, and nothing half-copied
-// stays.
+// Last removes the job's unanswered upload requests and incomplete copies of outputs, when the job is over.
 func (b *Mail) Last() error {
 	r, err := b.Requests()
 	if err != nil {

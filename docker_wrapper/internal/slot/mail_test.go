@@ -18,10 +18,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// newMail is a slot whose job has begun.
+// newMail makes a slot whose job has begun.
 func newMail(t testing.TB) (host, *Mail) {
 	t.Helper()
-	h := newHost(t)
+	h := newHostIn(t, inMemory(t))
 	must(t, MoveIn(h.plan(t), nil))
 	b, err := OpenMail(h.plan(t), 1000)
 	must(t, err)
@@ -30,49 +30,49 @@ func newMail(t testing.TB) (host, *Mail) {
 }
 
 func TestTrickle(t *testing.T) {
-	const look, over = "look", "over"
+	const look, over = "the job goes on", "the job is over"
 	send := func(name string) func(*testing.T, string) {
 		return func(t *testing.T, p string) { write(t, p, "trickle_up.xml", name, 0o644) }
 	}
 	const whole = "<variety>v</variety>\n<step>1</step>\n"
 	tests := []struct {
 		name string
-		does []any // of the job; a string is a look, the last of which takes the message
+		does []any // a function is a step of the job, a string a call of Trickle; the last call takes the message
 		want string
 		err  string
 	}{
 		{name: "unchanged since the last look", does: []any{send(whole), look, look}, want: "v|<step>1</step>\n"},
-		{name: "whole by a rename over an older one", does: []any{send("<variety>v</variety>\nolder"), look, func(t *testing.T, p string) {
+		{name: "renamed over an older one", does: []any{send("<variety>v</variety>\nolder"), look, func(t *testing.T, p string) {
 			write(t, p, "new", whole, 0o644)
 			must(t, os.Rename(filepath.Join(p, "new"), filepath.Join(p, "trickle_up.xml")))
 		}, look, look}, want: "v|<step>1</step>\n"},
 		{name: "written slowly", does: []any{send("<variety>"), look, look, look, send("<variety>v</variety>\n"), look, look, look,
 			send("<variety>v</variety>\n<a><b>"), look, look, look, send("<variety>v</variety>\n<a><b>1</b></a>"), look, look}, want: "v|<a><b>1</b></a>"},
 		{name: "the job is over", does: []any{send(whole), over}, want: "v|<step>1</step>\n"},
-		{name: "no text, for long", does: slices.Concat([]any{send("<variety>v</variety>\n")}, slices.Repeat([]any{look}, patience+1)), want: "v|"},
-		{name: "text, entities, lines of Windows", does: []any{send("<variety>v w</variety>\r\na &lt; b &#233; é"), over}, want: "v w|a &lt; b &#233; é"},
-		{name: "as long as may be", does: []any{send("<variety>v</variety>\n" + strings.Repeat("x", maxTrickle-21)), over}, want: "v|" + strings.Repeat("x", maxTrickle-21)},
+		{name: "no text for a long time", does: slices.Concat([]any{send("<variety>v</variety>\n")}, slices.Repeat([]any{look}, patience+1)), want: "v|"},
+		{name: "entities and Windows line ends", does: []any{send("<variety>v w</variety>\r\na &lt; b &#233; é"), over}, want: "v w|a &lt; b &#233; é"},
+		{name: "as long as allowed", does: []any{send("<variety>v</variety>\n" + strings.Repeat("x", maxTrickle-21)), over}, want: "v|" + strings.Repeat("x", maxTrickle-21)},
 
 		{name: "too long", does: slices.Concat([]any{send("<variety>v</variety>\n" + strings.Repeat("x", maxTrickle-20))}, slices.Repeat([]any{look}, patience+1)), err: "longer than"},
-		{name: "incomplete for long", does: slices.Concat([]any{send("<variety>v</variety>\n<a>")}, slices.Repeat([]any{look}, patience+1)), err: "no XML"},
-		{name: "incomplete at the end", does: []any{send("<variety>v</variety>\n<a>"), over}, err: "no XML"},
+		{name: "incomplete for a long time", does: slices.Concat([]any{send("<variety>v</variety>\n<a>")}, slices.Repeat([]any{look}, patience+1)), err: "not valid XML"},
+		{name: "incomplete at the end", does: []any{send("<variety>v</variety>\n<a>"), over}, err: "not valid XML"},
 		{name: "empty", does: []any{send(""), over}, err: "doesn't begin with"},
 		{name: "no variety", does: []any{send("<step>1</step>"), over}, err: "doesn't begin with"},
-		{name: "an empty variety", does: []any{send("<variety></variety>x"), over}, err: "variety is no name"},
-		{name: "a long variety", does: []any{send("<variety>" + strings.Repeat("v", 256) + "</variety>x"), over}, err: "variety is no name"},
-		{name: "elements in the variety", does: []any{send("<variety><a>v</a></variety>x"), over}, err: "variety is no name"},
-		{name: "out of its element", does: []any{send("<variety>v</variety>\n</msg_from_host><result><msg_from_host>"), over}, err: `"msg_from_host" in it`},
-		{name: "an end that is hidden from XML", does: []any{send("<variety>v</variety>\n<![CDATA[\n</msg_from_host>\n]]>"), over}, err: "in it"},
-		{name: "a comment", does: []any{send("<variety>v</variety>\n<!-- -->"), over}, err: `"<!" in it`},
-		{name: "an instruction", does: []any{send("<variety>v</variety>\n<?xml version='1.0'?>"), over}, err: `"<?" in it`},
-		{name: "an ampersand", does: []any{send("<variety>v</variety>\na & b"), over}, err: "no XML"},
-		{name: "a control character", does: []any{send("<variety>v</variety>\na\x01b"), over}, err: "no XML"},
-		{name: "other than UTF-8", does: []any{send("<variety>v</variety>\na\xe9b"), over}, err: "no XML"},
-		{name: "a FIFO", does: []any{func(t *testing.T, p string) { must(t, syscall.Mkfifo(filepath.Join(p, "trickle_up.xml"), 0o666)) }, look}, err: "no file"},
-		{name: "a directory", does: []any{func(t *testing.T, p string) { write(t, p, "trickle_up.xml/sub/file", "", 0o666) }, look}, err: "no file"},
+		{name: "an empty variety", does: []any{send("<variety></variety>x"), over}, err: "variety must have 1 to 255 bytes"},
+		{name: "a long variety", does: []any{send("<variety>" + strings.Repeat("v", 256) + "</variety>x"), over}, err: "variety must have 1 to 255 bytes"},
+		{name: "an element in the variety", does: []any{send("<variety><a>v</a></variety>x"), over}, err: "variety must have 1 to 255 bytes"},
+		{name: "the end tag of its element", does: []any{send("<variety>v</variety>\n</msg_from_host><result><msg_from_host>"), over}, err: `it contains "msg_from_host"`},
+		{name: "the end tag in a CDATA section", does: []any{send("<variety>v</variety>\n<![CDATA[\n</msg_from_host>\n]]>"), over}, err: "it contains"},
+		{name: "a comment", does: []any{send("<variety>v</variety>\n<!-- -->"), over}, err: `it contains "<!"`},
+		{name: "an instruction", does: []any{send("<variety>v</variety>\n<?xml version='1.0'?>"), over}, err: `it contains "<?"`},
+		{name: "an ampersand", does: []any{send("<variety>v</variety>\na & b"), over}, err: "not valid XML"},
+		{name: "a control character", does: []any{send("<variety>v</variety>\na\x01b"), over}, err: "not valid XML"},
+		{name: "other than UTF-8", does: []any{send("<variety>v</variety>\na\xe9b"), over}, err: "not valid XML"},
+		{name: "a FIFO", does: []any{func(t *testing.T, p string) { must(t, syscall.Mkfifo(filepath.Join(p, "trickle_up.xml"), 0o666)) }, look}, err: "not a regular file"},
+		{name: "a directory", does: []any{func(t *testing.T, p string) { write(t, p, "trickle_up.xml/sub/file", "", 0o666) }, look}, err: "not a regular file"},
 		{name: "a link to the account key", does: []any{func(t *testing.T, p string) {
 			must(t, os.Symlink("../../init_data.xml", filepath.Join(p, "trickle_up.xml")))
-		}, look}, err: "no file"},
+		}, look}, err: "not a regular file"},
 		{name: "a closed directory", does: []any{func(t *testing.T, p string) {
 			write(t, p, "trickle_up.xml", whole, 0o644)
 			must(t, os.Chmod(p, 0))
@@ -106,9 +106,9 @@ func TestTrickle(t *testing.T) {
 					t.Fatalf("got %q, %v, %v, want %q", got, ok, err, tt.want)
 				}
 				if _, err := os.Lstat(filepath.Join(h.payload(), "trickle_up.xml")); !errors.Is(err, fs.ErrNotExist) {
-					t.Error("it is still in the job's sight")
+					t.Error("it is still in the payload")
 				}
-				// The client was busy, and the wrapper is started again.
+				// The client was busy, and the wrapper is restarted.
 				again, err := OpenMail(h.plan(t), 0)
 				must(t, err)
 				if v, x, ok, err := again.Trickle(false); v != variety || x != text || !ok || err != nil {
@@ -136,12 +136,12 @@ func TestRequests(t *testing.T) {
 		t.Errorf("%v, want -, got +:\n%s", err, diff)
 	}
 	for i := range 2 * maxLookedAt {
-		write(t, h.payload(), fmt.Sprintf("boinc_ufr_%d", i), "", 0o644)
+		must(t, os.Link(filepath.Join(h.payload(), "boinc_ufr_none"), filepath.Join(h.payload(), fmt.Sprintf("boinc_ufr_%d", i))))
 	}
-	start := time.Now()
+	start := cpuTime(t)
 	got, err = b.Requests()
-	if took := time.Since(start); took > time.Second {
-		t.Errorf("it took %v", took)
+	if took := cpuTime(t) - start; took > time.Second {
+		t.Errorf("it took %v of CPU time", took)
 	}
 	if !got.Trickle || !slices.Equal(got.Uploads, want.Uploads) || len(got.Unwanted) != maxUnwanted || err != nil {
 		t.Errorf("of many: got %+v, %v", got, err)
@@ -156,7 +156,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// A directory that has not changed isn't read again, and one that has is.
+// An unchanged directory isn't read again, a changed one is.
 func TestRequestsOfQuietPayload(t *testing.T) {
 	h, b := newMail(t)
 	before := time.Now().Add(-time.Hour)
@@ -204,7 +204,7 @@ func TestBringOutput(t *testing.T) {
 		{name: "not written", logical: "out", physical: "wu_0_0", err: "has not written it"},
 		{name: "made for the mount and not written", logical: "out", physical: "wu_0_0", err: "has not written it",
 			does: func(t *testing.T, h host) { must(t, MakeOutputs(h.plan(t))) }},
-		{name: "too large", logical: "out", physical: "wu_0_0", err: "it has 1001 bytes, and the job may write 1000",
+		{name: "too large", logical: "out", physical: "wu_0_0", err: "it has 1001 bytes, more than the job's limit of 1000",
 			does: func(t *testing.T, h host) { write(t, h.payload(), "out", strings.Repeat("x", 1001), 0o644) }},
 		{name: "an input", logical: "in", physical: "in_0", err: "no output of this job", want: "project's in_0",
 			does: func(t *testing.T, h host) { write(t, h.payload(), "in", "forged", 0o644) }},
@@ -268,7 +268,7 @@ func TestBringOutput(t *testing.T) {
 	}
 }
 
-// A copy that is broken off leaves the physical name as it was.
+// An interrupted copy leaves the physical name unchanged.
 func TestBringOutputBrokenOff(t *testing.T) {
 	h, b := newMail(t)
 	write(t, h.payload(), "out", "output", 0o644)
@@ -278,7 +278,7 @@ func TestBringOutputBrokenOff(t *testing.T) {
 	if err := b.BringOutput(ctx, "out"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	write(t, h.project(), "wu_0_0"+partSuffix, "what a wrapper that was killed leaves", 0o644)
+	write(t, h.project(), "wu_0_0"+partSuffix, "left by a wrapper that was killed", 0o644)
 	must(t, b.Last())
 	for _, name := range []string{filepath.Join(h.project(), "wu_0_0"), filepath.Join(h.project(), "wu_0_0"+partSuffix), filepath.Join(h.payload(), "boinc_ufr_out")} {
 		if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
@@ -292,7 +292,7 @@ func TestDeliver(t *testing.T) {
 	const down, status, bad = "trickle_down_1700000000", "boinc_ufs_out", "boinc_ufs_in"
 	write(t, h.slot(), down, "<text>", 0o600)
 	write(t, h.slot(), status, "<status>1</status>\n", 0o644)
-	write(t, h.slot(), bad+"/directory", "", 0o644) // nothing of the client's
+	write(t, h.slot(), bad+"/directory", "", 0o644) // not from the client
 	write(t, h.payload(), down+"/in/the/way", "", 0o644)
 	must(t, os.Symlink("../../init_data.xml", filepath.Join(h.payload(), status)))
 	must(t, os.Chmod(h.payload(), 0o500))
@@ -350,7 +350,7 @@ func TestSporadic(t *testing.T) {
 	defer jobs.Close()
 	write(t, h.payload(), "ac", "2\n", 0o644)
 	must(t, os.WriteFile(ca, []byte("3\n"), 0o644))
-	check("each says something", "3\n", "2\n")
+	check("both have written", "3\n", "2\n")
 	for _, f := range []*os.File{kept, jobs} {
 		n, err := f.ReadAt(make([]byte, 9), 0)
 		if n != 2 {
@@ -358,14 +358,14 @@ func TestSporadic(t *testing.T) {
 		}
 	}
 	write(t, h.payload(), "ac", "12 nonsense", 0o644)
-	check("nonsense", "3\n", "0\n")
+	check("not a number", "3\n", "0\n")
 	must(t, os.Remove(theirAC), os.Symlink("../../init_data.xml", theirAC))
 	must(t, os.Remove(theirCA), os.Symlink("../../init_data.xml", theirCA))
 	must(t, os.WriteFile(ca, []byte("2\n"), 0o644))
 	check("links", "2\n", "0\n")
 	must(t, os.Remove(theirCA), syscall.Mkfifo(theirCA, 0o644), os.Remove(theirAC), os.Mkdir(theirAC, 0o755))
 	must(t, os.WriteFile(ca, []byte("3\n"), 0o644))
-	check("no files", "3\n", "0\n")
+	check("a FIFO and a directory", "3\n", "0\n")
 	if got, err := os.ReadFile(filepath.Join(h.slot(), "init_data.xml")); err != nil || !strings.Contains(string(got), "secret") {
 		t.Errorf("the client's init_data.xml: got %q, %v", got, err)
 	}

@@ -21,37 +21,37 @@ import (
 )
 
 const (
-	// populated says that the move into the payload was completed and the move out of it has not
-	// begun. While it is there the payload is the job's to change, and nothing is added to it.
+	// populated is a file that exists from the end of the move into the payload to the beginning of the move out.
+	// Meanwhile the payload belongs to the job, and nothing is moved into it.
 	populated = job.WrapperDir + "/populated"
 
 	tempName = job.WrapperDir + "/temp"
 
-	trashPrefix = "trash-" // of what was the job's and goes nowhere, in job.WrapperDir
+	trashPrefix = "trash-" // of directories in job.WrapperDir with files of the job that are to be removed
 
-	// linksName has the slot's links as they were before the job's first start: name and physical name.
+	// linksName is the list of the slot's links before the job's first start: name and physical name of each.
 	linksName = job.WrapperDir + "/links.json"
 
 	softLinkEnd = "</soft_link>"
-	partSuffix  = ".docker_wrapper.part" // of what is being written into the project directory
+	partSuffix  = ".docker_wrapper.part" // of an incomplete file in the project directory
 
-	maxNested  = 64      // directories of the job in one another; what lies deeper isn't moved
+	maxNested  = 64      // depth of the job's directories; deeper ones aren't moved
 	maxNotes   = 20      // of one move
-	maxNote    = 200     // bytes of one
-	maxDropped = 200_000 // files that one move removes of the trash; the rest waits for the next, or the client
+	maxNote    = 200     // bytes of a note
+	maxDropped = 200_000 // files of the trash that one move removes; the next move or the client removes the rest
 )
 
-// mover is one move, into the payload or out of it. step is called before each change to the file
-// system; tests break the move off there.
+// mover is one move, into the payload or out of it. step is called before each change to the file system; tests
+// interrupt the move there.
 type mover struct {
 	slot  job.Slot
 	root  *os.Root // the slot
 	links map[string]job.Link
-	link  func(oldname, newname string) error // makes a hard link, where the file system has them
+	link  func(oldname, newname string) error // makes a hard link; some file systems have none
 	step  func() error
-	notes []string // of what was left behind, at most maxNotes
-	more  int      // how many more there were
-	trash int      // how many files of the trash were removed
+	notes []string // names of files that weren't moved out, at most maxNotes
+	more  int      // number of such files beyond these
+	trash int      // number of files removed from the trash
 }
 
 func newMover(s job.Slot) (*mover, error) {
@@ -66,12 +66,11 @@ func newMover(s job.Slot) (*mover, error) {
 	return m, nil
 }
 
-// MoveIn moves the job's files from the slot into the payload, where the container will see them.
-// Each leaves an empty placeholder, so that a client before 8.2 doesn't copy it again. Link files,
-// and what the wrapper reads itself, are copied. redacted is the container's init_data.xml; nil
-// for none.
+// MoveIn moves the job's files from the slot into the payload, where the container will see them. Each leaves an empty
+// placeholder, so that a client before 8.2 doesn't copy it again. Link files, and files that the wrapper reads itself,
+// are copied. redacted is the container's init_data.xml; nil for none.
 //
-// Done before, it does nothing but renew init_data.xml.
+// Called again before MoveOut, it only renews init_data.xml.
 func MoveIn(s job.Slot, redacted []byte) error {
 	m, err := newMover(s)
 	if err != nil {
@@ -84,7 +83,7 @@ func MoveIn(s job.Slot, redacted []byte) error {
 	return WriteInitData(s, redacted)
 }
 
-// NoteLinks takes down which links the slot has, where nothing is moved into a payload: see [Links].
+// NoteLinks writes the list of the slot's links when nothing is moved into a payload. See [Links].
 func NoteLinks(s job.Slot) error {
 	m, err := newMover(s)
 	if err != nil {
@@ -122,8 +121,8 @@ func (m *mover) moveIn() error {
 	return m.root.WriteFile(populated, nil, 0o644)
 }
 
-// noteLinks takes down the slot's links before the job is started for the first time: those that come
-// later are its own. A damaged note is written anew.
+// noteLinks writes the list of the slot's links before the job's first start. Links that appear later are the job's own.
+// A damaged list is written again.
 func (m *mover) noteLinks() error {
 	if noted, err := readNoted(m.slot.Dir); noted != nil || err != nil {
 		return err
@@ -165,7 +164,7 @@ func (m *mover) in(name string, e fs.DirEntry) error {
 			return err
 		}
 		if fi, err := m.root.Lstat(inside); err == nil && !fi.IsDir() {
-			return nil // the job has put something else there, in an attempt that is begun again
+			return nil // in an earlier attempt the job put something else there
 		}
 		if err := m.root.MkdirAll(inside, 0o771); err != nil {
 			return err
@@ -177,7 +176,7 @@ func (m *mover) in(name string, e fs.DirEntry) error {
 	case isLink:
 		return m.copyLink(name, inside)
 	case !e.Type().IsRegular():
-		return nil // nothing that the client puts into a slot
+		return nil // the client doesn't put such files into a slot
 	case slices.Contains(m.slot.Copied, name):
 		return m.copyIn(name, inside)
 	}
@@ -189,9 +188,9 @@ func (m *mover) in(name string, e fs.DirEntry) error {
 		if fi.Size() == 0 && !os.SameFile(fi, moved) {
 			return nil // moved before
 		}
-		return m.placeholder(name) // broken off between the two steps
+		return m.placeholder(name) // the earlier move was interrupted between the two steps
 	}
-	// A second name first, then the placeholder over the first one: the file is never without a name.
+	// Link first, then replace the old name by the placeholder: the file always has a name.
 	if err := m.step(); err != nil {
 		return err
 	}
@@ -204,7 +203,7 @@ func (m *mover) in(name string, e fs.DirEntry) error {
 	return m.placeholder(name)
 }
 
-// placeholder leaves an empty file under the name, at once.
+// placeholder replaces name by an empty file, atomically.
 func (m *mover) placeholder(name string) error {
 	if err := m.step(); err != nil {
 		return err
@@ -221,8 +220,7 @@ func (m *mover) placeholder(name string) error {
 	return m.root.Rename(tempName, name)
 }
 
-// copyLink gives the container a link file. A symlink would dangle there, so it becomes a link file
-// too.
+// copyLink copies a link into the payload. A symlink would dangle there, so it becomes a link file.
 func (m *mover) copyLink(name, inside string) error {
 	if _, err := m.root.Lstat(inside); err == nil {
 		return nil
@@ -241,7 +239,7 @@ func (m *mover) copyLink(name, inside string) error {
 	return m.write(inside, strings.NewReader(boincapi.SoftLinkTag+escape(filepath.ToSlash(target))+softLinkEnd+"\n"), 0o644)
 }
 
-// escape is for the text of a link file.
+// escape escapes the target of a link file.
 func escape(s string) string {
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;").Replace(s)
 }
@@ -262,12 +260,12 @@ func (m *mover) copyIn(name, inside string) error {
 	return m.write(inside, f, fi.Mode().Perm())
 }
 
-// write makes a file whole or not at all.
+// write makes a file, complete or not at all, and syncs it.
 func (m *mover) write(name string, r io.Reader, mode fs.FileMode) error {
 	if err := m.step(); err != nil {
 		return err
 	}
-	// One that is left from a move that was broken off may be read-only.
+	// An interrupted move may have left a read-only one.
 	if err := m.root.RemoveAll(tempName); err != nil {
 		return err
 	}
@@ -276,7 +274,7 @@ func (m *mover) write(name string, r io.Reader, mode fs.FileMode) error {
 		return err
 	}
 	_, err = io.Copy(f, r)
-	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil { // a rename may get to the disk before the bytes
+	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil { // without the sync, a rename may reach the disk before the data
 		return err
 	}
 	if err := m.step(); err != nil {
@@ -285,12 +283,12 @@ func (m *mover) write(name string, r io.Reader, mode fs.FileMode) error {
 	if err := m.root.Rename(tempName, name); err != nil {
 		return err
 	}
-	SyncDir(filepath.Join(m.slot.Dir, filepath.FromSlash(path.Dir(name)))) // where a file system can
+	SyncDir(filepath.Join(m.slot.Dir, filepath.FromSlash(path.Dir(name)))) // not every file system can
 	return nil
 }
 
-// WriteInitData gives the container the redacted init_data.xml, which the client rewrites now and
-// then. nil removes it. When the job's files are back in the slot already, it does nothing.
+// WriteInitData writes the container's redacted init_data.xml; the client rewrites the original now and then. nil
+// removes it. Without a payload, as after MoveOut, WriteInitData does nothing.
 func WriteInitData(s job.Slot, redacted []byte) error {
 	m, err := newMover(s)
 	if err != nil {
@@ -303,7 +301,7 @@ func WriteInitData(s job.Slot, redacted []byte) error {
 	} else if err != nil {
 		return fmt.Errorf("write the container's %s: %w", boincapi.InitDataFile, err)
 	}
-	// The job may have put anything under this name: what can't be written over is put aside, at once.
+	// The job may have put anything under this name. A rename can't replace a directory, so drop it first.
 	if fi, err := m.root.Lstat(name); err == nil && (redacted == nil || fi.IsDir()) {
 		if err := m.drop(name); err != nil {
 			return fmt.Errorf("remove the container's %s: %w", boincapi.InitDataFile, err)
@@ -318,14 +316,13 @@ func WriteInitData(s job.Slot, redacted []byte) error {
 	return nil
 }
 
-// MoveOut moves everything that the job left in the payload back into the slot: what it made, what
-// it changed, and what it did not touch. An output that it wrote under its logical name goes to its
-// physical name in the project directory.
+// MoveOut moves all of the job's files from the payload back into the slot: new, changed and unchanged ones. An output
+// that the job wrote under its logical name goes to its physical name in the project directory.
 //
-// Left behind are files under names that are BOINC's or the wrapper's, and, because the client
-// follows them, links: those that are not below a directory which also holds what they point to.
-// So are directories more than 64 deep, and set-user-ID bits. The first 20 are listed in notes, and how
-// many more there were.
+// It doesn't move files under BOINC's or the wrapper's names, and directories more than 64 deep. It doesn't move
+// symlinks either, because the client follows them, unless a symlink and its target lie in the same top directory of the
+// payload. These files are removed. notes names the first 20 and says how many more there were. Files lose their
+// set-user-ID bits.
 func MoveOut(s job.Slot) (notes []string, err error) {
 	m, err := newMover(s)
 	if err != nil {
@@ -342,7 +339,7 @@ func MoveOut(s job.Slot) (notes []string, err error) {
 	return m.notes, nil
 }
 
-// note takes down what was left behind.
+// note adds the name of a file that isn't moved out.
 func (m *mover) note(name string) {
 	if len(m.notes) == maxNotes {
 		m.more++
@@ -354,7 +351,7 @@ func (m *mover) note(name string) {
 	m.notes = append(m.notes, name)
 }
 
-// tooDeep reports a directory that is nested so deeply that no job means it.
+// tooDeep reports whether a directory is nested too deeply to be moved.
 func tooDeep(name string, e fs.DirEntry) bool {
 	return e.IsDir() && strings.Count(name, "/") >= maxNested
 }
@@ -363,7 +360,7 @@ func (m *mover) moveOut() error {
 	if _, err := m.root.Lstat(payloadName); errors.Is(err, fs.ErrNotExist) {
 		return m.emptyTrash()
 	}
-	if err := m.noteLinks(); err != nil { // from here on the slot has links of the job's
+	if err := m.noteLinks(); err != nil { // before the job's own links come into the slot
 		return err
 	}
 	if err := m.step(); err != nil {
@@ -413,7 +410,7 @@ func (m *mover) eachOut(dir string) error {
 	return nil
 }
 
-// leave drops what doesn't go back.
+// leave removes a file that isn't moved out, and notes its name unless the wrapper put it into the payload.
 func (m *mover) leave(name string, e fs.DirEntry) error {
 	if err := m.step(); err != nil {
 		return err
@@ -424,13 +421,12 @@ func (m *mover) leave(name string, e fs.DirEntry) error {
 	return m.drop(path.Join(payloadName, name))
 }
 
-// given reports what was put into the payload for the job to read.
+// given reports whether the wrapper puts a file of this name into the payload for the job to read.
 func given(name string) bool {
 	return forJob(name) || name == boincapi.SporadicACFile || name == boincapi.SporadicCAFile
 }
 
-// enter makes a directory of the payload one that can be read and changed, whatever the job made of
-// its permissions.
+// enter gives us access to a directory of the payload, in case the job has removed permissions.
 func (m *mover) enter(dir string) error {
 	fi, err := m.root.Lstat(dir)
 	if err != nil || !fi.IsDir() || fi.Mode().Perm()&0o700 == 0o700 {
@@ -439,8 +435,8 @@ func (m *mover) enter(dir string) error {
 	return m.root.Chmod(dir, fi.Mode().Perm()|0o700)
 }
 
-// drop removes a file of the job, or puts a directory into the trash with all that is in it: no name is
-// there for longer than that takes, however much it holds.
+// drop removes a file of the job. A directory it moves into the trash, which takes the same short time whatever the
+// directory contains.
 func (m *mover) drop(name string) error {
 	fi, err := m.root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -454,7 +450,7 @@ func (m *mover) drop(name string) error {
 	if m.root.Remove(name) == nil { // empty
 		return nil
 	}
-	if err := m.enter(name); err != nil { // its ".." is changed
+	if err := m.enter(name); err != nil { // the rename changes its "..", which needs write permission
 		return err
 	}
 	return m.root.Rename(name, trashName())
@@ -464,10 +460,10 @@ func trashName() string {
 	return job.WrapperDir + "/" + trashPrefix + strconv.FormatUint(rand.Uint64(), 36)
 }
 
-// emptyTrash removes what was dropped, flat: a directory in a directory goes into the trash by itself, so
-// that no depth costs more than another. No more than maxDropped files are removed.
+// emptyTrash removes the files in the trash, at most maxDropped. It moves each nested directory up into the trash first,
+// so that deep directories cost no more than others.
 //
-// What belongs to another user may have to stay: the client, which empties the slot, may be able to.
+// Another user's files may stay. The client, which empties the slot later, may be able to remove them.
 func (m *mover) emptyTrash() error {
 	for {
 		entries, err := m.readDir(job.WrapperDir)
@@ -595,8 +591,8 @@ func (m *mover) out(name string, e fs.DirEntry) error {
 	return m.root.Rename(inside, name)
 }
 
-// plainMode takes from a file of the job what would let others act as its owner, or write it: bits of its mode, and what a
-// file system keeps beside it.
+// plainMode removes a file's set-user-ID, set-group-ID and sticky bits, write permission for others, and extended
+// attributes. With them others could act as its owner or write the file.
 func (m *mover) plainMode(inside string) error {
 	fi, err := m.root.Lstat(inside)
 	if err != nil {
@@ -613,18 +609,18 @@ func (m *mover) plainMode(inside string) error {
 	return stripAttributes(filepath.Join(m.slot.Dir, filepath.FromSlash(inside)))
 }
 
-// othersWrite is the bit that a file has while it is shared with the container's users, and not outside of the payload.
+// othersWrite is the mode bit by which the container's users can write files in the payload. Outside the payload no file
+// of the job has it.
 const othersWrite = 0o002
 
-// holdsOurs reports whether a directory of the slot has something in it that is not the job's to
-// replace.
+// holdsOurs reports whether a directory of the slot contains files that the job may not replace.
 func (m *mover) holdsOurs(dir string) bool {
 	below := func(name string) bool { return strings.HasPrefix(name, dir+"/") }
 	return slices.ContainsFunc(m.slot.Copied, below) || slices.ContainsFunc(m.slot.Kept, below) ||
 		slices.ContainsFunc(m.slot.Links, func(l job.Link) bool { return below(l.Name) })
 }
 
-// makeDir makes a directory of the payload in the slot too, and one that can be entered and emptied.
+// makeDir makes a directory of the payload in the slot too, and gives us access to both.
 func (m *mover) makeDir(name string, e fs.DirEntry) error {
 	inside := path.Join(payloadName, name)
 	fi, err := e.Info()
@@ -642,8 +638,8 @@ func (m *mover) makeDir(name string, e fs.DirEntry) error {
 	return m.root.MkdirAll(name, fi.Mode().Perm()&^othersWrite|0o700)
 }
 
-// staysBelow reports whether a symlink's target is below the same top directory of the payload. It
-// may climb only at its beginning: after the name of another symlink ".." leads anywhere.
+// staysBelow reports whether a symlink's target is below the same top directory of the payload. Only the beginning of
+// the target may be "..": after the name of another symlink ".." can lead anywhere.
 func (m *mover) staysBelow(name string) bool {
 	target, err := m.root.Readlink(path.Join(payloadName, name))
 	if err != nil || filepath.IsAbs(target) {
@@ -661,8 +657,7 @@ func (m *mover) staysBelow(name string) bool {
 	return ok && filepath.IsLocal(path.Join(path.Dir(rest), target))
 }
 
-// linkOut deals with what is left under the name of a link file: the link file itself, or data that
-// the job wrote there.
+// linkOut moves out what the payload has under a link's name: the link file itself, or data that the job wrote there.
 func (m *mover) linkOut(l job.Link, inside string, e fs.DirEntry) error {
 	if !e.Type().IsRegular() {
 		return m.leave(l.Name, e)
@@ -692,7 +687,7 @@ func (m *mover) linkOut(l job.Link, inside string, e fs.DirEntry) error {
 	} else if data == 0 && err == nil && os.Rename(filepath.Join(m.slot.Dir, filepath.FromSlash(inside)), l.Target) == nil {
 		return nil
 	}
-	// The job appended to the link file, or the project directory is on another file system.
+	// Copy: the job appended to the link file, or the project directory is on another file system, or the file isn't ours.
 	if _, err := f.Seek(data, io.SeekStart); err != nil {
 		return err
 	}
@@ -705,8 +700,8 @@ func (m *mover) linkOut(l job.Link, inside string, e fs.DirEntry) error {
 	return m.root.Remove(inside)
 }
 
-// pastLink gives the offset of what the job wrote into a payload file that began as a link file: 0
-// when it wrote it anew, -1 when it wrote nothing.
+// pastLink returns where the job's data begins in a payload file that was a link file: 0 if the job replaced the file,
+// -1 if it wrote nothing.
 func (m *mover) pastLink(f *os.File) (int64, error) {
 	head, err := io.ReadAll(io.LimitReader(f, 4096))
 	if err != nil || !strings.HasPrefix(string(head), boincapi.SoftLinkTag) {
@@ -723,8 +718,8 @@ func (m *mover) pastLink(f *os.File) (int64, error) {
 	return int64(len(head) - len(data)), nil
 }
 
-// Settle moves outputs that a job without a client wrote under their logical names to where their links
-// point, and makes the links anew.
+// Settle moves outputs that a job without a client wrote under their logical names to the targets of their links, and
+// writes the link files again.
 func Settle(s job.Slot) error {
 	m, err := newMover(s)
 	if err != nil {
@@ -767,8 +762,8 @@ func (m *mover) settle(l job.Link) error {
 	return os.WriteFile(filepath.Join(m.slot.Dir, filepath.FromSlash(l.Name)), []byte(link), 0o644)
 }
 
-// takeOver makes a file of another user's this user's, by a copy in its place: only its owner could take away what lets others
-// act as that owner. What can't be read is no output, and goes.
+// takeOver replaces another user's file by a copy that belongs to us. Only the owner can remove set-user-ID bits and
+// attributes. A file that we can't read is removed.
 func takeOver(name string) error {
 	if !Foreign(name, os.Getuid()) {
 		return nil
@@ -783,6 +778,7 @@ func takeOver(name string) error {
 	return writeWhole(name, f)
 }
 
+// writeWhole replaces a file, complete or not at all, and syncs it.
 func writeWhole(name string, r io.Reader) error {
 	temp := name + partSuffix
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
@@ -807,12 +803,11 @@ func (m *mover) readDir(dir string) ([]fs.DirEntry, error) {
 	return entries, err
 }
 
-// untouched is the time of an output file that was made for the job and that the job has not
-// written to.
+// untouched is the modification time of an output file that MakeOutputs made, until the job writes to it.
 var untouched = time.Unix(0, 0)
 
-// MakeOutputs makes the output files that a job writes in a mounted project directory: they are
-// mounted one by one, and what is to be mounted must be there.
+// MakeOutputs makes the output files that a job writes in a mounted project directory. They are mounted one by one, and
+// a file must exist to be mounted.
 func MakeOutputs(s job.Slot) error {
 	for _, l := range s.Links {
 		if !l.Output {
@@ -831,8 +826,8 @@ func MakeOutputs(s job.Slot) error {
 	return nil
 }
 
-// DropOutputs removes those that the job left alone, so that the client finds them missing and not
-// empty. From the others it takes what would let others act as their owner.
+// DropOutputs removes the output files of MakeOutputs that the job has not written to, so that the client finds them
+// missing and not empty. From the others it removes set-user-ID bits, write permission for others and attributes.
 func DropOutputs(s job.Slot) error {
 	for _, l := range s.Links {
 		fi, err := os.Lstat(l.Target)

@@ -11,8 +11,7 @@ import (
 	"syscall"
 )
 
-// Foreign reports whether something below dir belongs to another user than uid, or can't be looked at
-// by this one.
+// Foreign reports whether dir or a file below it belongs to another user than uid, or can't be examined.
 func Foreign(dir string, uid int) bool {
 	errForeign := errors.New("foreign")
 	return filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
@@ -30,8 +29,8 @@ func Foreign(dir string, uid int) bool {
 	}) != nil
 }
 
-// Own gives all that is below dir to a user, who can then read and remove it. No link is followed. It
-// needs root's rights. shared lets all other users of the container go on with the files, too.
+// Own gives dir and all files below it to a user, who can then read and remove them. It follows no links and must run as
+// root. shared lets all other users of the container read and write the files, too.
 func Own(dir string, uid, gid int, shared bool) error {
 	o := owner{uid, gid, 0o600}
 	if shared {
@@ -47,14 +46,14 @@ func Own(dir string, uid, gid int, shared bool) error {
 	return nil
 }
 
-// owner is a user that gets files, and what may at least be done with them.
+// owner is the new owner of files.
 type owner struct {
 	uid, gid int
-	mode     fs.FileMode
+	mode     fs.FileMode // permissions that each file gets in addition
 }
 
-// all gives away what is in a directory. It goes from one directory into the next, because a way from the
-// top would be walked anew for every file.
+// all gives away everything in a directory. It opens each directory from its parent: with paths from the top, the cost of
+// a file would grow with its depth.
 func (o owner) all(dir *os.Root) error {
 	f, err := dir.Open(".")
 	if err != nil {
@@ -90,9 +89,9 @@ func (o owner) one(dir *os.Root, name string) error {
 	if err := dir.Lchown(name, o.uid, o.gid); err != nil || fi.Mode()&fs.ModeSymlink != 0 {
 		return err
 	}
-	mode := fi.Mode().Perm() | o.mode // what would let others act as that user goes
+	mode := fi.Mode().Perm() | o.mode // without set-user-ID bits
 	if fi.IsDir() {
-		mode |= o.mode & 0o444 >> 2 // to enter it
+		mode |= o.mode & 0o444 >> 2 // permission to enter it
 	}
 	return dir.Chmod(name, mode)
 }

@@ -1,7 +1,7 @@
 package slot
 
-// Foreign: files on a Windows disk have no other owner than the user that shares it.
+// Foreign reports false: in the container, files on a Windows disk belong to the user that shares it.
 func Foreign(string, int) bool { return false }
 
-// Own has nothing to do.
+// Own does nothing on Windows.
 func Own(string, int, int, bool) error { return nil }

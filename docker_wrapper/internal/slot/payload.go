@@ -14,11 +14,11 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// Payload reads what the job writes while it runs. Nothing there is trusted: no link is followed
-// out of it, only regular files are read, and no more of them than is wanted.
+// Payload reads the job's files while the job runs. They are untrusted: no link is followed out of the directory, only
+// regular files are read, and only up to a limit.
 type Payload struct{ Dir string }
 
-// Read reads at most limit bytes of a file.
+// Read returns at most the first limit bytes of a file.
 func (p Payload) Read(name string, limit int64) ([]byte, error) {
 	f, _, err := p.open(name, os.O_RDONLY)
 	if err != nil {
@@ -44,7 +44,7 @@ func (p Payload) open(name string, flag int) (*os.File, fs.FileInfo, error) {
 	}
 	defer root.Close()
 	name = filepath.FromSlash(name)
-	seen, err := root.Stat(name) // to open a device may have an effect
+	seen, err := root.Stat(name) // before opening, because opening a device may have an effect
 	if err != nil {
 		return nil, nil, err
 	}
@@ -58,7 +58,7 @@ func (p Payload) open(name string, flag int) (*os.File, fs.FileInfo, error) {
 	}
 	fi, err := f.Stat()
 	if err == nil && (!fi.Mode().IsRegular() || !os.SameFile(seen, fi)) {
-		err = invalid // the job has just put another there
+		err = invalid // the job has just put another file there
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, f.Close())
@@ -66,8 +66,8 @@ func (p Payload) open(name string, flag int) (*os.File, fs.FileInfo, error) {
 	return f, fi, nil
 }
 
-// Open lets any user of a container write into the payload and to the outputs that are mounted one by
-// one. On the host, the slot above it keeps others out as far as the client wants that.
+// Open lets any user in the container write to the payload and to the outputs that are mounted one by one. On the host
+// the permissions of the slot directory still apply.
 func Open(s job.Slot) error {
 	names := []string{s.Payload}
 	for _, l := range s.Links {
@@ -94,8 +94,8 @@ func Open(s job.Slot) error {
 	return nil
 }
 
-// openLinks lets it write an output in place of the link file that stands for it. Jobs of earlier episodes may have
-// left anything there.
+// openLinks lets the container's user overwrite the link files of outputs. In an earlier episode the job may have put
+// anything there.
 func openLinks(s job.Slot) error {
 	root, err := os.OpenRoot(s.Payload)
 	if err != nil {
@@ -105,7 +105,7 @@ func openLinks(s job.Slot) error {
 	for _, l := range s.Links {
 		if fi, err := root.Lstat(l.Name); l.Output && err == nil && fi.Mode().IsRegular() && fi.Mode().Perm()&0o222 != 0o222 {
 			err = root.Chmod(l.Name, fi.Mode().Perm()|0o666)
-			if err != nil && !errors.Is(err, fs.ErrPermission) { // the container's user has it already
+			if err != nil && !errors.Is(err, fs.ErrPermission) { // then it is already the container user's
 				return err
 			}
 		}
@@ -113,7 +113,7 @@ func openLinks(s job.Slot) error {
 	return nil
 }
 
-// ParseFraction reads a fraction_done file: one number 0 to 1, and whatever follows it.
+// ParseFraction reads a fraction_done file: a number from 0 to 1. Anything after it is ignored.
 func ParseFraction(data []byte) (float64, error) {
 	words := strings.Fields(string(data))
 	if len(words) == 0 {

@@ -8,13 +8,13 @@ import (
 	"syscall"
 )
 
-// oPath is O_PATH (open(2)): the file is found and not opened. The same on all of Go's Linux machines.
+// oPath is O_PATH: find the file without opening it (open(2)). The value is the same on all of Go's Linux architectures.
 const oPath = 0x200000
 
-// reopen opens a regular file of the payload. What it is is looked at before it is opened, and it can't be
-// exchanged in between.
+// reopen opens a regular file of the payload. It checks the file's type before it opens it, and the job can't exchange
+// the file in between.
 func reopen(root *os.Root, name string, flag int) (*os.File, error) {
-	for range 8 { // links of the job; root keeps them inside
+	for range 8 { // symlinks of the job; root keeps them inside the payload
 		found, err := root.OpenFile(name, oPath, 0)
 		if err != nil {
 			return nil, err

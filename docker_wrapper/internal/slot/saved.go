@@ -12,14 +12,14 @@ import (
 	"strings"
 )
 
-// unfinished marks a checkpoint that is being made.
+// unfinished is the suffix of an incomplete checkpoint.
 const unfinished = ".part"
 
-// Saved is a directory of the wrapper's with what a job has saved at its newest checkpoint, whole or not at all: each
-// checkpoint is a directory of its own, named by a number, and the highest number counts.
+// Saved is the wrapper's directory of a job's checkpoints. Each checkpoint is a directory named by a number, complete or
+// absent. The highest number is the newest.
 type Saved struct{ Dir string }
 
-// Newest is the directory of the newest checkpoint, absolute; "" when there is none.
+// Newest returns the absolute path of the newest checkpoint's directory, "" if there is none.
 func (s Saved) Newest() (string, error) {
 	numbers, err := s.numbers()
 	if err != nil || len(numbers) == 0 {
@@ -28,8 +28,8 @@ func (s Saved) Newest() (string, error) {
 	return s.path(numbers[len(numbers)-1]), nil
 }
 
-// Begin makes an empty directory for the next checkpoint, which counts when Commit has returned. What an earlier one
-// that was broken off has left goes.
+// Begin makes an empty directory for the next checkpoint, which is valid once Commit has returned. It removes incomplete
+// checkpoints.
 func (s Saved) Begin() (dir string, err error) {
 	numbers, err := s.numbers()
 	if err != nil {
@@ -49,8 +49,8 @@ func (s Saved) Begin() (dir string, err error) {
 	return dir, nil
 }
 
-// Commit puts what is in dir, which Begin gave, in the place of the checkpoint before. It is on the disk then; the old
-// one is removed after that.
+// Commit makes dir, which Begin returned, the newest checkpoint. It syncs the checkpoint to the disk first and removes
+// the older ones last.
 func (s Saved) Commit(dir string) error {
 	number, err := strconv.Atoi(strings.TrimSuffix(filepath.Base(dir), unfinished))
 	if err == nil {
@@ -68,7 +68,7 @@ func (s Saved) Commit(dir string) error {
 	return s.drop(number)
 }
 
-// Clear removes all of them.
+// Clear removes all checkpoints.
 func (s Saved) Clear() error {
 	if err := os.RemoveAll(s.Dir); err != nil {
 		return fmt.Errorf("remove checkpoints: %w", err)
@@ -78,7 +78,7 @@ func (s Saved) Clear() error {
 
 func (s Saved) path(number int) string { return filepath.Join(s.Dir, strconv.Itoa(number)) }
 
-// numbers are those of the whole ones, sorted.
+// numbers returns the numbers of the complete checkpoints, sorted.
 func (s Saved) numbers() ([]int, error) {
 	entries, err := os.ReadDir(s.Dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -94,7 +94,7 @@ func (s Saved) numbers() ([]int, error) {
 	return numbers, nil
 }
 
-// drop removes all but one.
+// drop removes all checkpoints but one.
 func (s Saved) drop(but int) error {
 	entries, err := os.ReadDir(s.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -111,7 +111,7 @@ func (s Saved) drop(but int) error {
 	return nil
 }
 
-// syncAll has everything below dir written to the disk.
+// syncAll syncs all files and directories below dir, and dir.
 func syncAll(dir string) error {
 	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		switch {
@@ -130,8 +130,8 @@ func syncAll(dir string) error {
 	})
 }
 
-// Size is how many bytes lie below dir, as the client counts them against a job's bound. What vanishes meanwhile
-// doesn't count.
+// Size returns the bytes of all files below dir, as the client counts them against a job's rsc_disk_bound. Files that
+// disappear meanwhile don't count.
 func Size(dir string) (int64, error) {
 	var size int64
 	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {

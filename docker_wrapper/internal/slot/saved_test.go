@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// read is what the newest checkpoint holds; "" for none.
+// read returns the newest checkpoint's text; "" for none.
 func (s Saved) read(t *testing.T) string {
 	t.Helper()
 	dir, err := s.Newest()
@@ -24,7 +24,7 @@ func (s Saved) read(t *testing.T) string {
 	return string(data)
 }
 
-// begin writes a checkpoint, but for its end.
+// begin writes a checkpoint but doesn't commit it.
 func (s Saved) begin(t *testing.T, text string) string {
 	t.Helper()
 	dir, err := s.Begin()
@@ -38,22 +38,22 @@ func (s Saved) begin(t *testing.T, text string) string {
 	return dir
 }
 
-// Wherever the wrapper is killed, the newest whole checkpoint is there, and no other for long.
+// Wherever the wrapper is killed, the newest complete checkpoint survives, and others are removed soon.
 func TestSaved(t *testing.T) {
 	s := Saved{filepath.Join(t.TempDir(), ".docker_wrapper", "checkpoint")}
 	if got := s.read(t); got != "" {
 		t.Errorf("at first: got %q, want none", got)
 	}
-	s.begin(t, "broken off")
+	s.begin(t, "interrupted")
 	if got := s.read(t); got != "" {
-		t.Errorf("broken off: got %q, want none", got)
+		t.Errorf("interrupted: got %q, want none", got)
 	}
 	for _, text := range []string{"one", "two", "three"} {
 		before := s.read(t)
-		s.begin(t, "broken off")
+		s.begin(t, "interrupted")
 		dir := s.begin(t, text)
 		if got := s.read(t); got != before {
-			t.Errorf("before %q is whole: got %q, want %q", text, got, before)
+			t.Errorf("before %q is committed: got %q, want %q", text, got, before)
 		}
 		if err := s.Commit(dir); err != nil {
 			t.Fatal(err)
@@ -65,7 +65,7 @@ func TestSaved(t *testing.T) {
 			t.Errorf("after %q: got %v, %v, want one directory", text, list, err)
 		}
 	}
-	// Killed after the switch, before the old one was removed.
+	// As if killed between the rename and the removal of the old one.
 	old := s.begin(t, "older")
 	if err := os.Rename(old, filepath.Join(s.Dir, "1")); err != nil {
 		t.Fatal(err)

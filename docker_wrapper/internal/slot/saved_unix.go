@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// SyncDir has a directory's names written to the disk.
+// SyncDir syncs a directory's entries to the disk.
 func SyncDir(name string) error {
 	d, err := os.Open(name)
 	if err != nil {

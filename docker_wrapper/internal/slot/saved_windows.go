@@ -1,4 +1,4 @@
 package slot
 
-// SyncDir does nothing: NTFS keeps its names in a journal, and a directory can't be flushed.
+// SyncDir does nothing: NTFS writes names to a journal, and Windows can't flush a directory.
 func SyncDir(string) error { return nil }

@@ -20,14 +20,16 @@ import (
 const (
 	payloadName = job.WrapperDir + "/payload"
 	maxDepth    = 16      // of directories in a slot; logical names have few
-	maxLooked   = 100_000 // files of a slot that are looked at for being links
+	maxLooked   = 100_000 // files of a slot that are examined
 )
 
-// Links lists the slot's link files and symlinks, by name. Only those count whose target lies
-// directly in the project directory, as the client makes them: a job that leaves a link file of its
-// own in the slot gains nothing. A copied input that looks like a link file is no link: see [forgedLinks]. After the first MoveIn
-// only those count that were there at it. With an empty projectDir (standalone) all link files count, and symlinks,
-// which are then the directory's own affair, don't.
+// Links lists the slot's links that the client made, sorted by name: link files and symlinks whose target lies directly
+// in the project directory. Not listed are link files and symlinks
+//   - with another target;
+//   - that the job made: after the first MoveIn or NoteLinks only links from before it are listed;
+//   - that are copies of an input with the form of a link file: see [forgedLinks].
+//
+// With an empty projectDir (standalone) all link files are listed, and no symlinks.
 //
 // appFiles are the physical names of the app version's files.
 func Links(dir, projectDir string, appFiles []string) ([]job.Link, error) {
@@ -37,7 +39,7 @@ func Links(dir, projectDir string, appFiles []string) ([]job.Link, error) {
 	walk = func(rel string, depth int) error {
 		entries, err := os.ReadDir(filepath.Join(dir, filepath.FromSlash(rel)))
 		if errors.Is(err, fs.ErrPermission) && rel != "." {
-			return nil // a directory that the job closed
+			return nil // the job has removed our permissions
 		} else if err != nil {
 			return fmt.Errorf("read slot: %w", err)
 		}
@@ -78,24 +80,24 @@ func Links(dir, projectDir string, appFiles []string) ([]job.Link, error) {
 	} else if first == nil {
 		return links, nil
 	}
-	valid := func(s string) string { return string([]rune(s)) } // as JSON has it
+	valid := func(s string) string { return string([]rune(s)) } // JSON, too, replaces what isn't UTF-8
 	return slices.DeleteFunc(links, func(l job.Link) bool { return first[valid(l.Name)] != valid(filepath.Base(l.Target)) }), nil
 }
 
-// forgedLinks finds those of the link files that the client didn't make: copies of a job's input that has the form of a link
-// file. Their bytes are those of a file in the project directory, from which the client has copied them.
+// forgedLinks finds link files that are really copies of an input. An input can have the form of a link file, and the
+// client may copy it into the slot. A copy has the same bytes as some file in the project directory.
 //
-// A workunit can't make another job's link look like a copy of its own input where that leads to a file of the app version:
-// the client links each of those files, so the only name that leads to one is the client's.
+// The client's own link to a file of the app version is never taken for a copy, even if a workunit has an input with the
+// same bytes: it is the only name in the slot that leads to that file.
 func forgedLinks(dir, projectDir string, links []job.Link, appFiles []string) (map[string]bool, error) {
 	bytesOf := map[string]string{}
 	sizes := map[int64]bool{}
-	led := map[string]int{} // how many names lead to a target
+	led := map[string]int{} // number of links to a target
 	for _, l := range links {
 		led[l.Target]++
 		name := filepath.Join(dir, filepath.FromSlash(l.Name))
 		fi, err := os.Lstat(name)
-		if err != nil || !fi.Mode().IsRegular() { // a symlink is no copy
+		if err != nil || !fi.Mode().IsRegular() { // a symlink can't be a copy
 			continue
 		}
 		data, err := os.ReadFile(name)
@@ -111,7 +113,7 @@ func forgedLinks(dir, projectDir string, links []job.Link, appFiles []string) (m
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read project directory: %w", err)
 	}
-	inputs := map[string]bool{} // contents of the project's files that may be of a link's size
+	inputs := map[string]bool{} // contents of the project's files that have the size of a link
 	for _, e := range entries {
 		if fi, err := e.Info(); err != nil || !fi.Mode().IsRegular() || !sizes[fi.Size()] {
 			continue
@@ -134,13 +136,13 @@ func forgedLinks(dir, projectDir string, links []job.Link, appFiles []string) (m
 	return copied, nil
 }
 
-// copiedInto reports whether a file of the slot has the same bytes as target: the client has copied it.
+// copiedInto reports whether a file of the slot has the same bytes as target, because the client copied it.
 func copiedInto(dir, target string) bool {
 	return len(sameAs(dir, target)) > 0
 }
 
-// sameAs lists the files of the slot that have the bytes of a file of the project. An empty file has no bytes: what was
-// moved into the payload leaves such files.
+// sameAs lists the files of the slot with the same bytes as a file of the project. It lists none for an empty file: files
+// that were moved into the payload leave empty placeholders.
 func sameAs(dir, target string) (names []string) {
 	fi, err := os.Stat(target)
 	if err != nil || fi.Size() == 0 {
@@ -170,10 +172,10 @@ func sameAs(dir, target string) (names []string) {
 	return names
 }
 
-// readNoted reads which links the slot had before the job's first start: names and physical names. It is nil when all
-// that are there count: nothing is noted, or the note is damaged, as by a loss of power, while the job's files are still
-// in the payload and so no link in the slot is the job's. A damaged note without a payload is a *job.ConfigError: the
-// links can't be told from the job's any more, and never will.
+// readNoted reads the list of links that the slot had before the job's first start: name and physical name of each. It
+// returns nil if no link in the slot can be the job's: there is no list yet, or the list is damaged (a loss of power may
+// do that) but the job's files are still in the payload. A damaged list without a payload is a *job.ConfigError: nothing
+// else can tell the client's links from the job's.
 func readNoted(dir string) (map[string]string, error) {
 	data, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(linksName)))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -186,7 +188,7 @@ func readNoted(dir string) (map[string]string, error) {
 		return noted, nil
 	}
 	if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(payloadName))); errors.Is(err, fs.ErrNotExist) {
-		return nil, &job.ConfigError{File: linksName, Problem: "it is damaged, and nothing else tells which links of the slot are the client's"}
+		return nil, &job.ConfigError{File: linksName, Problem: "it is damaged, so the client's links can't be told from the job's"}
 	} else if err != nil {
 		return nil, fmt.Errorf("read slot: %w", err)
 	}
@@ -197,7 +199,7 @@ func allowed(target, projectDir string) bool {
 	return projectDir == "" || filepath.Dir(target) == filepath.Clean(projectDir)
 }
 
-// linkTarget reads where a file of the slot points to, if it is a link.
+// linkTarget returns the target of a link in the slot; ok is false if the file is no link.
 func linkTarget(dir, name string, mode fs.FileMode) (string, bool) {
 	full := filepath.Join(dir, filepath.FromSlash(name))
 	var target string
@@ -207,7 +209,7 @@ func linkTarget(dir, name string, mode fs.FileMode) (string, bool) {
 		if target, err = os.Readlink(full); err != nil {
 			return "", false
 		}
-		if !filepath.IsAbs(target) { // relative to where it lies; the client makes them relative to the slot
+		if !filepath.IsAbs(target) { // relative to the directory of the symlink
 			target = filepath.Join(filepath.Dir(full), target)
 		}
 	case mode.IsRegular():
@@ -228,7 +230,7 @@ func linkTarget(dir, name string, mode fs.FileMode) (string, bool) {
 			return "", false
 		}
 		if target = filepath.FromSlash(target); !filepath.IsAbs(target) {
-			target = filepath.Join(dir, target) // relative to the slot, wherever in it the link lies
+			target = filepath.Join(dir, target) // relative to the slot, also if the link lies in a sub-directory
 		}
 	default:
 		return "", false
@@ -236,15 +238,14 @@ func linkTarget(dir, name string, mode fs.FileMode) (string, bool) {
 	return filepath.Clean(target), true
 }
 
-// Signed reports whether a file of the slot belongs to the app version, whose files the client has
-// checked the project's signature of: its link points to one of appFiles in the project directory,
-// or, when it was copied, its bytes are those of one. links are those of [Links].
+// Signed reports whether a file of the slot belongs to the app version. The client has checked the project's signature of
+// the app version's files. Either the file is a link to one of appFiles in the project directory, or it is a copy with
+// the same bytes. links are those of [Links].
 //
-// Such a file counts under its own logical name alone. The client has put each of the app version's files into the slot once,
-// so of two names that lead to the same file a workunit has given one, and neither counts. Nor does a link with the bytes of a
-// file of the project.
+// The client puts each file of the app version into the slot once. So if two names lead to the same file, a workunit has
+// chosen one of them, and neither is signed. A link file with the same bytes as a file of the project isn't signed either.
 func Signed(dir, projectDir, name string, links []job.Link, appFiles []string) bool {
-	leading := func(target string) (n int) { // names of the slot
+	leading := func(target string) (n int) { // number of links to target
 		for _, l := range links {
 			if l.Target == target {
 				n++
@@ -261,7 +262,7 @@ func Signed(dir, projectDir, name string, links []job.Link, appFiles []string) b
 	if err != nil || !fi.Mode().IsRegular() {
 		return false
 	}
-	alike, led := 0, 0 // files of the app version with these bytes, which are as good as each other, and the names that lead to them
+	alike, led := 0, 0 // number of the app version's files with these bytes, and of links to them
 	var copied []string
 	for _, app := range appFiles {
 		target := filepath.Join(projectDir, app)
@@ -275,8 +276,8 @@ func Signed(dir, projectDir, name string, links []job.Link, appFiles []string) b
 	return alike > 0 && led+len(copied) <= alike
 }
 
-// copiedFrom reports whether a file of the slot that has the form of a link has the bytes of a file of the project. The
-// client may have copied it over the link of a file of the app version: then no other name leads to that.
+// copiedFrom reports whether a link file in the slot has the same bytes as a file of the project. The client may have
+// copied that over its own link to a file of the app version; then no other name leads to the file.
 func copiedFrom(projectDir, dir, name string) bool {
 	full := filepath.Join(dir, filepath.FromSlash(name))
 	fi, err := os.Lstat(full)
@@ -320,9 +321,8 @@ func same(a, b string, size int64) bool {
 
 func ended(err error) bool { return err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) }
 
-// Files shows the slot as the job's author knows it: links are followed, files that were moved to
-// the payload are found there, and what is BOINC's isn't shown. What lies in the payload is the
-// job's and is opened without following links out of it.
+// Files is the slot as the job's author sees it: links are followed, files that were moved into the payload are found
+// under their names, and BOINC's files are hidden. Files in the payload are untrusted: no link is followed out of it.
 func Files(s job.Slot) fs.FS {
 	f := files{slot: s, links: map[string]string{}}
 	for _, l := range s.Links {
@@ -361,7 +361,7 @@ func (f files) Open(name string) (fs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !fi.Mode().IsRegular() && !fi.IsDir() { // opening a FIFO would wait for a writer
+	if !fi.Mode().IsRegular() && !fi.IsDir() { // opening a FIFO would block until there is a writer
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
 	file, err := root.Open(filepath.FromSlash(name))
@@ -374,7 +374,7 @@ func (f files) Open(name string) (fs.File, error) {
 	return &directory{File: file, all: func() ([]fs.DirEntry, error) { return f.ReadDir(name) }}, nil
 }
 
-// linked is a linked file under the name that the job knows.
+// linked is an open linked file with its logical name.
 type linked struct {
 	*os.File
 	name string
@@ -388,10 +388,10 @@ func (l linked) Stat() (fs.FileInfo, error) {
 	return named{fi, l.name}, nil
 }
 
-// directory is one of both sides of the slot.
+// directory is an open directory with the entries of both slot and payload.
 type directory struct {
 	*os.File
-	all  func() ([]fs.DirEntry, error) // nil once it was called
+	all  func() ([]fs.DirEntry, error) // nil after the first call
 	rest []fs.DirEntry
 }
 
@@ -444,7 +444,7 @@ func (f files) ReadDir(name string) ([]fs.DirEntry, error) {
 	for n := range found {
 		fi, err := f.Stat(path.Join(name, n))
 		if err != nil {
-			continue // hidden, gone, or nothing that can be copied
+			continue // hidden, gone, or neither file nor directory
 		}
 		list = append(list, fs.FileInfoToDirEntry(named{fi, n}))
 	}
@@ -452,7 +452,7 @@ func (f files) ReadDir(name string) ([]fs.DirEntry, error) {
 	return list, nil
 }
 
-// named gives a linked file the name that the job knows.
+// named is the FileInfo of a linked file with its logical name.
 type named struct {
 	fs.FileInfo
 	name string
@@ -471,8 +471,8 @@ func (f files) check(op, name string) error {
 	return nil
 }
 
-// side is the directory in which a file's bytes are: the payload when it was moved there and the
-// slot has no more than its placeholder.
+// side is the directory that holds a file's data: the payload if the file was moved there and the slot has only its
+// placeholder, else the slot.
 func (f files) side(name string) string {
 	if !f.slot.Move || slices.Contains(f.slot.Copied, name) {
 		return f.slot.Dir

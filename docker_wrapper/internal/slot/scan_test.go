@@ -25,7 +25,7 @@ func TestLinks(t *testing.T) {
 	p := h.project()
 	for name, text := range map[string]string{
 		"in":              soft + "in_0</soft_link>\n",
-		"sub/in":          soft + "in_1</soft_link>\n", // relative to the slot, wherever it lies
+		"sub/in":          soft + "in_1</soft_link>\n", // relative to the slot, not to sub
 		"amp":             soft + "a&amp;b</soft_link>\n",
 		"absolute":        "<soft_link>" + p + "/in_2</soft_link>\n",
 		"roundabout":      soft + "../p.org_x/./in_3</soft_link>\n",
@@ -52,7 +52,7 @@ func TestLinks(t *testing.T) {
 		"here": "in", "dir": "../../" + projectDir} {
 		must(t, os.Symlink(target, filepath.Join(h.slot(), name)))
 	}
-	must(t, syscall.Mkfifo(filepath.Join(h.slot(), "fifo"), 0o644)) // must not be waited for
+	must(t, syscall.Mkfifo(filepath.Join(h.slot(), "fifo"), 0o644)) // Links must not block on it
 
 	got, err := Links(h.slot(), p+"/", nil)
 	want := []job.Link{{Name: "absolute", Target: p + "/in_2"}, {Name: "amp", Target: p + "/a&b"}, {Name: strings.Repeat("d/", maxDepth) + "in", Target: p + "/in_4"},
@@ -74,7 +74,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// A link file that came into the slot after the job's first start is the job's own.
+// Only links that were in the slot before the job's first start are listed.
 func TestLinksAreThoseOfTheFirstStart(t *testing.T) {
 	h := newHost(t)
 	links := func(project string) (names []string) {
@@ -103,7 +103,7 @@ func TestLinksAreThoseOfTheFirstStart(t *testing.T) {
 	if got := links(""); !slices.Contains(got, "stdout_file") {
 		t.Errorf("standalone: got %q, want all", got)
 	}
-	must(t, MoveIn(h.plan(t), nil)) // notes none of them
+	must(t, MoveIn(h.plan(t), nil)) // doesn't change the list
 	if diff := cmp.Diff(want, links(h.project())); diff != "" {
 		t.Errorf("after the second start: want -, got +:\n%s", diff)
 	}
@@ -113,10 +113,10 @@ func TestLinksAreThoseOfTheFirstStart(t *testing.T) {
 			t.Errorf("the list is damaged, the job's files are in the payload: want -, got +:\n%s", diff)
 		}
 	}
-	_, err = MoveOut(h.plan(t)) // makes it anew before the job's links are in the slot
+	_, err = MoveOut(h.plan(t)) // writes the list again before the job's links come into the slot
 	must(t, err)
 	if diff := cmp.Diff(want, links(h.project())); diff != "" {
-		t.Errorf("after the list was made anew: want -, got +:\n%s", diff)
+		t.Errorf("after the list was written again: want -, got +:\n%s", diff)
 	}
 	must(t, os.WriteFile(filepath.Join(h.slot(), linksName), nil, 0o644))
 	var mistake *job.ConfigError
@@ -132,8 +132,8 @@ func TestSigned(t *testing.T) {
 	link := func(name string) string { return soft + name + "</soft_link>\n" }
 	for _, tt := range []struct {
 		name  string
-		slot  map[string]string // its files; "->x" for a symlink to x
-		input string            // what a file of the workunit in the project directory holds; "" for none
+		slot  map[string]string // the slot's files; "->x" is a symlink to x
+		input string            // text of a workunit's file in the project directory; "" for none
 		want  bool
 	}{
 		{"a link", map[string]string{"f": link("big_1")}, "", true},
@@ -141,32 +141,32 @@ func TestSigned(t *testing.T) {
 		{"a copy", map[string]string{"f": other}, "", true},
 		{"an empty copy", map[string]string{"f": "", "placeholder": ""}, "", true},
 		{"a large copy", map[string]string{"f": big}, "", true},
-		{"two copies of two files that are alike", map[string]string{"f": text, "g": text}, "", true},
-		{"links to two files that are alike", map[string]string{"f": link("job_1.toml"), "g": link("job_1_again.toml")}, "", true},
+		{"two copies of two equal files", map[string]string{"f": text, "g": text}, "", true},
+		{"links to two equal files", map[string]string{"f": link("job_1.toml"), "g": link("job_1_again.toml")}, "", true},
 
-		{"a link whose bytes a workunit has as well", map[string]string{"f": link("big_1")}, link("big_1"), false}, // the client's may have been written over
-		{"a link to what isn't listed", map[string]string{"f": link("unlisted")}, "", false},
-		{"a link to elsewhere", map[string]string{"f": "<soft_link>/tmp/big_1</soft_link>\n"}, "", false},
-		{"a link to below", map[string]string{"f": link("sub/big_1")}, "", false},
+		{"a link with the same bytes as a workunit's file", map[string]string{"f": link("big_1")}, link("big_1"), false}, // that file may have replaced the client's link
+		{"a link to a file that isn't listed", map[string]string{"f": link("unlisted")}, "", false},
+		{"a link out of the project directory", map[string]string{"f": "<soft_link>/tmp/big_1</soft_link>\n"}, "", false},
+		{"a link to a sub-directory", map[string]string{"f": link("sub/big_1")}, "", false},
 		{"a copy, longer", map[string]string{"f": text + "\n"}, "", false},
 		{"a copy, shorter", map[string]string{"f": text[1:]}, "", false},
 		{"a copy, other bytes", map[string]string{"f": strings.Replace(text, "true", "fals", 1)}, "", false},
-		{"a copy of what isn't listed", map[string]string{"f": "portmap = [\"1:1\"]\n"}, "", false},
-		{"a copy of what is below", map[string]string{"f": "verbose = 2\n"}, "", false},
-		{"a large copy, another end", map[string]string{"f": big[1:] + "y"}, "", false},
+		{"a copy of a file that isn't listed", map[string]string{"f": "portmap = [\"1:1\"]\n"}, "", false},
+		{"a copy of a file in a sub-directory", map[string]string{"f": "verbose = 2\n"}, "", false},
+		{"a large copy that differs at the end", map[string]string{"f": big[1:] + "y"}, "", false},
 		{"a symlink in the slot", map[string]string{"f": "->g", "g": other}, "", false}, // a job could change what it points to
 		{"nothing", nil, "", false},
 
-		// The client has put each file of the app version into the slot once.
+		// The client puts each file of the app version into the slot once.
 		{"a workunit's copy that has the form of a link", map[string]string{"f": link("admin_1.toml"), "admin": link("admin_1.toml")}, link("admin_1.toml"), false},
 		{"beside the client's symlink", map[string]string{"f": link("admin_1.toml"), "admin": "->../../" + projectDir + "/admin_1.toml"}, link("admin_1.toml"), false},
 		{"beside the client's copy", map[string]string{"f": link("admin_1.toml"), "admin": other}, link("admin_1.toml"), false},
-		{"another way to write it", map[string]string{"f": "x <soft_link> ../../" + projectDir + "/./admin_1.toml <", "admin": link("admin_1.toml")}, "x <soft_link> ../../" + projectDir + "/./admin_1.toml <", false},
+		{"spelled differently", map[string]string{"f": "x <soft_link> ../../" + projectDir + "/./admin_1.toml <", "admin": link("admin_1.toml")}, "x <soft_link> ../../" + projectDir + "/./admin_1.toml <", false},
 		{"a workunit's copy of another file", map[string]string{"f": other, "admin": link("admin_1.toml")}, other, false},
-		{"beside the client's copy, further down", map[string]string{"f": link("admin_1.toml"), "conf/admin": other}, link("admin_1.toml"), false},
-		{"the client's link, written over", map[string]string{"f": link("admin_1.toml"), "admin": "a workunit's"}, link("admin_1.toml"), false},
+		{"beside the client's copy in a sub-directory", map[string]string{"f": link("admin_1.toml"), "conf/admin": other}, link("admin_1.toml"), false},
+		{"the client's link, overwritten", map[string]string{"f": link("admin_1.toml"), "admin": "a workunit's"}, link("admin_1.toml"), false},
 		{"beside a copy", map[string]string{"f": other, "admin": other}, other, false},
-		{"a third copy of two that are alike", map[string]string{"f": text, "g": text, "h": text}, text, false},
+		{"a third copy of two equal files", map[string]string{"f": text, "g": text, "h": text}, text, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := host{t.TempDir()}
@@ -202,8 +202,8 @@ func TestSigned(t *testing.T) {
 	}
 }
 
-// An input that the client has copied is no link, whatever is in it: it would read other jobs' files, and write this one's
-// outputs.
+// An input that the client copied is no link, whatever it contains. As a link it could read other jobs' files and write
+// any output.
 func TestACopyIsNoLink(t *testing.T) {
 	h := host{t.TempDir()}
 	forged := map[string]string{
@@ -326,13 +326,13 @@ func TestPayload(t *testing.T) {
 	}
 }
 
-// A device that the job made isn't opened, not even when it takes the place of a file at the last moment.
+// A device that the job made isn't opened, even if it replaces a file at the last moment.
 func TestPayloadOpensNoDevice(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "file", "text", 0o644)
 	const watched = "watched"
 	must(t, syscall.Mkfifo(filepath.Join(dir, watched), 0o644))
-	// A FIFO stands for the device: who opens it for writing without waiting sees whether it has a reader.
+	// A FIFO stands for the device: opening it for writing without blocking succeeds only while it has a reader.
 	stop, opened := make(chan struct{}), make(chan bool, 1)
 	go func() {
 		for {
@@ -356,7 +356,7 @@ func TestPayloadOpensNoDevice(t *testing.T) {
 		if got, err := (Payload{dir}).Read(watched, 6); err == nil {
 			t.Errorf("got %q, want an error", got)
 		}
-		if runtime.GOOS == "linux" { // as if it had been exchanged after the look
+		if runtime.GOOS == "linux" { // as if it had been exchanged after Stat
 			if f, err := reopen(root, watched, os.O_RDONLY); err == nil {
 				f.Close()
 				t.Error("the FIFO was opened")
@@ -405,7 +405,7 @@ func TestOutputs(t *testing.T) {
 	equal(t, "made", read(), map[string]string{"wu_0_0": "of an earlier attempt\n", "wu_0_1": "", "wu_0_2": "", "wu_0_3": "", "wu_0_4": "",
 		"in_0": "project's in_0", "in_1": "project's in_1"})
 	write(t, h.project(), "wu_0_1", "written\n", 0o644)
-	write(t, h.project(), "wu_0_2", "", 0o644) // empty, but by the job's will
+	write(t, h.project(), "wu_0_2", "", 0o644) // empty, but the job wrote it
 	must(t, os.Chtimes(filepath.Join(h.project(), "in_0"), untouched, untouched), os.Truncate(filepath.Join(h.project(), "in_0"), 0))
 	must(t, os.Remove(filepath.Join(h.project(), "wu_0_4")))
 	must(t, DropOutputs(h.plan(t)), DropOutputs(h.plan(t)))
@@ -413,7 +413,7 @@ func TestOutputs(t *testing.T) {
 		"in_0": "", "in_1": "project's in_1"})
 }
 
-// A job that was harvested already has no payload: there is nobody to write for.
+// The redacted init_data.xml replaces whatever the job put there. Without a payload nothing is written.
 func TestWriteInitData(t *testing.T) {
 	h := newHost(t)
 	must(t, MoveIn(h.plan(t), []byte("first")))
@@ -427,7 +427,7 @@ func TestWriteInitData(t *testing.T) {
 			must(t, os.Chmod(name+"/sub", 0o500))
 		},
 		func() { must(t, os.Chmod(h.payload(), 0o500)) },
-		func() { write(t, h.slot(), tempName, "broken off", 0o400) },
+		func() { write(t, h.slot(), tempName, "interrupted", 0o400) },
 	} {
 		spoil()
 		must(t, WriteInitData(h.plan(t), []byte("second")))
@@ -449,7 +449,7 @@ func TestWriteInitData(t *testing.T) {
 	}
 }
 
-// What job.toml can't name isn't read either, whatever the file system takes for the same name.
+// Reserved names can't be read, in any spelling that a file system may treat as the same name.
 func TestFilesHideReserved(t *testing.T) {
 	dir := t.TempDir()
 	files := Files(job.Slot{Dir: dir})

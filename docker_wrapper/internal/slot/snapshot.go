@@ -18,26 +18,27 @@ import (
 	"boincdocker/boincapi"
 )
 
-// Snapshot is a copy of what a container may change of the host's files: directories, and single files. It goes with a
-// checkpoint of the container itself, whose programs expect their files as they were.
+// Snapshot is a copy of the host's directories and files that a container can change. It belongs to a checkpoint of the
+// container: the restored programs expect their files unchanged.
 //
-// Trees[i] is kept under the name i in Dir, and the list of all that is in it beside it.
+// The copy of Trees[i] is named i and lies in Dir, beside files.json, which describes each copied file.
 type Snapshot struct {
 	Dir   string   // absolute
 	Trees []string // absolute paths of the host, the same in the same order each time
 
-	// Keep says of a name that isn't in the snapshot whether PutBack leaves it; nil leaves none.
+	// Keep reports whether PutBack keeps a file of this name that isn't in the snapshot; nil keeps none.
 	Keep func(name string) bool
 }
 
-// FromClient reports that a file of the payload is a message of the client's to the job, which is delivered once.
+// FromClient reports whether a file of the payload is a message from the client to the job. Such a message is delivered
+// once.
 func FromClient(name string) bool {
 	return strings.HasPrefix(name, boincapi.TrickleDownPrefix) || strings.HasPrefix(name, boincapi.UploadStatPrefix) || name == boincapi.SporadicCAFile
 }
 
-const listFile = "files.json" // of a snapshot
+const listFile = "files.json"
 
-// copied is one file, directory or symlink of a tree, as it was when it was copied.
+// copied describes a file, directory or symlink of a tree when it was copied.
 type copied struct {
 	Name    rawName     `json:"name"` // below the tree; "." is the tree itself
 	Mode    fs.FileMode `json:"mode"`
@@ -45,10 +46,10 @@ type copied struct {
 	Size    int64       `json:"size,omitempty"`
 	Changed time.Time   `json:"changed,omitzero"`
 	Link    rawName     `json:"link,omitempty"` // target of a symlink
-	Mark    [2]int64    `json:"mark,omitzero"`  // what nobody but the kernel writes: number and time of change
+	Mark    [2]int64    `json:"mark,omitzero"`  // inode number and change time, which only the kernel can set
 }
 
-// rawName is a name as the job gave it. JSON itself would make another of one that isn't UTF-8.
+// rawName is a name as the job gave it, encoded in base64: as a JSON string, a name that isn't UTF-8 would change.
 type rawName string
 
 func (n rawName) MarshalJSON() ([]byte, error) { return json.Marshal([]byte(n)) }
@@ -60,15 +61,15 @@ func (n *rawName) UnmarshalJSON(data []byte) error {
 	return err
 }
 
-// allBits are those of a mode that are kept.
+// allBits are the mode bits that are saved.
 const allBits = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
 
-// Take copies the trees, in which nothing may change meanwhile, at most room bytes (0 for no limit). What has not changed
-// since the snapshot in before ("" for none) shares its bytes. Devices, sockets and FIFOs are left alone, here and
-// in PutBack.
+// Take copies the trees, in which nothing may change meanwhile, at most room bytes (0 for no limit). Files that have not
+// changed since the snapshot in before ("" for none) become hard links to it. Devices, sockets and FIFOs are ignored,
+// here and in PutBack.
 //
-// A file that is written through a mapping is found to have changed only because it is written to the disk first, so in a
-// file system that has no disk such changes may be missed.
+// Writing to a file through a memory mapping updates its change time only when the file is synced, so Take syncs each
+// file that it copies. In a file system without a disk such changes may be missed.
 func (s Snapshot) Take(ctx context.Context, before string, room int64) error {
 	old := map[string]copied{}
 	if before != "" {
@@ -90,8 +91,8 @@ func (s Snapshot) Take(ctx context.Context, before string, room int64) error {
 			if err = errors.Join(err, ctx.Err()); err != nil || k == nil {
 				return err
 			}
-			if !givesBack(k.Owner) {
-				return fmt.Errorf("%s is another user's, and only root could make it so again", name)
+			if !canRestoreOwner(k.Owner) {
+				return fmt.Errorf("%s belongs to another user, and only root could restore that", name)
 			}
 			to := filepath.Join(strconv.Itoa(i), as)
 			switch was, ok := old[to]; {
@@ -119,11 +120,11 @@ func (s Snapshot) Take(ctx context.Context, before string, room int64) error {
 	return nil
 }
 
-// PutBack makes the trees what they were when the snapshot was taken. It can be broken off and repeated.
+// PutBack restores the trees to their state in the snapshot. It can be interrupted and repeated.
 func (s Snapshot) PutBack(ctx context.Context) error {
 	lists, err := s.lists()
 	if err == nil && len(lists) != len(s.Trees) {
-		err = fmt.Errorf("%d trees were copied, and there are %d", len(lists), len(s.Trees))
+		err = fmt.Errorf("the snapshot has %d trees, want %d", len(lists), len(s.Trees))
 	}
 	if err != nil {
 		return fmt.Errorf("put the job's files back: %w", err)
@@ -150,11 +151,11 @@ func (s Snapshot) putBack(ctx context.Context, i int, tree string, list []copied
 		case err != nil || k == nil && !ok:
 			return err
 		case ok && k != nil && was.Mode.Type() == k.Mode.Type():
-			if fi.IsDir() { // its own mode comes last
+			if fi.IsDir() { // its mode is restored last
 				return enter(root, name, fi)
 			}
 			if was.same(*k) || k.Link != "" && was.Link == k.Link {
-				delete(want, as) // as it was
+				delete(want, as) // unchanged
 			}
 			return nil
 		}
@@ -184,7 +185,7 @@ func (s Snapshot) putBack(ctx context.Context, i int, tree string, list []copied
 			return err
 		}
 	}
-	part := unfinished // a name that nothing has
+	part := unfinished // extended to a name that no file has
 	for bases[part] {
 		part += "_"
 	}
@@ -209,7 +210,7 @@ func (s Snapshot) putBack(ctx context.Context, i int, tree string, list []copied
 			return err
 		}
 	}
-	for _, k := range slices.Backward(list) { // and get their modes when all is in them
+	for _, k := range slices.Backward(list) { // directories get their modes last, the deepest first
 		if !k.Mode.IsDir() {
 			continue
 		}
@@ -235,8 +236,7 @@ func (s Snapshot) lists() (lists [][]copied, err error) {
 	return lists, err
 }
 
-// walk visits a tree from its top down: name is below root, and as what it is called in a list. Nothing is
-// followed out of it.
+// walk visits a tree from the top down and follows no links. name is the path below root, as the name in a list of copied.
 func walk(tree string, visit func(root *os.Root, name, as string, fi fs.FileInfo) error) error {
 	fi, err := os.Lstat(tree)
 	if err != nil {
@@ -287,7 +287,7 @@ func walkRoot(root *os.Root, name string, visit func(name string, fi fs.FileInfo
 	return nil
 }
 
-// enter makes a directory one that can be read and changed, whatever the job made of its permissions.
+// enter gives us access to a directory, in case the job has removed permissions.
 func enter(root *os.Root, name string, fi fs.FileInfo) error {
 	if fi.Mode().Perm()&0o700 == 0o700 {
 		return nil
@@ -295,7 +295,7 @@ func enter(root *os.Root, name string, fi fs.FileInfo) error {
 	return root.Chmod(name, fi.Mode().Perm()|0o700)
 }
 
-// remove removes what is there, whatever the job made of its permissions.
+// remove removes a file or directory, even if the job has removed permissions.
 func remove(root *os.Root, name string) error {
 	err := root.RemoveAll(name)
 	if !errors.Is(err, fs.ErrPermission) {
@@ -310,10 +310,10 @@ func remove(root *os.Root, name string) error {
 	return errors.Join(err, root.RemoveAll(name))
 }
 
-// look describes a file; nil for one that is left alone.
+// look describes a file. It returns nil for a device, socket or FIFO.
 func look(root *os.Root, name, as string, fi fs.FileInfo) (*copied, error) {
 	k := &copied{Name: rawName(as), Mode: fi.Mode() & (fs.ModeType | allBits)}
-	k.Owner, k.Mark = kernelsWord(fi)
+	k.Owner, k.Mark = ownerAndMark(fi)
 	switch {
 	case fi.Mode().IsRegular():
 		k.Size, k.Changed = fi.Size(), fi.ModTime()
@@ -329,32 +329,32 @@ func look(root *os.Root, name, as string, fi fs.FileInfo) (*copied, error) {
 	return k, nil
 }
 
-// same reports that it is the same file, unchanged.
+// same reports whether both describe the same unchanged file.
 func (k copied) same(other copied) bool {
 	return k.Mode.IsRegular() && k.Mark != [2]int64{} && k.Mark == other.Mark && k.Size == other.Size &&
 		k.Mode == other.Mode && k.Changed.Equal(other.Changed)
 }
 
-// copier copies files until its context ends, or its room.
+// copier copies files until its context ends or the limit is reached.
 type copier struct {
 	ctx     context.Context
-	left    int64
+	left    int64 // bytes that may still be copied, if limited
 	limited bool
-	part    string   // what a file is called that is being put back
-	saved   *os.Root // the snapshot that it is put back from
+	part    string   // temporary name of a file that is being restored
+	saved   *os.Root // the snapshot to restore from
 }
 
-// ErrNoRoom: the slot would be larger than the job's bound.
+// ErrNoRoom: with the copy the slot would be larger than rsc_disk_bound.
 var ErrNoRoom = errors.New("no room: the slot would be larger than rsc_disk_bound")
 
-// take copies a file of a tree to the host path to, and describes it as it is then.
+// take copies a file of a tree to the path to on the host, and describes the file at that moment.
 func (c *copier) take(root *os.Root, name, as, to string) (k copied, err error) {
 	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return k, err
 	}
 	defer f.Close()
-	if err := f.Sync(); err != nil { // what is written through a mapping after this changes the file's times again
+	if err := f.Sync(); err != nil { // a later write through a memory mapping updates the change time again
 		return k, err
 	}
 	fi, err := f.Stat()
@@ -362,13 +362,13 @@ func (c *copier) take(root *os.Root, name, as, to string) (k copied, err error) 
 		return k, err
 	}
 	if !fi.Mode().IsRegular() {
-		return k, fmt.Errorf("%s is no file any more", name)
+		return k, fmt.Errorf("%s is no longer a regular file", name)
 	}
 	if c.left -= fi.Size(); c.limited && c.left < 0 {
 		return k, ErrNoRoom
 	}
 	k = copied{Name: rawName(as), Mode: fi.Mode() & (fs.ModeType | allBits), Size: fi.Size(), Changed: fi.ModTime()}
-	k.Owner, k.Mark = kernelsWord(fi)
+	k.Owner, k.Mark = ownerAndMark(fi)
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o660)
 	if err != nil {
 		return k, err
@@ -376,7 +376,7 @@ func (c *copier) take(root *os.Root, name, as, to string) (k copied, err error) 
 	return k, errors.Join(c.copy(out, f, k.Size), out.Close())
 }
 
-// restore makes name in a tree what k says, with the bytes of the file from in the snapshot.
+// restore makes name in a tree as k describes it, with the data of the snapshot's file from.
 func (c *copier) restore(root *os.Root, name string, k copied, from string) (err error) {
 	switch {
 	case k.Mode.IsDir():
@@ -431,7 +431,7 @@ func (c *copier) restoreFile(root *os.Root, name string, k copied, from string) 
 	return err
 }
 
-// copyPiece is how much is copied before it is asked whether that is still wanted.
+// copyPiece is how many bytes are copied between two checks whether the context has ended.
 const copyPiece = 64 << 20
 
 func (c *copier) copy(to, from *os.File, size int64) error {
@@ -439,7 +439,7 @@ func (c *copier) copy(to, from *os.File, size int64) error {
 		if err := c.ctx.Err(); err != nil {
 			return err
 		}
-		n, err := io.CopyN(to, from, min(size, copyPiece)) // by the kernel, which may share the bytes
+		n, err := io.CopyN(to, from, min(size, copyPiece)) // uses copy_file_range(2), by which some file systems share the data
 		if size -= n; err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// shape is all that is in a tree, as text.
+// shape describes a tree as text: names, modes, times, data and link targets.
 func shape(t *testing.T, tree string) string {
 	t.Helper()
 	var b strings.Builder
@@ -99,7 +99,7 @@ func TestSnapshotPutsBackWhatWas(t *testing.T) {
 		"modes": func(tree string) error {
 			return errors.Join(os.Chmod(filepath.Join(tree, "a"), 0o600), os.Chmod(filepath.Join(tree, "sub"), 0o700))
 		},
-		"in what is readable": func(tree string) error {
+		"in a read-only directory": func(tree string) error {
 			ro := filepath.Join(tree, "ro")
 			return errors.Join(os.Chmod(ro, 0o755), os.Remove(filepath.Join(ro, "d")))
 		},
@@ -112,7 +112,7 @@ func TestSnapshotPutsBackWhatWas(t *testing.T) {
 			want, alone := shape(t, s.Trees[0]), shape(t, s.Trees[1])
 			must(t, s.Take(t.Context(), "", 0))
 			must(t, change(s.Trees[0]), os.WriteFile(s.Trees[1], []byte("something else"), 0o600))
-			for range 2 { // again is no harm
+			for range 2 { // repeating it is harmless
 				must(t, s.PutBack(t.Context()))
 				if got := shape(t, s.Trees[0]); got != want {
 					t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -125,7 +125,7 @@ func TestSnapshotPutsBackWhatWas(t *testing.T) {
 	}
 }
 
-// What has not changed between two snapshots shares its bytes, and both can be put back.
+// Files that have not changed between two snapshots are hard links, and both snapshots can be restored.
 func TestSnapshotsShare(t *testing.T) {
 	s := full(t)
 	tree := s.Trees[0]
@@ -153,7 +153,8 @@ func TestSnapshotsShare(t *testing.T) {
 	}
 }
 
-// What the client has told the job since is not told again, so it stays; what the job had not read yet comes back.
+// Messages from the client that came after the snapshot stay, because the client won't send them again. Messages that
+// the job has read since then come back.
 func TestSnapshotKeepsTheClientsMessages(t *testing.T) {
 	s := full(t)
 	s.Keep = FromClient
@@ -180,13 +181,13 @@ func TestSnapshotRoom(t *testing.T) {
 	must(t, s.Take(t.Context(), "", 1000))
 }
 
-// What is broken off, or damaged, is an error and not half a job.
+// An interrupted or damaged snapshot is an error.
 func TestSnapshotErrors(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	s := full(t)
 	if err := s.Take(ctx, "", 0); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want that it was broken off", err)
+		t.Errorf("got %v, want context.Canceled", err)
 	}
 	s.Dir = t.TempDir()
 	if err := s.PutBack(t.Context()); err == nil {
@@ -194,7 +195,7 @@ func TestSnapshotErrors(t *testing.T) {
 	}
 	must(t, s.Take(t.Context(), "", 0), os.Remove(filepath.Join(s.Dir, "0", "a")), os.Remove(filepath.Join(s.Trees[0], "a")))
 	if err := s.PutBack(t.Context()); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("got %v, want that a file is missing", err)
+		t.Errorf("got %v, want fs.ErrNotExist", err)
 	}
 	s.Trees = slices.Clone(s.Trees[:1])
 	if err := s.PutBack(t.Context()); err == nil {
@@ -202,7 +203,7 @@ func TestSnapshotErrors(t *testing.T) {
 	}
 }
 
-// A job may call its files what it likes, and do to them what it may.
+// Unusual names, types and permissions of a job's files are restored, too.
 func TestSnapshotOfOddFiles(t *testing.T) {
 	long := strings.Repeat("n", 255)
 	for name, tt := range map[string]struct{ before, after func(tree string) error }{
@@ -243,7 +244,7 @@ func TestSnapshotOfOddFiles(t *testing.T) {
 			must(t, s.Take(t.Context(), "", 0))
 			must(t, tt.after(tree))
 			if err := s.PutBack(t.Context()); err != nil {
-				os.Chmod(filepath.Join(tree, "new"), 0o700) // or the test's directory stays
+				os.Chmod(filepath.Join(tree, "new"), 0o700) // so that the test's directory can be removed
 				os.Chmod(filepath.Join(tree, "new", "deep"), 0o700)
 				t.Fatal(err)
 			}
@@ -254,7 +255,7 @@ func TestSnapshotOfOddFiles(t *testing.T) {
 	}
 }
 
-// What is another user's can't be made so again but by root.
+// Only root can restore another user's files, so only root can take a snapshot of them.
 func TestSnapshotOfOthersFiles(t *testing.T) {
 	s := Snapshot{Dir: t.TempDir(), Trees: []string{"/etc/passwd"}}
 	if err := s.Take(t.Context(), "", 0); (err == nil) != (os.Getuid() == 0) {
@@ -262,7 +263,7 @@ func TestSnapshotOfOthersFiles(t *testing.T) {
 	}
 }
 
-// A list of files is no way out of the snapshot, whoever wrote it.
+// A forged list of files can't make PutBack read outside the snapshot.
 func TestSnapshotStaysInside(t *testing.T) {
 	name := func(s string) string { b, _ := json.Marshal([]byte(s)); return string(b) }
 	for what, forge := range map[string]func(s Snapshot, secret string) string{

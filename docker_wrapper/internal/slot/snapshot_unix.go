@@ -8,9 +8,8 @@ import (
 	"syscall"
 )
 
-// kernelsWord is whose a file is, and what nobody but the kernel writes of it: its number, and when it was last changed
-// in any way.
-func kernelsWord(fi fs.FileInfo) (owner [2]int, mark [2]int64) {
+// ownerAndMark returns a file's user and group, and its inode number and change time, which only the kernel can set.
+func ownerAndMark(fi fs.FileInfo) (owner [2]int, mark [2]int64) {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !ok {
 		return [2]int{-1, -1}, [2]int64{}
@@ -18,7 +17,7 @@ func kernelsWord(fi fs.FileInfo) (owner [2]int, mark [2]int64) {
 	return [2]int{int(st.Uid), int(st.Gid)}, [2]int64{int64(st.Ino), changeTime(st)}
 }
 
-// giveTo gives a file to its owner, where only root may.
+// giveTo restores a file's owner if we are root. Other users can't.
 func giveTo(root *os.Root, name string, owner [2]int) error {
 	if os.Getuid() != 0 {
 		return nil
@@ -26,5 +25,5 @@ func giveTo(root *os.Root, name string, owner [2]int) error {
 	return root.Lchown(name, owner[0], owner[1])
 }
 
-// givesBack reports that a file which is put back will be its owner's again.
-func givesBack(owner [2]int) bool { return os.Getuid() == 0 || owner[0] == os.Getuid() }
+// canRestoreOwner reports whether we can give a restored file to this owner.
+func canRestoreOwner(owner [2]int) bool { return os.Getuid() == 0 || owner[0] == os.Getuid() }

@@ -1,5 +1,5 @@
-// Command worker is the payload of the integration tests: it does what its arguments say, one after
-// the other, in the mounted slot. They come in ARGS.
+// Command worker is the job's program in the integration tests. It carries out the steps in ARGS, one after the other, in
+// the mounted slot.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 
 func main() {
 	slot := os.Getenv("BOINC_SLOT_DIR")
-	if len(os.Args) > 1 { // a check that the image asks for
+	if len(os.Args) > 1 { // run as the image's HEALTHCHECK
 		if err := os.WriteFile(filepath.Join(slot, "checked"), nil, 0o644); err != nil {
 			os.Exit(1)
 		}
@@ -41,7 +41,7 @@ func do(verb, arg, slot, path string) error {
 		d, err := time.ParseDuration(arg)
 		time.Sleep(d)
 		return err
-	case "burn": // so much CPU time
+	case "burn": // use this much CPU time
 		d, err := time.ParseDuration(arg)
 		for n := 0; err == nil && cpuTime() < d; n++ {
 			for range 1_000_000 {
@@ -66,7 +66,7 @@ func do(verb, arg, slot, path string) error {
 			return err
 		}
 		return f.Close()
-	case "copy": // FROM:TO, paths of the container
+	case "copy": // FROM:TO, paths in the container
 		from, to, _ := strings.Cut(arg, ":")
 		data, err := os.ReadFile(from)
 		if err != nil {
@@ -76,7 +76,7 @@ func do(verb, arg, slot, path string) error {
 			return err
 		}
 		return os.WriteFile(to, data, 0o644)
-	case "open": // a device file, for reading and writing, and say how that went
+	case "open": // open a device file for reading and writing, and print the result
 		f, err := os.OpenFile(arg, os.O_RDWR, 0)
 		if err != nil {
 			fmt.Println(arg, errors.Unwrap(err))
@@ -84,9 +84,9 @@ func do(verb, arg, slot, path string) error {
 		}
 		fmt.Println(arg, "ok")
 		return f.Close()
-	case "setuid": // a program that others would run as its owner
+	case "setuid": // make a program with set-user-ID and set-group-ID bits
 		return errors.Join(os.WriteFile(path, []byte("#!"), 0o755), os.Chmod(path, 0o755|os.ModeSetuid|os.ModeSetgid))
-	case "list": // the names in a directory of the container
+	case "list": // print the names in a directory of the container
 		entries, err := os.ReadDir(arg)
 		for _, e := range entries {
 			fmt.Println(arg, "has", e.Name())
@@ -96,7 +96,7 @@ func do(verb, arg, slot, path string) error {
 		return os.Remove(path)
 	case "mkdir":
 		return os.MkdirAll(path, 0o700)
-	case "wait": // for a file to appear, and print it; its name may be a pattern
+	case "wait": // wait until a file appears, and print it; its name may be a pattern
 		fmt.Println("waiting for", arg)
 		for {
 			if found, err := filepath.Glob(path); err != nil || len(found) > 0 {
@@ -104,25 +104,25 @@ func do(verb, arg, slot, path string) error {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-	case "gone": // wait for a file to disappear
+	case "gone": // wait until a file disappears
 		for {
 			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-	case "trickle": // as BOINC's library sends it
+	case "trickle": // send a trickle-up message, as BOINC's library does
 		return os.WriteFile(filepath.Join(slot, "trickle_up.xml"), []byte("<variety>worker</variety>\n<said>"+arg+"</said>\n"), 0o644)
-	case "upload": // likewise
+	case "upload": // request the upload of an output, as BOINC's library does
 		return os.WriteFile(filepath.Join(slot, "boinc_ufr_"+arg), nil, 0o644)
-	case "serve": // a web page, until the end
+	case "serve": // serve a web page on this port until the end
 		l, err := net.Listen("tcp", ":"+arg)
 		if err != nil {
 			return err
 		}
 		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "graphics") }))
 		return nil
-	case "count": // print so many lines as fast as can be
+	case "count": // print this many lines as fast as possible
 		n, err := strconv.Atoi(arg)
 		w := bufio.NewWriterSize(os.Stdout, 1<<16)
 		for i := range n {
@@ -132,7 +132,7 @@ func do(verb, arg, slot, path string) error {
 	case "env":
 		fmt.Println(arg, "is", os.Getenv(arg))
 		return nil
-	case "print": // so many MB, in long lines
+	case "print": // print this many MB, in long lines
 		n, err := strconv.Atoi(arg)
 		line := strings.Repeat("y", 4095) + "\n"
 		for range n << 20 / len(line) {
@@ -143,7 +143,7 @@ func do(verb, arg, slot, path string) error {
 		return err
 	case "tally": // N:PACE
 		return tally(arg, slot)
-	case "take": // so many MB of memory
+	case "take": // use this many MB of memory
 		n, err := strconv.Atoi(arg)
 		memory := make([]byte, n<<20)
 		for i := range memory {
@@ -151,11 +151,11 @@ func do(verb, arg, slot, path string) error {
 		}
 		fmt.Println("took", len(memory))
 		return err
-	case "keepopen": // a file
+	case "keepopen": // open a file and keep it open
 		f, err := os.Open(path)
 		opened = append(opened, f)
 		return err
-	case "fill": // a file, until the disk is full
+	case "fill": // write to a file until the disk is full
 		f, err := os.Create(path)
 		for err == nil {
 			_, err = f.Write(make([]byte, 1<<16))
@@ -164,21 +164,21 @@ func do(verb, arg, slot, path string) error {
 			return f.Close()
 		}
 		return err
-	case "ignore": // a signal
+	case "ignore": // ignore a signal
 		n, err := strconv.Atoi(arg)
 		signal.Ignore(syscall.Signal(n))
 		return err
-	case "signal": // to itself
+	case "signal": // send a signal to itself
 		n, err := strconv.Atoi(arg)
 		if err := errors.Join(err, syscall.Kill(os.Getpid(), syscall.Signal(n))); err != nil {
 			return err
 		}
-		select {} // it may come a moment later
-	case "litter": // in place of a number, everything that is none, one after the other
+		select {} // the signal may come a moment later
+	case "litter": // put things that are no number in place of a file, one after the other
 		return litter(path)
 	case "sum":
 		return sum(arg, slot)
-	case "dump": // every file that can be seen
+	case "dump": // print every file that it can see
 		return filepath.WalkDir("/", dump)
 	}
 	return fmt.Errorf("no such step")
@@ -221,7 +221,7 @@ func show(names []string) error {
 	return nil
 }
 
-// cpuTime is what this process has used.
+// cpuTime is the CPU time of this process.
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// sum adds STEPS pseudo-random terms, each after a PACE, says which, and goes on from the file state in DIR, which it
-// writes every EVERY steps and on SIGUSR1. The sum goes to DIR/out. arg is STEPS:PACE:EVERY:DIR; DIR is below the slot
-// unless it is absolute.
+// sum adds up STEPS pseudo-random terms, one after each PACE, and prints the number of each. It writes its state to
+// DIR/state every EVERY steps and on SIGUSR1, and continues from there when it is started again. It writes the sum to
+// DIR/out. arg is STEPS:PACE:EVERY:DIR; a relative DIR is below the slot.
 func sum(arg, slot string) error {
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)

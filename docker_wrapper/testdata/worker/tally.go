@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// tally counts to N, one number each PACE, and writes each into the file tally of the slot, which it keeps open, and to its
-// output; it also says that it has begun. It knows nothing of checkpoints. arg is N:PACE.
+// tally counts to N, one number each PACE. It prints each number, and writes it to the file tally in the slot, which it
+// keeps open. The first line is "began". It makes no checkpoints of its own. arg is N:PACE.
 func tally(arg, slot string) error {
 	number, text, _ := strings.Cut(arg, ":")
 	n, err := strconv.Atoi(number)

@@ -1,8 +1,8 @@
 //go:build unix
 
-// Sum adds up the first terms of a pseudo-random sequence and writes the sum to out. Each term comes from the one
-// before, so that a wrong restart shows. On SIGUSR1 it writes how far it is to the file state, and goes on from there
-// when it is started again.
+// Sum adds up the first terms of a pseudo-random sequence and writes the sum to out. Each term is computed from the one
+// before, so a wrong restart makes the sum wrong. On SIGUSR1 it writes its state to the file state. When it is started
+// again, it continues from there.
 package main
 
 import (
@@ -16,10 +16,10 @@ import (
 	"syscall"
 )
 
-// batch is how many terms are added between two looks at the signal.
+// batch is the number of terms added between two checks for the signal.
 const batch = 10_000_000
 
-// state is all that the program needs to go on.
+// state is all that the program needs to continue.
 type state struct{ terms, last, sum uint64 }
 
 func main() {
@@ -31,9 +31,9 @@ func main() {
 
 func run(args []string) error {
 	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGUSR1) // first of all: the signal ends a program that doesn't expect it
+	signal.Notify(asked, syscall.SIGUSR1) // first of all: the signal ends a program without a handler
 	flags := flag.NewFlagSet("sum", flag.ContinueOnError)
-	terms := flags.Uint64("terms", 1000, "how many, in millions")
+	terms := flags.Uint64("terms", 1000, "number of terms, in millions")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func read() (s state, err error) {
 	return s, err
 }
 
-// report leaves no moment in which the file is empty.
+// report writes fraction_done. A reader never finds the file empty.
 func report(fraction float64) error {
 	if err := os.WriteFile("fraction_done.new", fmt.Appendf(nil, "%.4f\n", fraction), 0o644); err != nil {
 		return err
@@ -88,7 +88,7 @@ func report(fraction float64) error {
 	return os.Rename("fraction_done.new", "fraction_done")
 }
 
-// save leaves no moment in which the file is not whole, and returns when it is on the disk: a computer may lose power.
+// save replaces a file, complete or not at all, and syncs it, because the host may lose power.
 func save(name, text string) error {
 	f, err := os.Create(name + ".new")
 	if err != nil {

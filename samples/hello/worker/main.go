@@ -1,5 +1,5 @@
-// Hello reads the file in and writes it in capitals to out. Told --seconds N in ARGS, as BOINC
-// hands the job's command line over, it computes for that long and reports its progress.
+// Hello reads the file in and writes it in capitals to out. ARGS holds the job's command line. With --seconds N it
+// computes for that long and reports its progress.
 package main
 
 import (
@@ -28,7 +28,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	// Many short steps, each with its own clock, so that time spent suspended doesn't count.
+	// Many short steps, each with its own start time, so that time spent suspended doesn't count.
 	const step = 100 * time.Millisecond
 	steps := int(*seconds * float64(time.Second) / float64(step))
 	for i := range steps {
@@ -42,7 +42,7 @@ func run(args []string) error {
 	return os.WriteFile("out", bytes.ToUpper(text), 0o644)
 }
 
-// report leaves no moment in which the file is empty.
+// report writes fraction_done. A reader never finds the file empty.
 func report(fraction float64) error {
 	if err := os.WriteFile("fraction_done.new", fmt.Appendf(nil, "%.4f\n", fraction), 0o644); err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Primes prints how many primes there are below each power of ten up to the limit that --below
-// sets in ARGS, which holds the job's command line, and how many below the limit itself.
+// Primes prints how many primes there are below each power of ten up to a limit, and below the limit itself. ARGS holds the
+// job's command line, and --below N sets the limit.
 package main
 
 import (

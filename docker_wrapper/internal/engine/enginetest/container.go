@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// request is what is understood of a create request.
+// request is the part of a create request that the fake engine uses.
 type request struct {
 	config
 	Image      string
@@ -45,11 +45,11 @@ type bind struct {
 
 type container struct {
 	id, name string
-	number   int // in the order of being made
+	number   int // counts up in the order of creation
 	request  request
 	image    string // ID
 	mounts   []bind
-	dir      string // its own files
+	dir      string // its root file system on the host
 	status   string // created, running, paused or exited
 	runs     int
 	exit     int
@@ -72,8 +72,7 @@ type logLine struct {
 
 func (c *container) up() bool { return c.status == "running" || c.status == "paused" }
 
-// File reads a file of the newest container, mounts included, and says who owns it where it was
-// copied in.
+// File reads a file of the newest container, mounts included. owner is UID:GID if the file was copied in.
 func (e *Engine) File(name string) (data, owner string, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -86,7 +85,7 @@ func (e *Engine) File(name string) (data, owner string, err error) {
 	return string(b), newest.owners[path.Clean(name)], err
 }
 
-// AddContainer makes a container that is none of the job's: it has no labels and isn't started.
+// AddContainer makes a container that isn't the job's. It has no labels and isn't started.
 func (e *Engine) AddContainer(name string) {
 	id := e.newID()
 	e.mu.Lock()
@@ -94,8 +93,8 @@ func (e *Engine) AddContainer(name string) {
 	e.containers[id] = &container{id: id, name: name, number: e.ids, status: "created", dir: filepath.Join(e.dir, id[:12])}
 }
 
-// BeginRemoval is somebody else's removal of the newest container that takes its time: its files are
-// gone, and its name is free when the removal is finished.
+// BeginRemoval begins to remove the newest container, as if another program did it slowly. Its files are gone at once.
+// Its name is free after finish.
 func (e *Engine) BeginRemoval() (finish func(), err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -113,7 +112,7 @@ func (e *Engine) BeginRemoval() (finish func(), err error) {
 	}, nil
 }
 
-// Meddle is somebody else's call on the newest container: pause, unpause, stop, kill or remove.
+// Meddle makes a call on the newest container, as if another program did: pause, unpause, stop, kill or remove.
 func (e *Engine) Meddle(call string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -193,7 +192,7 @@ func (e *Engine) create(w http.ResponseWriter, r *http.Request) error {
 	for _, m := range c.mounts {
 		host := filepath.Join(c.dir, m.Target)
 		if fi, err := os.Stat(m.Source); err == nil && fi.IsDir() {
-			os.MkdirAll(host, 0o755) // a mount point is only to be seen by ls
+			os.MkdirAll(host, 0o755) // so that ls shows the mount point
 		}
 	}
 	c.number, c.image = e.ids, im.id
@@ -358,8 +357,8 @@ func (e *Engine) inspect(c *container) any {
 		ports[port] = []any{map[string]string{"HostIp": "127.0.0.1", "HostPort": "49153"}}
 	}
 	host := map[string]any{"Init": c.request.HostConfig.Init, "Devices": c.request.HostConfig.Devices, "DeviceRequests": c.request.HostConfig.DeviceRequests}
-	if e.o.Podman && c.up() { // which says what came of it
-		files, _ := e.files(c) // what it doesn't know it says at the start
+	if e.o.Podman && c.up() { // Podman lists the devices that the container really has
+		files, _ := e.files(c) // the start has already returned any error
 		devices := []any{}
 		for _, f := range files {
 			devices = append(devices, map[string]string{"PathOnHost": f, "PathInContainer": f})
@@ -373,7 +372,7 @@ func (e *Engine) inspect(c *container) any {
 		"NetworkSettings": map[string]any{"Ports": ports}}
 }
 
-// stats are zeros for a container that doesn't run, as Docker has it.
+// stats are zeros for a container that isn't running, as with Docker.
 func (e *Engine) stats(c *container) any {
 	if !c.up() {
 		return map[string]any{"read": time.Time{}}
@@ -388,7 +387,7 @@ func (e *Engine) stats(c *container) any {
 }
 
 func (e *Engine) waitFor(w http.ResponseWriter, r *http.Request, c *container) error {
-	// The header goes out at once, as the real one's does.
+	// Send the header at once, as real engines do.
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
 	http.NewResponseController(w).Flush() // the caller may be gone
@@ -422,7 +421,7 @@ func (e *Engine) happenedLocked(c *container, action string, signal int) {
 	e.happened = append(e.happened, event{c.id, action, signal, e.now()})
 }
 
-// events tells what has happened to a container: the caller asks when it has ended.
+// events lists a container's past events. The caller asks after the container has ended.
 func (e *Engine) events(w http.ResponseWriter, r *http.Request) error {
 	var filters map[string]map[string]bool
 	if err := json.Unmarshal([]byte(r.URL.Query().Get("filters")), &filters); err != nil {
@@ -441,7 +440,7 @@ func (e *Engine) events(w http.ResponseWriter, r *http.Request) error {
 	}
 	e.mu.Unlock()
 	http.NewResponseController(w).Flush()
-	select { // what may still happen until then would be told, too
+	select { // a real engine would send events until then
 	case <-time.After(until.Sub(e.now())):
 	case <-r.Context().Done():
 	}
@@ -450,17 +449,17 @@ func (e *Engine) events(w http.ResponseWriter, r *http.Request) error {
 
 func (e *Engine) now() time.Time { return time.Now().Add(e.o.Ahead) }
 
-// timeOf is a time as seconds and nanoseconds; zero for none.
+// timeOf parses SECONDS.NANOSECONDS; "" is the zero time.
 func timeOf(s string) time.Time {
 	if s == "" {
 		return time.Time{}
 	}
 	var sec, nano int64
-	fmt.Sscanf(s, "%d.%d", &sec, &nano) // what doesn't fit stays 0
+	fmt.Sscanf(s, "%d.%d", &sec, &nano) // a missing part stays 0
 	return time.Unix(sec, nano)
 }
 
-// follow sends the output, in frames of stdcopy: stream, three zeros, length, big end first.
+// follow sends the output in frames of Docker's stdcopy: stream, three zero bytes, length as big-endian uint32, text.
 func (e *Engine) follow(w http.ResponseWriter, r *http.Request, c *container) error {
 	q := r.URL.Query()
 	since := timeOf(q.Get("since"))
@@ -502,7 +501,7 @@ func (c *container) archive(w http.ResponseWriter, r *http.Request, call string)
 	host, _ := c.resolve(name)
 	fi, err := os.Lstat(host)
 	if dir, word := path.Split(name); err != nil && call == "stat" && dir == "/bin/" && slices.Contains(words, word) {
-		fi, err = os.Stat(os.Args[0]) // the words of programs are there, if nobody looks too closely
+		fi, err = os.Stat(os.Args[0]) // a program's words count as files in /bin
 	}
 	if err != nil {
 		return refuse(http.StatusNotFound, "Could not find the file %s in container %s", name, c.id)
@@ -593,13 +592,13 @@ func pack(w io.Writer, host, base string) error {
 	return errors.Join(err, tw.Close())
 }
 
-// untar unpacks a plain archive. What leaves dir is refused.
+// untar unpacks a tar archive. It refuses names outside dir.
 func untar(r io.Reader, dir string, note func(name string, h *tar.Header)) error {
 	tr := tar.NewReader(r)
 	for {
 		h, err := tr.Next()
 		if err == io.EOF {
-			_, err := io.Copy(io.Discard, r) // what pads the archive
+			_, err := io.Copy(io.Discard, r) // the padding after the archive
 			return err
 		} else if err != nil {
 			return refuse(http.StatusInternalServerError, "Error processing tar file(exit status 1): %v", err)

@@ -1,11 +1,10 @@
-// Package enginetest plays a container engine: Docker's Engine API 1.41 on a unix socket, as Docker
-// 20.10 answers it, or Podman where they differ. It takes notes of every call, and faults can be
-// injected into each.
+// Package enginetest is a fake container engine. It serves Docker's Engine API 1.41 on a unix socket and answers like
+// Docker 20.10, or like Podman where they differ. It records every call, and tests can inject faults.
 //
-// A container's program is its entrypoint and command, each element one step of a tiny language
-// (see program.go), so that a Dockerfile's CMD says what the job does.
+// A container's program is its entrypoint and command. Each element is one step of a tiny language (see program.go), so
+// a Dockerfile's CMD says what the job does.
 //
-// A [Gate] stands in front of a real engine and holds or cuts the calls that a test names.
+// A [Gate] is a proxy in front of a real engine. It can hold or cut the calls that a test names.
 package enginetest
 
 import (
@@ -26,40 +25,40 @@ import (
 	"time"
 )
 
-// Options says what engine is played; the zero value is Docker 20.10 on a PC without a GPU.
+// Options chooses the engine; the zero value is Docker 20.10 on a PC without a GPU.
 type Options struct {
 	Podman   bool
-	Machine  string // as uname -m says it; "" means "x86_64"
+	Machine  string // the output of uname -m; "" means "x86_64"
 	CPUs     int    // 0 means 4
 	Rootless bool
 	SELinux  bool
-	BuildKit bool   // what the classic builder refuses is built after all
+	BuildKit bool   // builds also what the classic builder refuses
 	Version  string // "" means Docker's 20.10.24 or Podman's 4.3.1
 
-	LiveRestore bool // it says that containers outlive it
+	LiveRestore bool // reports that containers survive a restart of the engine
 
-	Ahead time.Duration // its clock's, as in a virtual machine
+	Ahead time.Duration // how far the engine's clock is ahead, as in a virtual machine
 }
 
-// Call is a note of one call.
+// Call is the record of one call.
 type Call struct {
 	Name   string // such as "create", "start", "copy-in"; see route
-	Target string // container or image, as the call names it
+	Target string // container or image, as in the call
 	Query  string
-	Body   []byte // of a create request, as it came
+	Body   []byte // of a create request, unchanged
 }
 
-// Fault is what goes wrong with a call.
+// Fault describes how a call fails.
 type Fault struct {
 	Call    string // name; "" means any
-	Times   int    // how often; 0 means until Mend
-	Status  int    // of an error answer; 0 with Stream
+	Times   int    // number of calls; 0 means until Mend
+	Status  int    // HTTP status of the answer; 0 with Stream
 	Message string
-	Output  []string // lines of the builder before the message of a stream
-	Stream  bool     // answer 200 and say Message inside the stream
+	Output  []string // with Stream: the builder's lines before Message
+	Stream  bool     // answer 200 and report Message inside the stream
 	Hang    bool     // don't answer until Mend, or until the caller gives up
-	Cut     bool     // close the connection in place of an answer
-	After   bool     // carry the call out, and lose the answer
+	Cut     bool     // close the connection without an answer
+	After   bool     // carry the call out, but don't answer
 }
 
 // Engine is a fake engine. All methods are safe for concurrent use.
@@ -81,9 +80,9 @@ type Engine struct {
 	ids        int
 	released   map[string]bool // names of holds
 	happened   []event
-	gpus       map[string][]string // device files by what GPUs are asked for by
-	answers    map[string]string   // of device files that aren't as they should be
-	said       map[string]string   // by programs that are run in containers, by ID
+	gpus       map[string][]string // device files of each GPU, by UUID or CDI name
+	answers    map[string]string   // results of opening a device file, by path; see Answer
+	said       map[string]string   // output of programs run by exec, by exec ID
 	execs      int
 	lastLog    time.Time
 }
@@ -96,7 +95,7 @@ func New(o Options) (*Engine, error) {
 	if o.CPUs == 0 {
 		o.CPUs = 4
 	}
-	// A short path: a socket's name has 107 bytes at most (unix(7)).
+	// A short path: a socket's path has 107 bytes at most (unix(7)).
 	dir, err := os.MkdirTemp("", "engine")
 	if err != nil {
 		return nil, err
@@ -122,13 +121,13 @@ func (e *Engine) Close() error {
 	return os.RemoveAll(e.dir)
 }
 
-// Socket is the path of its socket.
+// Socket is the path of the engine's socket.
 func (e *Engine) Socket() string { return filepath.Join(e.dir, "docker.sock") }
 
-// Host is the engine as DOCKER_HOST names it.
+// Host is the engine's address in the form of DOCKER_HOST.
 func (e *Engine) Host() string { return "unix://" + e.Socket() }
 
-// Up listens; a new engine does.
+// Up makes the engine reachable again after Down or Stop.
 func (e *Engine) Up() error {
 	l, err := net.Listen("unix", e.Socket())
 	if err != nil {
@@ -142,19 +141,19 @@ func (e *Engine) Up() error {
 	return nil
 }
 
-// Down makes the engine unreachable, cutting all connections. Containers go on.
+// Down makes the engine unreachable and cuts all connections. Containers keep running.
 func (e *Engine) Down() {
 	e.mu.Lock()
 	server := e.server
 	e.server = nil
 	e.mu.Unlock()
 	if server != nil {
-		server.Close() // its error is that of the socket file, which is gone
+		server.Close() // the error is about the socket file, which is already removed
 	}
 }
 
-// Stop is Down, and every container that was started ends with the code, as when an engine is
-// stopped or the computer switched off. Come back with Up, which remembers nothing.
+// Stop is Down, and every running container ends with the exit code, as when an engine is stopped or the host is switched
+// off. After Up the engine has forgotten all past events.
 func (e *Engine) Stop(code int) {
 	e.Down()
 	e.mu.Lock()
@@ -167,7 +166,7 @@ func (e *Engine) Stop(code int) {
 	}
 }
 
-// Release lets every program go on that holds under this name, now or later.
+// Release lets every program continue that is in a hold step of this name, now or later.
 func (e *Engine) Release(name string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -175,7 +174,7 @@ func (e *Engine) Release(name string) {
 	e.tell()
 }
 
-// Inject makes calls fail. The first fault that fits counts.
+// Inject makes calls fail. A call takes the oldest fault that fits.
 func (e *Engine) Inject(f Fault) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -185,7 +184,7 @@ func (e *Engine) Inject(f Fault) {
 	e.faults = append(e.faults, &f)
 }
 
-// Mend takes all faults back.
+// Mend removes all faults.
 func (e *Engine) Mend() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -193,14 +192,14 @@ func (e *Engine) Mend() {
 	e.tell()
 }
 
-// Calls are the notes, oldest first.
+// Calls are the recorded calls, oldest first.
 func (e *Engine) Calls() []Call {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.calls)
 }
 
-// Count is how many calls of this name came.
+// Count is the number of calls of this name so far.
 func (e *Engine) Count(name string) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -217,7 +216,7 @@ func (e *Engine) count(name string) int {
 	return n
 }
 
-// Await waits until n calls of this name came.
+// Await waits until there have been n calls of this name.
 func (e *Engine) Await(ctx context.Context, name string, n int) error {
 	if err := e.await(ctx, func() bool { return e.count(name) >= n }); err != nil {
 		return fmt.Errorf("wait for call %d of %s: %w", n, name, err)
@@ -225,8 +224,7 @@ func (e *Engine) Await(ctx context.Context, name string, n int) error {
 	return nil
 }
 
-// State is the state of the container with this name; "" for none. With an empty name it is that of
-// the only container, or of the newest.
+// State is the state of the container with this name; "" for none. An empty name means the newest container.
 func (e *Engine) State(name string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -246,7 +244,7 @@ func (e *Engine) state(name string) string {
 	return newest.status
 }
 
-// AwaitState waits until State is the wanted one.
+// AwaitState waits until State is want.
 func (e *Engine) AwaitState(ctx context.Context, name, want string) error {
 	if err := e.await(ctx, func() bool { return e.state(name) == want }); err != nil {
 		return fmt.Errorf("wait for container to be %q, it is %q: %w", want, e.State(name), err)
@@ -254,7 +252,7 @@ func (e *Engine) AwaitState(ctx context.Context, name, want string) error {
 	return nil
 }
 
-// Containers are the names of all, sorted.
+// Containers are the names of all containers, sorted.
 func (e *Engine) Containers() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -266,7 +264,7 @@ func (e *Engine) Containers() []string {
 	return names
 }
 
-// Images are the tags of all, sorted.
+// Images are the tags of all images, sorted.
 func (e *Engine) Images() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -278,24 +276,24 @@ func (e *Engine) Images() []string {
 	return tags
 }
 
-// ImageCount counts the images, also those without a tag.
+// ImageCount counts the images, including those without a tag.
 func (e *Engine) ImageCount() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return len(e.images)
 }
 
-// Image is a picture of an image that a test puts into the engine or into its registry.
+// Image describes an image that a test puts into the engine or into its registry.
 type Image struct {
 	Command      []string
 	Entrypoint   []string
 	User         string
-	Architecture string // as images name it; "" is the engine's own
+	Architecture string // such as "amd64"; "" means the engine's own
 	Labels       map[string]string
 	Files        map[string]string // absolute path to contents
 }
 
-// AddImage puts an image into the engine. One that has no name is like a step of a build.
+// AddImage puts an image into the engine. With an empty name it has no tag, like a step of a build.
 func (e *Engine) AddImage(name string, i Image) error {
 	im, err := e.newImage(i)
 	if err != nil {
@@ -322,14 +320,14 @@ func (e *Engine) Publish(name string, i Image) error {
 	return nil
 }
 
-// RemoveImage removes an image, as its owner might at any time.
+// RemoveImage removes an image, as the host's owner might.
 func (e *Engine) RemoveImage(name string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	maps.DeleteFunc(e.images, func(_ string, im *image) bool { return slices.Contains(im.tags, tagged(name)) })
 }
 
-// Tag gives an image another name, as its owner might.
+// Tag gives an image another name, as the host's owner might.
 func (e *Engine) Tag(name, another string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -373,13 +371,13 @@ func (e *Engine) newID() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// tell wakes all who wait for something. e.mu is held.
+// tell wakes all callers of await. e.mu is held.
 func (e *Engine) tell() {
 	close(e.changed)
 	e.changed = make(chan struct{})
 }
 
-// await waits until done, which is called with e.mu held.
+// await waits until done returns true. It calls done with e.mu held.
 func (e *Engine) await(ctx context.Context, done func() bool) error {
 	for {
 		e.mu.Lock()
@@ -398,7 +396,7 @@ func (e *Engine) await(ctx context.Context, done func() bool) error {
 	}
 }
 
-// tagged is a name as Docker shows it.
+// tagged is an image name in Docker's form, such as "debian:latest".
 func tagged(name string) string {
 	name = strings.TrimPrefix(strings.TrimPrefix(name, "docker.io/"), "library/")
 	if strings.Contains(filepath.Base(name), ":") || strings.Contains(name, "@") {
@@ -407,7 +405,7 @@ func tagged(name string) string {
 	return name + ":latest"
 }
 
-// answerError is an error as the API says it.
+// answerError is an error answer of the API.
 type answerError struct {
 	status  int
 	message string

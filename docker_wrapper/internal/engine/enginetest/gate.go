@@ -14,9 +14,9 @@ import (
 	"sync"
 )
 
-// Gate stands in front of a real engine and passes everything on, streams and upgraded connections
-// too. It can hold a call, so that a test acts at exactly that moment, and it can be shut, as if the
-// engine were gone. All methods are safe for concurrent use.
+// Gate is a proxy in front of a real engine. It passes on everything, including streams and upgraded connections. It can
+// hold a call, so that a test acts at exactly that moment. It can be shut, as if the engine were gone. All methods are
+// safe for concurrent use.
 type Gate struct {
 	dir   string
 	proxy *httputil.ReverseProxy
@@ -26,7 +26,7 @@ type Gate struct {
 	holds  []*Hold
 }
 
-// Hold is a call that is held, or will be.
+// Hold is a call that is being held or will be.
 type Hold struct {
 	call    string
 	after   bool
@@ -35,7 +35,7 @@ type Hold struct {
 	once    sync.Once
 }
 
-type holdKey struct{} // of a request's context
+type holdKey struct{} // key of the Hold in a request's context
 
 // NewGate opens a gate to the engine at a socket, which need not be there yet. Close must be called.
 func NewGate(socket string) (*Gate, error) {
@@ -45,7 +45,7 @@ func NewGate(socket string) (*Gate, error) {
 	}
 	transport := &http.Transport{
 		DisableCompression: true,
-		DisableKeepAlives:  true, // a connection that is kept would outlive the engine
+		DisableKeepAlives:  true, // a kept connection would outlive the engine
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", socket)
@@ -62,7 +62,7 @@ func NewGate(socket string) (*Gate, error) {
 			}
 			return nil
 		},
-		// No answer, as from an engine that isn't there.
+		// Close the connection without an answer, like an engine that isn't there.
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}}
 	if err := g.Open(); err != nil {
@@ -77,12 +77,12 @@ func (g *Gate) Close() error {
 	return os.RemoveAll(g.dir)
 }
 
-// Host is the engine behind the gate as DOCKER_HOST names it.
+// Host is the gate's address in the form of DOCKER_HOST.
 func (g *Gate) Host() string { return "unix://" + g.socket() }
 
 func (g *Gate) socket() string { return filepath.Join(g.dir, "docker.sock") }
 
-// Open lets calls pass; a new gate does.
+// Open lets calls pass again after Shut.
 func (g *Gate) Open() error {
 	l, err := net.Listen("unix", g.socket())
 	if err != nil {
@@ -96,22 +96,22 @@ func (g *Gate) Open() error {
 	return nil
 }
 
-// Shut cuts all connections but upgraded ones, and refuses new ones. The engine knows nothing of it.
+// Shut cuts all connections except upgraded ones, and refuses new ones. The engine keeps running.
 func (g *Gate) Shut() {
 	g.mu.Lock()
 	server := g.server
 	g.server = nil
 	g.mu.Unlock()
 	if server != nil {
-		server.Close() // its error is that of the socket file, which is gone
+		server.Close() // the error is about the socket file, which is already removed
 	}
 }
 
 // HoldBefore holds the next call of this name (see route) before it is passed on.
 func (g *Gate) HoldBefore(call string) *Hold { return g.hold(call, false) }
 
-// HoldAfter holds the answer to the next call of this name: the engine has carried it out, or has
-// begun to answer it by a stream.
+// HoldAfter holds the answer to the next call of this name. By then the engine has carried the call out, or has begun to
+// stream its answer.
 func (g *Gate) HoldAfter(call string) *Hold { return g.hold(call, true) }
 
 func (g *Gate) hold(call string, after bool) *Hold {
@@ -122,13 +122,13 @@ func (g *Gate) hold(call string, after bool) *Hold {
 	return h
 }
 
-// Reached is closed when the call is held.
+// Reached is closed when the call has come and is being held.
 func (h *Hold) Reached() <-chan struct{} { return h.reached }
 
-// LetGo lets the call go on, now or when it comes.
+// LetGo lets the call pass, now or when it comes.
 func (h *Hold) LetGo() { h.once.Do(func() { close(h.free) }) }
 
-// wait returns ctx's error when the client hangs up first.
+// wait waits for LetGo. It returns ctx's error if the client hangs up first.
 func (h *Hold) wait(ctx context.Context) error {
 	close(h.reached)
 	select {
@@ -139,7 +139,7 @@ func (h *Hold) wait(ctx context.Context) error {
 	}
 }
 
-// take returns the hold that waits for a call of this name, nil for none.
+// take removes and returns the hold for a call of this name, nil for none.
 func (g *Gate) take(call string) *Hold {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -161,7 +161,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case h.after:
 		r = r.WithContext(context.WithValue(r.Context(), holdKey{}, h))
 	default:
-		body, err := io.ReadAll(r.Body) // net/http notices that a client hangs up only when it has sent all
+		body, err := io.ReadAll(r.Body) // net/http notices that the client hangs up only after the whole body was read
 		if err != nil || h.wait(r.Context()) != nil {
 			panic(http.ErrAbortHandler)
 		}

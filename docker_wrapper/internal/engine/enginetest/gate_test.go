@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// engineBehind is what stands behind a gate: it counts the creates that it carries out, and streams logs
-// line by line as it is told to.
+// engineBehind is an engine behind a gate. It counts the create calls that it carries out, and streams the lines from its
+// channel as logs.
 type engineBehind struct {
 	creates atomic.Int64
 	lines   chan string
@@ -96,7 +96,7 @@ func TestGatePassesOn(t *testing.T) {
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
 	for _, want := range []string{"one", "two"} {
-		e.lines <- want // and no more before it has come through
+		e.lines <- want // the next line only after this one has arrived
 		if !lines.Scan() || lines.Text() != want {
 			t.Fatalf("got %q, %v, want %q", lines.Text(), lines.Err(), want)
 		}
@@ -128,8 +128,8 @@ func TestGateHolds(t *testing.T) {
 		name   string
 		after  bool
 		hangUp bool
-		held   int64 // creates carried out while the call is held
-		done   int64 // and in the end
+		held   int64 // create calls carried out while the call is held
+		done   int64 // and at the end
 	}{
 		{name: "before", done: 1},
 		{name: "before, and the client hangs up", hangUp: true},
@@ -169,7 +169,7 @@ func TestGateHolds(t *testing.T) {
 			if got := e.creates.Load(); got != tt.done {
 				t.Errorf("%d created, want %d", got, tt.done)
 			}
-			if got, err := create(t.Context(), c); got != "made it" || err != nil { // one call is held, not all
+			if got, err := create(t.Context(), c); got != "made it" || err != nil { // only one call is held
 				t.Errorf("the next call: got %q, %v", got, err)
 			}
 		})
@@ -187,10 +187,10 @@ func TestGateShut(t *testing.T) {
 	<-h.Reached()
 	g.Shut()
 	if err := <-failed; err == nil {
-		t.Error("the call that was under way came through")
+		t.Error("the call in progress got an answer")
 	}
 	if _, err := create(t.Context(), c); err == nil {
-		t.Error("a call came through the shut gate")
+		t.Error("a call passed the shut gate")
 	}
 	if err := g.Open(); err != nil {
 		t.Fatal(err)
@@ -203,9 +203,9 @@ func TestGateShut(t *testing.T) {
 	}
 }
 
-// A gate whose engine isn't there gives no answer at all.
+// A gate without an engine closes the connection without an answer.
 func TestGateWithoutEngine(t *testing.T) {
-	g, err := NewGate(filepath.Join(t.TempDir(), "nobody"))
+	g, err := NewGate(filepath.Join(t.TempDir(), "missing"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,22 +11,23 @@ import (
 	"strings"
 )
 
-// GPUs says which GPUs the engine can give, each by the name that it is asked for, a UUID or CDI's, and the device files
-// that come with it. It offers them as engines do: names of CDI's to whom asks what it is, the others by NVIDIA's runtime.
+// GPUs sets the GPUs that the engine can give to containers: the device files of each, by UUID or CDI name. The engine
+// reports them as real ones do: it lists CDI names in its info, and NVIDIA's runtime if there are UUIDs.
 func (e *Engine) GPUs(files map[string][]string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.gpus = maps.Clone(files)
 }
 
-// Answer says what comes of opening a device file in a container, whatever it was given: "ok", or a reason.
+// Answer sets the result of opening a device file in a container, whether the container has the file or not: "ok", or an
+// error.
 func (e *Engine) Answer(path, answer string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.answers[path] = answer
 }
 
-// offered adds to what the engine says of itself. e.mu is held.
+// offered adds GPUs to the engine's info. e.mu is held.
 func (e *Engine) offered(info map[string]any) {
 	runtimes := map[string]any{"runc": map[string]any{"path": "runc"}}
 	var devices []map[string]string
@@ -42,7 +43,8 @@ func (e *Engine) offered(info map[string]any) {
 	}
 }
 
-// files are the device files that a container has. An engine that doesn't know a GPU says so, or not. e.mu is held.
+// files lists the device files that a container has. For an unknown GPU it returns an error, or nothing if this engine
+// ignores such requests. e.mu is held.
 func (e *Engine) files(c *container) ([]string, error) {
 	var list []string
 	for _, d := range c.request.HostConfig.Devices {
@@ -50,7 +52,7 @@ func (e *Engine) files(c *container) ([]string, error) {
 	}
 	for _, r := range c.request.HostConfig.DeviceRequests {
 		if e.o.Podman && (r.Driver != "cdi" || e.old()) {
-			continue // in silence
+			continue // Podman ignores the request without an error
 		}
 		if r.Driver == "nvidia" && !slices.ContainsFunc(slices.Collect(maps.Keys(e.gpus)), func(name string) bool { return !strings.Contains(name, "=") }) {
 			return nil, refuse(http.StatusInternalServerError, `could not select device driver "nvidia" with capabilities: [[gpu]]`)
@@ -69,10 +71,10 @@ func (e *Engine) files(c *container) ([]string, error) {
 	return list, nil
 }
 
-// old reports a Podman that takes no notice of requests for devices.
+// old reports whether this is a Podman that ignores requests for devices (version 4).
 func (e *Engine) old() bool { return e.o.Version == "" || strings.HasPrefix(e.o.Version, "4.") }
 
-// prepareExec makes a program ready to be run in a running container.
+// prepareExec answers the call that prepares a program in a running container.
 func (e *Engine) prepareExec(w http.ResponseWriter, r *http.Request, c *container) error {
 	var req struct{ Cmd, Env []string }
 	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
@@ -87,7 +89,7 @@ func (e *Engine) prepareExec(w http.ResponseWriter, r *http.Request, c *containe
 	}
 	e.execs++
 	id := fmt.Sprintf("exec%d", e.execs)
-	// Nothing but the wrapper's own helper is run: it tries the device files that it is told.
+	// The only program is the wrapper's own helper, which tries to open the device files in its arguments.
 	for _, path := range req.Cmd[1:] {
 		answer := "no such file or directory"
 		if slices.Contains(files, path) {
@@ -104,9 +106,9 @@ func (e *Engine) prepareExec(w http.ResponseWriter, r *http.Request, c *containe
 	return nil
 }
 
-// startExec runs it: the connection becomes its output.
+// startExec answers the call that runs the program. The connection becomes the program's output.
 func (e *Engine) startExec(w http.ResponseWriter, r *http.Request, id string) error {
-	io.Copy(io.Discard, r.Body) // else the caller can't send it
+	io.Copy(io.Discard, r.Body) // otherwise the caller can't finish sending
 	e.mu.Lock()
 	text := e.said[id]
 	e.mu.Unlock()

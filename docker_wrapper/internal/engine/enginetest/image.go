@@ -34,17 +34,17 @@ type image struct {
 	config config
 	dir    string // its files
 	layers []layer
-	diffs  []string // digests of its layers' archives, where it was loaded
+	diffs  []string // digests of its layers' archives, if it was loaded
 	made   time.Time
 }
 
-// layer is as the history of an image shows it.
+// layer is a layer in the history of an image.
 type layer struct {
 	by   string
 	size int
 }
 
-const layerSize = 1e6 // bytes, that every step of a Dockerfile adds
+const layerSize = 1e6 // bytes that each step of a Dockerfile adds
 
 // find looks an image up by ID or name. e.mu is held.
 func (e *Engine) find(name string) *image {
@@ -74,7 +74,7 @@ func (e *Engine) listImages(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// labelFilter is what a request for a list asks of labels.
+// labelFilter parses the label filter of a request for a list.
 func labelFilter(r *http.Request) (fits func(map[string]string) bool, err error) {
 	var filters struct{ Label map[string]bool }
 	if f := r.URL.Query().Get("filters"); f != "" {
@@ -120,8 +120,7 @@ func (e *Engine) history(w http.ResponseWriter, name string) error {
 	return nil
 }
 
-// removeImage removes a name, and with its last name the image. By its ID an image goes with the only name
-// that it has.
+// removeImage removes a name, and the image with its last name. By ID it removes an image that has at most one name.
 func (e *Engine) removeImage(w http.ResponseWriter, name string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -165,7 +164,7 @@ func (e *Engine) tag(w http.ResponseWriter, r *http.Request, name string) error 
 	return nil
 }
 
-// name gives an image a tag and takes it from the one that had it. e.mu is held.
+// name gives an image a tag and removes the tag from other images. e.mu is held.
 func (e *Engine) name(im *image, tag string) {
 	tag = tagged(tag)
 	for _, other := range e.images {
@@ -174,7 +173,7 @@ func (e *Engine) name(im *image, tag string) {
 	im.tags = append(im.tags, tag)
 }
 
-// stream is an answer that goes on: a JSON object per message.
+// stream is a streamed answer: one JSON object per message.
 type stream struct {
 	enc *json.Encoder
 	rc  *http.ResponseController
@@ -213,10 +212,10 @@ func (e *Engine) pull(w http.ResponseWriter, name string) error {
 	return nil
 }
 
-// load reads a docker-archive. What is wrong with one is said inside the stream.
+// load reads a docker-archive. It reports errors in the archive inside the stream.
 func (e *Engine) load(w http.ResponseWriter, body io.Reader) error {
 	files, links := map[string][]byte{}, map[string]string{}
-	unpacked := func(name string) string { // where Docker has it: in its directory, whatever the name says
+	unpacked := func(name string) string { // where Docker unpacks it: inside its directory, with links resolved
 		name = strings.TrimPrefix(path.Clean("/"+name), "/")
 		dir, base := path.Split(name)
 		if to, ok := links[path.Clean(dir)]; ok {
@@ -288,8 +287,8 @@ func (e *Engine) load(w http.ResponseWriter, body io.Reader) error {
 	return nil
 }
 
-// build carries out a Dockerfile as the classic builder does: FROM, COPY and ADD of files, RUN of one
-// step, and what changes the configuration.
+// build builds a Dockerfile as the classic builder does: FROM, COPY and ADD of files, RUN, and instructions that change
+// the configuration.
 func (e *Engine) build(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	id := e.newID()
@@ -359,7 +358,7 @@ func (e *Engine) build(w http.ResponseWriter, r *http.Request) error {
 
 var builderWords = []string{"FROM", "ARG", "ENV", "LABEL", "COPY", "ADD", "RUN", "CMD", "ENTRYPOINT", "USER", "WORKDIR", "EXPOSE", "VOLUME", "SHELL"}
 
-// instructions are the lines of a Dockerfile, joined where they go on.
+// instructions are the lines of a Dockerfile without comments, with continuation lines joined.
 func instructions(text string) []string {
 	var list []string
 	more := ""

@@ -16,19 +16,19 @@ import (
 
 // The language of programs: one step per element, WORD REST.
 //
-//	print TEXT         a line on standard output (warn: on standard error)
-//	fill N             N bytes of output, in lines
-//	cat PATH           a file's contents (ls DIR: its names, env NAME: a variable)
-//	args               the elements that follow, each on a line; nothing is run after it
-//	write PATH TEXT    make a file that holds a line (append: add a line)
+//	print TEXT         print a line to standard output (warn: to standard error)
+//	fill N             print N bytes, in lines
+//	cat PATH           print a file (ls DIR: the names in a directory, env NAME: a variable)
+//	args               print the elements that follow, each on a line, and end
+//	write PATH TEXT    make a file of one line (append: add a line)
 //	cp SRC DST, mkdir DIR, ln TARGET PATH, rm PATH
-//	sleep D            run for so long, paused time not counted
+//	sleep D            run for this long; paused time doesn't count
 //	hold [NAME]        run until Release
 //	exit N             end with this code
-//	oom                be killed for memory
-//	trap SIGNAL STEP   run the step whenever the signal comes, in place of ending
+//	oom                be killed for using too much memory
+//	trap SIGNAL STEP   run the step whenever the signal comes, instead of ending
 //
-// Anything else is a program that isn't in the image. After the last step comes exit 0.
+// Any other word is a program that isn't in the image. After the last step the program ends with code 0.
 var words = []string{"print", "warn", "fill", "cat", "ls", "env", "args", "write", "append", "cp", "mkdir", "ln", "rm",
 	"sleep", "hold", "exit", "oom", "trap"}
 
@@ -45,15 +45,15 @@ func known(steps []string) (unknown string, ok bool) {
 	return "", true
 }
 
-// machine is what steps work on.
+// machine runs steps.
 type machine struct {
 	resolve func(name string) (host string, readOnly bool) // path in the container to path of the host
 	env     []string
 	say     func(stream byte, text string)
-	pass    func() error                 // returns when the program may go on; an error ends it
-	until   func(done func() bool) error // likewise, and done, which is called with the engine's lock
-	freed   func(name string) bool
-	trap    func(signal, step string) // nil where no signals come
+	pass    func() error                 // returns when the program may continue; an error ends it
+	until   func(done func() bool) error // as pass, but also waits until done; done is called with e.mu held
+	freed   func(name string) bool       // reports whether a hold was released; called with e.mu held
+	trap    func(signal, step string)    // nil if no signals come
 }
 
 // exited ends a program.
@@ -238,8 +238,8 @@ func (e *Engine) start(c *container) {
 	})
 }
 
-// trapLocked runs what a signal leads to. The code is that of its exit, else that of a kill, which is what comes
-// after a stop that isn't heeded.
+// trapLocked runs the step that a trap set for a signal. If the step is exit, code is its code. Otherwise it is 137, as
+// the engine kills a program that doesn't end when it is stopped.
 func (e *Engine) trapLocked(c *container, signal string) (code int, trapped bool) {
 	step, trapped := c.traps[signal]
 	if !trapped {
@@ -264,7 +264,7 @@ func (e *Engine) endLocked(c *container, code int, oom bool) {
 	e.tell()
 }
 
-// logLocked keeps a line. No two have the same time.
+// logLocked adds to a container's output. No two additions have the same time.
 func (e *Engine) logLocked(c *container, stream byte, text string) {
 	now := time.Now()
 	if !now.After(e.lastLog) {
@@ -291,7 +291,7 @@ func (c *container) resolve(name string) (host string, readOnly bool) {
 	return host, readOnly
 }
 
-// runStep is a RUN of a Dockerfile, in the image's directory: steps joined by &&.
+// runStep runs a Dockerfile's RUN in the image's directory: steps joined by &&.
 func (e *Engine) runStep(ctx context.Context, dir string, env []string, step string, say func(string)) exited {
 	m := &machine{env: env, say: func(_ byte, text string) { say(text) },
 		resolve: func(name string) (string, bool) { return filepath.Join(dir, path.Clean("/"+name)), false },

@@ -34,7 +34,7 @@ var routes = map[[3]string]string{
 	{"POST", "containers", "exec"}:   "exec", {"POST", "exec", "start"}: "exec-start",
 }
 
-// route names a call and what it is about.
+// route returns a call's name and its container or image.
 func route(r *http.Request) (name, target string) {
 	path := strings.Trim(versionPrefix.ReplaceAllString(r.URL.Path, ""), "/")
 	first, rest, _ := strings.Cut(path, "/")
@@ -96,7 +96,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.carryOut(w, r, name, target)
 }
 
-// faultOf takes the fault for a call. e.mu is held.
+// faultOf returns the fault for a call, nil for none, and counts it. e.mu is held.
 func (e *Engine) faultOf(name string) *Fault {
 	for _, f := range e.faults {
 		if f.Times != 0 && (f.Call == "" || f.Call == name) {
@@ -107,11 +107,11 @@ func (e *Engine) faultOf(name string) *Fault {
 	return nil
 }
 
-// fail reports whether the call is over with that.
+// fail makes a call fail. It reports whether the call is finished.
 func (e *Engine) fail(w http.ResponseWriter, r *http.Request, name, target string, f *Fault) bool {
 	switch {
 	case f.After:
-		e.carryOut(&unheard{header: http.Header{}}, r, name, target)
+		e.carryOut(&lostAnswer{header: http.Header{}}, r, name, target)
 		panic(http.ErrAbortHandler) // closes the connection
 	case f.Cut:
 		panic(http.ErrAbortHandler)
@@ -126,7 +126,7 @@ func (e *Engine) fail(w http.ResponseWriter, r *http.Request, name, target strin
 		}
 		return e.await(r.Context(), mended) != nil
 	case f.Stream:
-		io.Copy(io.Discard, r.Body) // as an engine does, else the caller can't send
+		io.Copy(io.Discard, r.Body) // otherwise the caller can't finish sending
 		s := newStream(w)
 		for _, line := range f.Output {
 			s.say(line + "\n")
@@ -139,12 +139,12 @@ func (e *Engine) fail(w http.ResponseWriter, r *http.Request, name, target strin
 	return true
 }
 
-// unheard is an answer that gets lost.
-type unheard struct{ header http.Header }
+// lostAnswer is a ResponseWriter that discards the answer.
+type lostAnswer struct{ header http.Header }
 
-func (u *unheard) Header() http.Header         { return u.header }
-func (u *unheard) Write(p []byte) (int, error) { return len(p), nil }
-func (u *unheard) WriteHeader(int)             {}
+func (l *lostAnswer) Header() http.Header         { return l.header }
+func (l *lostAnswer) Write(p []byte) (int, error) { return len(p), nil }
+func (l *lostAnswer) WriteHeader(int)             {}
 
 func (e *Engine) carryOut(w http.ResponseWriter, r *http.Request, name, target string) {
 	var err error

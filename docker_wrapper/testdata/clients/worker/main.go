@@ -1,6 +1,5 @@
-// Command worker is the job that real clients run: it computes for some seconds of CPU time, writes
-// the file in, in capitals, to out, and says what it did. Without arguments it greets, which is how a
-// client finds out whether the engine works.
+// Command worker is the job that real clients run. It uses some seconds of CPU time, writes the file in, in capitals, to
+// out, and prints what it did. Without arguments it prints a greeting, by which a client tests whether the engine works.
 package main
 
 import (
@@ -56,7 +55,7 @@ func work(seconds float64) error {
 	return os.WriteFile("out", bytes.ToUpper(data), 0o666)
 }
 
-// cpu is what this process has used, in seconds.
+// cpu is the CPU time of this process, in seconds.
 func cpu() (float64, error) {
 	var u syscall.Rusage
 	err := syscall.Getrusage(syscall.RUSAGE_SELF, &u)
