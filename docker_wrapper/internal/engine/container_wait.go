@@ -90,7 +90,7 @@ var errStillRunning = errors.New("still running")
 // Exit returns how the container ended. ErrUnreachable when the engine doesn't answer.
 func (c *Container) Exit(ctx context.Context) (job.Exit, error) { return c.exit(ctx, time.Time{}) }
 
-// exit is Exit for a caller whom the engine hasn't answered since away; zero when it always has.
+// exit is Exit for a caller that first found the engine not to answer at the time away; zero for never.
 func (c *Container) exit(ctx context.Context, away time.Time) (job.Exit, error) {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()

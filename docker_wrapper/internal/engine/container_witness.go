@@ -32,8 +32,8 @@ import (
 // name when a user gave it.
 var endSignals = map[string]string{"2": "INT", "3": "QUIT", "9": "KILL", "15": "TERM", "INT": "INT", "QUIT": "QUIT", "KILL": "KILL", "TERM": "TERM"}
 
-// witness collects what the engine knows about the end of the container, for [job.Whose] to decide. away is since when
-// the engine hasn't answered, zero when it always has. The error wraps ErrUnreachable when it can't be asked now.
+// witness collects what the engine knows about the end of the container, for [job.Whose] to decide. away is when the
+// engine was first found not to answer, zero for never. The error wraps ErrUnreachable when it can't be asked now.
 func (c *Container) witness(ctx context.Context, exit job.Exit, away time.Time) (w job.Witness, err error) {
 	q := c.e.Info.quirks
 	w = job.Witness{AnySignal: q.signalUnsaid, StopUntold: q.stopUnsaid, EndsJobs: q.daemon, AwaySince: away}
