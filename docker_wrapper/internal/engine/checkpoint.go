@@ -22,14 +22,14 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// checkpointWay is how an engine checkpoints a container with all that runs in it: by CRIU (criu.org), which it
-// calls through its runtime.
+// checkpointWay is where an engine keeps a checkpoint of a container with all its processes. All engines use CRIU
+// (criu.org) through their runtime.
 type checkpointWay int
 
 const (
 	noCheckpoints checkpointWay = iota
-	keptInside                  // Docker: beside the container, and lost with it
-	asArchive                   // Podman: in a file of ours, from which another container is made
+	keptInside                  // Docker: with the container, and removed with it
+	asArchive                   // Podman: in a file of the wrapper's, from which it makes another container
 )
 
 // Files of a checkpoint in the directory that Checkpoint is given.
@@ -38,17 +38,17 @@ const (
 	dockersFile = "container.json"
 )
 
-// A checkpoint is restored so often, after such a pause. Docker's containerd may still have it from when it was made, or
-// from an earlier try, and refuses it for a moment (moby#42900; on 28.5.2 the second try was enough each time).
+// How often a restore is tried, and the pause between. For a moment Docker's containerd may still have the checkpoint open
+// from when it was made or from an earlier try, and refuses it (moby#42900; on 28.5.2 the second try always worked).
 const restoreTries, restorePause = 10, 300 * time.Millisecond
 
-// restoreTime is what a restore may take: 64 GB from a disk that reads 100 MB in a second.
+// restoreTime is the longest that a restore may take: 64 GB from a disk that reads 100 MB/s.
 const restoreTime = 15 * time.Minute
 
-// ErrLate: a trial took longer than it should. The computer may be busy.
-var ErrLate = errors.New("a small program in a container doesn't count in time")
+// ErrLate: a trial took too long. The computer may be busy.
+var ErrLate = errors.New("the program in a small test container is too slow")
 
-// ErrNoRestore: the checkpoint is of no use any more. The job begins anew.
+// ErrNoRestore: the checkpoint can never be restored. The job starts from the beginning.
 var ErrNoRestore = errors.New("the checkpoint can't be restored")
 
 // inside is where Docker keeps a checkpoint.
@@ -57,7 +57,7 @@ type inside struct {
 	Checkpoint string `json:"checkpoint"`
 }
 
-// NoCheckpoints says why this engine can't checkpoint any container; "" when it perhaps can.
+// NoCheckpoints says why this engine can't checkpoint any container; "" when it may be able to.
 func (i Info) NoCheckpoints() string {
 	if i.quirks.checkpoints == noCheckpoints {
 		return i.quirks.checkpointHint
@@ -65,18 +65,18 @@ func (i Info) NoCheckpoints() string {
 	return ""
 }
 
-// CanCheckpoint says why this job's containers can't be checkpointed with all that runs in them; nil when they
-// perhaps can, which TryCheckpoint finds out.
+// CanCheckpoint says why this job's containers can't be checkpointed with all their processes. It is nil when they may
+// be; TryCheckpoint finds out.
 func (e *Engine) CanCheckpoint(j *job.Job) error { return canCheckpoint(e.Info.quirks, j) }
 
-// No engine can restore a container with an init process (measured: Docker 28.5.2, Podman 5.8.6), so there is none then. Docker
-// from 28.0 on can't restore one with a network of its own either (containerd#12141), and saves nothing of its file system:
-// what the program wrote after the checkpoint would still be there. So there a job has to ask for it.
+// No engine can restore a container with an init process (measured: Docker 28.5.2, Podman 5.8.6), so such containers get
+// none. Docker from 28.0 on can't restore a container with its own network either (containerd#12141). It also doesn't save
+// the file system: what the program wrote after the checkpoint would still be there. So with Docker a job must ask for it.
 func canCheckpoint(q quirks, j *job.Job) error {
 	c := j.Container
 	switch inside := q.checkpoints == keptInside; {
 	case !j.Checkpoint.Whole():
-		return errors.New("the job doesn't want it")
+		return errors.New("the job doesn't ask for it")
 	case q.checkpoints == noCheckpoints:
 		return errors.New(q.checkpointHint)
 	case c.Extra.Init != nil && *c.Extra.Init:
@@ -98,8 +98,8 @@ func canCheckpoint(q quirks, j *job.Job) error {
 	return nil
 }
 
-// Hold makes the container stand still, so that it can be checkpointed with the files that it writes, until Release.
-// Podman takes no checkpoint of a container that it has paused itself, so there the kernel is asked.
+// Hold freezes the container until Release, so that the checkpoint matches the files that the job writes.
+// Podman can't checkpoint a container that it has paused, so there the kernel freezes its control group.
 func (c *Container) Hold(ctx context.Context) error {
 	if c.e.Info.quirks.checkpoints != asArchive {
 		return c.Pause(ctx)
@@ -113,13 +113,13 @@ func (c *Container) Hold(ctx context.Context) error {
 	return nil
 }
 
-// Release lets it go on after Hold. Of a container that isn't held it is no error.
+// Release lets the container run again after Hold. It does nothing to a container that isn't held.
 func (c *Container) Release(ctx context.Context) error {
 	if c.e.Info.quirks.checkpoints != asArchive {
 		return c.Unpause(ctx)
 	}
 	state, err := c.libpodState(ctx)
-	if err == nil && state.Status == "running" { // what Podman has paused itself it could not let go on any more
+	if err == nil && state.Status == "running" { // if Podman has paused it, thawing it here would keep Podman from unpausing it
 		err = c.groups(ctx).Thaw()
 	}
 	if err != nil {
@@ -128,8 +128,8 @@ func (c *Container) Release(ctx context.Context) error {
 	return nil
 }
 
-// Checkpoint saves the container, which is held, with all that runs in it. It goes on afterwards, still held. What
-// Restore needs is in dir then, at most room bytes of it (0 for no limit).
+// Checkpoint saves the container with all its processes. It must be held, and is still held afterwards. It writes what
+// Restore needs into dir, at most room bytes (0 for no limit).
 func (c *Container) Checkpoint(ctx context.Context, dir string, room int64) error {
 	began := time.Now()
 	var err error
@@ -148,14 +148,14 @@ func (c *Container) Checkpoint(ctx context.Context, dir string, room int64) erro
 	return nil
 }
 
-// checkpointInside: a name that was used before is refused.
+// checkpointInside uses a new name each time, since Docker refuses one that was used before.
 func (c *Container) checkpointInside(ctx context.Context, dir string) error {
 	found, err := c.inspect(ctx)
 	if err != nil {
 		return err
 	}
 	for _, m := range found.Mounts {
-		if m.Type == mount.TypeVolume && m.RW { // the image's, or somebody's
+		if m.Type == mount.TypeVolume && m.RW { // of the image or of a user
 			return fmt.Errorf("what the job writes to the volume %s would not be saved", m.Destination)
 		}
 	}
@@ -198,7 +198,7 @@ func (c *Container) checkpointArchive(ctx context.Context, dir string, room int6
 	return nil
 }
 
-// bounded refuses more than it has room for.
+// bounded writes at most left bytes when it is limited, then returns errNoRoom.
 type bounded struct {
 	w       io.Writer
 	left    int64
@@ -214,7 +214,7 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return b.w.Write(p)
 }
 
-// KeepCheckpoint drops all checkpoints that the engine keeps of this container but that in dir; "" drops all.
+// KeepCheckpoint removes all checkpoints that the engine keeps of this container, except the one that dir describes; "" removes all.
 func (c *Container) KeepCheckpoint(ctx context.Context, dir string) error {
 	if c.e.Info.quirks.checkpoints != keptInside {
 		return nil
@@ -252,14 +252,13 @@ func readInside(dir string) (in inside, err error) {
 	return in, nil
 }
 
-// Restore brings the job's container back to where it was when the checkpoint in dir was made, and running. One of the same
-// name that there still is must not run; what has become of it since is lost.
+// Restore brings the job's container back to its state when the checkpoint in dir was made, and runs it. A container of
+// this name that still exists must not run; what it has done since the checkpoint is lost.
 //
-// It returns since when, by the engine's clock, what the container prints is the restored one's; zero when it prints on
-// where it was.
+// since is when, by the engine's clock, the output of the restored container begins; zero when the output continues
+// at the checkpoint.
 //
-// ErrNoRestore when that can't be, and never will: then there may still be a container of this name, good for
-// nothing.
+// ErrNoRestore when the checkpoint can never be restored. A container of this name may still exist then, and is of no use.
 func (e *Engine) Restore(ctx context.Context, j *job.Job, dir string) (c *Container, since time.Time, err error) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, restoreTime)
@@ -296,7 +295,7 @@ func (e *Engine) Restore(ctx context.Context, j *job.Job, dir string) (c *Contai
 	}
 }
 
-// engineMends reports an error after which trying again later may do.
+// engineMends reports an error that a later try may not meet.
 func engineMends(err error) bool {
 	for _, e := range []error{ErrUnreachable, ErrPermission, ErrDiskFull, ErrNetwork, ErrHost} {
 		if errors.Is(err, e) {
@@ -316,8 +315,8 @@ func (e *Engine) restoreInside(ctx context.Context, jc job.Container, dir string
 	case err != nil:
 		return nil, err
 	case c.ID != in.Container:
-		return nil, fmt.Errorf("it was of another container: %w", ErrNotFound)
-	case c.State == StateRunning || c.State == StatePaused: // Docker would do nothing, and say that all is well
+		return nil, fmt.Errorf("the checkpoint is of another container: %w", ErrNotFound)
+	case c.State == StateRunning || c.State == StatePaused: // Docker would do nothing and report success
 		return nil, errStillRunning
 	}
 	callCtx, cancel := callWithin(ctx, restoreTime)
@@ -355,19 +354,19 @@ func (e *Engine) restoreArchive(ctx context.Context, jc job.Container, dir strin
 		err = body.Close()
 	}
 	if archive.err != nil && archive.err != io.EOF {
-		err = fmt.Errorf("read checkpoint: %v", archive.err) // not the engine's
+		err = fmt.Errorf("read checkpoint: %v", archive.err) // our own error, not the engine's
 	}
 	c, found := e.Find(ctx, jc)
 	switch {
 	case err == nil:
 		return c, found
-	case found == nil && c.State != StateRunning: // half made
+	case found == nil && c.State != StateRunning: // the restore made it and failed later
 		err = errors.Join(err, c.Remove(ctx))
 	}
 	return nil, wrap(err)
 }
 
-// witnessed remembers how reading ended.
+// witnessed is a reader that remembers its error.
 type witnessed struct {
 	r   io.Reader
 	err error
@@ -380,21 +379,22 @@ func (w *witnessed) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// What TryCheckpoint needs of this program: it runs as its own helper in a container, and counts.
+// How this program, run as a helper in a container, is told by TryCheckpoint to count.
 const (
 	HelperCounts = "count" // value of HelperEnv
-	CountFile    = "count" // in HelperDir: a word that is the process's own, and a number that grows
+	CountFile    = "count" // in HelperDir: a random word of the process, and a growing number
 )
 
 const (
 	trialTime  = time.Minute
 	trialPoll  = 20 * time.Millisecond
-	trialGrace = 10 * time.Second // until the helper counts
+	trialGrace = 10 * time.Second // for the helper to begin counting
 )
 
-// TryCheckpoint finds out whether containers like this job's can be checkpointed and restored here, with a small one of the helper's
-// image that runs program (this one) and counts into a file of dir, which is empty. It takes some seconds; an error says what
-// failed, and wraps ErrUnreachable when the engine went away meanwhile, which says nothing.
+// TryCheckpoint finds out whether containers like this job's can be checkpointed and restored on this computer. It does so
+// with a small container of the helper's image, which runs program (this one) and counts into a file in dir. dir must be
+// empty. It takes some seconds. The error says what failed. It wraps ErrUnreachable when the engine stopped answering, which
+// decides nothing.
 func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, program, dir string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, trialTime)
 	defer cancel()
@@ -410,7 +410,7 @@ func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, program, dir str
 	if err := errors.Join(os.Mkdir(save, 0o700), os.Chmod(dir, 0o777)); err != nil {
 		return err
 	}
-	if err := e.RemoveTrial(ctx, j); err != nil { // an earlier one was broken off
+	if err := e.RemoveTrial(ctx, j); err != nil { // of an earlier trial that was interrupted
 		return err
 	}
 	image, err := e.helperImage(ctx, j.Image)
@@ -443,17 +443,17 @@ func (e *Engine) TryCheckpoint(ctx context.Context, j *job.Job, program, dir str
 	}
 	after, err := counted(ctx, dir, func(now count) bool { return now.word != before.word || now.number > before.number+1 })
 	if err == nil && after.word != before.word {
-		err = errors.New("what was restored began anew")
+		err = errors.New("the restored program started from the beginning")
 	}
 	return err
 }
 
-// TrialSuffix ends the name of a trial's container. The name of the job's container comes before it.
+// TrialSuffix is appended to the name of the job's container to name a trial's container.
 const TrialSuffix = "_trial"
 
 func trialOf(j *job.Job) string { return j.Container.Name + TrialSuffix }
 
-// RemoveTrial removes what a trial has left that was broken off, as with its engine.
+// RemoveTrial removes what an interrupted trial has left, for instance when the engine stopped.
 func (e *Engine) RemoveTrial(ctx context.Context, j *job.Job) error {
 	c, err := e.Find(ctx, job.Container{Name: trialOf(j), Labels: j.Container.Labels})
 	if err == nil {
@@ -465,8 +465,8 @@ func (e *Engine) RemoveTrial(ctx context.Context, j *job.Job) error {
 	return err
 }
 
-// renewFile puts another file of the same bytes in a file's place, as there is when a snapshot is put back. CRIU
-// wants the same size and mode.
+// renewFile replaces a file by another with the same content, as restoring a snapshot does. CRIU requires the same
+// size and mode.
 func renewFile(name string) error {
 	fi, err := os.Stat(name)
 	if err != nil {
@@ -482,13 +482,13 @@ func renewFile(name string) error {
 	return errors.Join(os.WriteFile(name, data, 0o600), os.Chmod(name, fi.Mode().Perm()))
 }
 
-// count is what the helper has written.
+// count reads what the helper has written.
 type count struct {
 	word   string
 	number int
 }
 
-// counted waits for a count that is enough.
+// counted waits until the helper has counted far enough.
 func counted(ctx context.Context, dir string, enough func(count) bool) (now count, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, trialGrace)
 	defer cancel()

@@ -66,7 +66,7 @@ func TestCanCheckpoint(t *testing.T) {
 		{name: "Docker, with a network", engine: docker, change: func(j *job.Job) { j.Container.Network = "bridge" }, want: `network = "none"`, plain: true},
 		{name: "Docker, where the job writes anywhere", engine: docker, change: func(j *job.Job) { j.Container.Extra.ReadOnly = false }, want: "--read-only", plain: true},
 		{name: "Docker, a volume", engine: docker, change: func(j *job.Job) { j.Container.Binds = []job.Bind{{Target: "/v"}} }, want: "to /v would", plain: true},
-		{name: "not wanted", engine: podman, change: func(j *job.Job) { j.Checkpoint.Method = job.ByApp }, want: "want", plain: true},
+		{name: "not wanted", engine: podman, change: func(j *job.Job) { j.Checkpoint.Method = job.ByApp }, want: "ask", plain: true},
 		{name: "an init process is wanted", engine: podman, change: func(j *job.Job) { j.Container.Extra.Init = new(true) }, want: "init", plain: true},
 		{name: "Podman", engine: podman},
 		{name: "Podman, not asked for, with all that it likes", engine: podman,

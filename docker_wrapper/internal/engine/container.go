@@ -45,8 +45,8 @@ type Container struct {
 
 	e      *Engine
 	gpu    *job.GPUGrant
-	ask    string                 // the signal that asks its program for a checkpoint; "" for none
-	asked  atomic.Int64           // how often it was sent that by us
+	ask    string                 // the signal that asks the job for a checkpoint; "" for none
+	asked  atomic.Int64           // how often this wrapper sent it
 	cgroup atomic.Pointer[string] // its path below the hierarchies' roots, once it is known
 
 	rung      atomic.Int32                 // how it is paused
@@ -76,8 +76,8 @@ func (e *Engine) List(ctx context.Context, labels map[string]string) ([]*Contain
 	return list, nil
 }
 
-// holder says which job has a container whose name another wants. Two results that differ in the case of their letters get the
-// same name where the client wants it so.
+// holder says which job owns a container whose name this job needs, as the end of an error. Results whose names differ only in
+// case get the same container name, since the client makes it lower case.
 func holder(mine, its map[string]string) string {
 	result := its[job.LabelResult]
 	switch {
@@ -118,7 +118,7 @@ func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) 
 		state = StatePaused
 	case in.State.Running || in.State.Restarting:
 		state = StateRunning
-	case !parseTime(in.State.StartedAt).IsZero(): // whatever it is called: Podman 4 says "created" after the computer has lost its power
+	case !parseTime(in.State.StartedAt).IsZero(): // whatever its status: Podman 4 says "created" after a loss of power
 	case in.State.Status == StateCreated || in.State.Status == "configured" || in.State.Status == "initialized":
 		state = StateCreated
 	}
@@ -129,11 +129,11 @@ func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) 
 	return found, nil
 }
 
-// outlast waits until a container is gone that somebody is just removing, or has failed to: its files are gone
-// already, its name is not. It returns ErrNotFound when it is.
+// outlast waits for the end of a container's removal, and removes it if an earlier removal failed. Its files are gone, but its
+// name is still taken. It returns ErrNotFound when the name is free.
 func (e *Engine) outlast(ctx context.Context, id, name string) error {
 	c := &Container{ID: id, Name: name, e: e}
-	if err := c.Remove(ctx); err != nil { // nothing, if somebody is at it
+	if err := c.Remove(ctx); err != nil { // does nothing while another removal is in progress
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx) // an abandoned wait would leak
@@ -178,7 +178,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 	}
 	resp, err := e.api.ContainerCreate(ctx, r.Config, r.Host, r.Network, platform, r.Name)
 	if err != nil && strings.Contains(err.Error(), "init binary") && j.Container.Extra.Init == nil {
-		r.Host.Init = new(bool) // Podman's is a package of its own
+		r.Host.Init = new(bool) // Podman's init program is in a package of its own
 		resp, err = e.api.ContainerCreate(ctx, r.Config, r.Host, r.Network, platform, r.Name)
 	}
 	if err != nil && e.Info.quirks.strays && strings.Contains(err.Error(), "is already in use") {
@@ -190,8 +190,8 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		}
 	}
 	if err != nil {
-		// The answer may have been lost although the container was made, and engines differ in how
-		// they say that a name is taken: ask by name.
+		// The engine may have made the container although its answer was lost, and engines differ in how
+		// they report that a name is taken. So look for the name.
 		if c, found := e.Find(ctx, j.Container); found == nil {
 			return c, nil
 		} else if errors.Is(found, ErrNameTaken) {
@@ -213,8 +213,8 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 	return c, nil
 }
 
-// RemoveStray removes what Podman keeps of a container of this name that was being made when Podman or the computer ended: its
-// storage has it, the engine knows nothing of it, and no other can have the name (measured on 4.3.1 and 5.8.6).
+// RemoveStray removes what is left of a container of this name that Podman was making when it or the computer stopped. It is
+// in Podman's storage and not in its list of containers, and no other container can get the name (measured on 4.3.1 and 5.8.6).
 func (e *Engine) RemoveStray(ctx context.Context, c job.Container) error {
 	if !e.Info.quirks.strays {
 		return nil
@@ -228,12 +228,12 @@ func (e *Engine) RemoveStray(ctx context.Context, c job.Container) error {
 	return nil
 }
 
-// sayUnlimited tells of limits that the job should have and that the engine passed over, or can't give, as where its
-// user has no control group.
+// sayUnlimited warns of limits that the engine ignored or can't set, for instance because its user account has no control
+// group.
 func (c *Container) sayUnlimited(ctx context.Context, asked job.Limits) {
 	in, err := c.inspect(ctx)
 	if err != nil || in.HostConfig == nil {
-		c.e.log.Debug().Err(err).Msg("its limits can't be told")
+		c.e.log.Debug().Err(err).Msg("cannot read the container's limits")
 		return
 	}
 	var lost []string
@@ -252,10 +252,10 @@ func (c *Container) sayUnlimited(ctx context.Context, asked job.Limits) {
 	}
 }
 
-// possible reports what the engine would pass over in silence.
+// possible returns an error for requests that the engine would ignore without an error.
 func (e *Engine) possible(r request) error {
 	if e.Info.quirks.noRuntime && r.Host.Runtime != "" {
-		return fmt.Errorf("%w: Podman doesn't choose a container's runtime (%s) through its API", ErrHost, r.Host.Runtime)
+		return fmt.Errorf("%w: through its API, Podman ignores a container's runtime (%s)", ErrHost, r.Host.Runtime)
 	}
 	if !e.Info.quirks.makesSources {
 		return nil
@@ -277,7 +277,7 @@ func (e *Engine) possible(r request) error {
 	return nil
 }
 
-// createError: what an engine refuses as a parameter is the project's mistake.
+// createError is a *RunError, the project's mistake, when the engine refuses a parameter.
 func createError(err error, words string) error {
 	if wrapped := wrapFor(err, words); classFor(err.Error(), words) != nil || !errdefs.IsInvalidArgument(err) && !isRunFailure(err.Error()) {
 		return wrapped
@@ -303,12 +303,12 @@ func (c *Container) Start(ctx context.Context) error {
 		return &RunError{Reason: plain(err.Error())}
 	}
 	if err = wrapFor(err, words); errors.Is(err, ErrUnreachable) && c.startedAfter(ctx, before) {
-		return nil // only the answer was lost, or came too late
+		return nil // only the answer was lost or late
 	}
 	return fmt.Errorf("start container %s: %w", c.Name, err)
 }
 
-// startedAfter reports that the container is known to have been started since.
+// startedAfter reports that the container was started after that time, by the engine's clock.
 func (c *Container) startedAfter(ctx context.Context, before time.Time) bool {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
@@ -319,9 +319,10 @@ func (c *Container) startedAfter(ctx context.Context, before time.Time) bool {
 // defaultPath is where engines look when the image has no PATH (moby's oci/defaults.go).
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// lookForProgram finds what an engine doesn't notice when it puts an init process before the
-// program: the container would start and end with code 126 or 127, which could be the program's own.
-// It returns when the container was last started, zero for never, and the words that its configuration has from the job.
+// lookForProgram checks that the container's program exists and is executable. With an init process the
+// engine doesn't notice: the container would start and end with code 126 or 127, which could be the
+// program's own. It returns when the container was last started, zero for never, and the words of its
+// configuration that come from the job.
 func (c *Container) lookForProgram(ctx context.Context) (started time.Time, words string, err error) {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
@@ -365,7 +366,7 @@ func mounted(name string, mounts []container.MountPoint) bool {
 	})
 }
 
-// podmansInit is what Podman calls the program of a container that has an init process (libpod's container_internal_common.go).
+// podmansInit is the program that Podman reports for a container with an init process (libpod's container_internal_common.go).
 const podmansInit = "/run/podman-init"
 
 // programNames lists the paths that a program may have in a container.
@@ -388,9 +389,9 @@ func programNames(program string, c *container.Config) (names []string) {
 	return names
 }
 
-// isRunFailure recognises an OCI runtime that could not execute the program, where the engine
-// gives it no code of its own. Runtimes begin with "starting container process caused" whatever
-// the matter is, the host's control groups included: that says nothing.
+// isRunFailure recognises that the OCI runtime could not execute the program, when the engine has no
+// error code for it. Runtimes begin all errors with "starting container process caused", also those
+// about the host's control groups: that text decides nothing.
 func isRunFailure(text string) bool {
 	if execFailed.MatchString(text) {
 		return true
@@ -404,21 +405,21 @@ func isRunFailure(text string) bool {
 	return false
 }
 
-// execFailed is how runc names a program that it could not execute, whatever the engine makes of it.
+// execFailed is how runc reports a program that it could not execute.
 var execFailed = regexp.MustCompile(`: exec: "[^"]*": `)
 
-// plain drops the runtime's layers of prefixes from an error: what is left is the reason.
+// plain removes the prefixes of runtime and engine from an error and leaves the reason.
 func plain(text string) string {
 	for _, s := range []string{"caused: ", "starting container process caused: ", "unable to start container process: ", "error during container init: ", "Error response from daemon: "} {
 		if i := strings.LastIndex(text, s); i >= 0 {
 			text = text[i+len(s):]
 		}
 	}
-	text, _, _ = strings.Cut(strings.TrimSpace(text), ": OCI ") // Podman's class of it
+	text, _, _ = strings.Cut(strings.TrimSpace(text), ": OCI ") // Podman's name for the kind of error
 	return strings.TrimSuffix(text, ": unknown")
 }
 
-// Connect joins it to the network of this name, or parts it from it. What it is already is no error.
+// Connect connects the container to a network, or disconnects it. It is no error when that is so already.
 func (c *Container) Connect(ctx context.Context, network string, on bool) (err error) {
 	if network == "bridge" {
 		network = c.e.Info.quirks.bridge
@@ -458,7 +459,7 @@ func (c *Container) Connect(ctx context.Context, network string, on bool) (err e
 	return fmt.Errorf("%s container %s and network %s: %w", verb, c.Name, network, wrap(err))
 }
 
-// Kill ends it at once, paused or not.
+// Kill kills the container, paused or not.
 func (c *Container) Kill(ctx context.Context) error {
 	if c.e.Info.quirks.unpauseToStop || c.e.Info.quirks.ungrouped {
 		if err := c.Unpause(ctx); err != nil {
@@ -472,13 +473,13 @@ func (c *Container) Kill(ctx context.Context) error {
 	return err
 }
 
-// letDie releases a container that an earlier wrapper held when it was killed: what is frozen doesn't end.
+// letDie releases a container that an earlier wrapper held when it was killed: frozen processes don't end.
 func (c *Container) letDie(ctx context.Context) {
 	if c.e.Info.quirks.checkpoints != asArchive {
 		return
 	}
 	if err := c.Release(ctx); err != nil && !errors.Is(err, ErrNotFound) {
-		c.e.log.Debug().Err(err).Msg("it may be held")
+		c.e.log.Debug().Err(err).Msg("cannot release the container")
 	}
 }
 
@@ -490,15 +491,15 @@ func (c *Container) Signal(ctx context.Context, signal string) error {
 	})
 }
 
-// Stop ends it gracefully: unpaused, because a paused process can't answer, its stop signal sent,
-// and after grace a kill.
+// Stop unpauses the container, since a paused process can't handle signals, sends its stop signal, and kills
+// it after grace.
 func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 	if err := c.Unpause(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := callWithin(ctx, hurry+grace)
 	defer cancel()
-	seconds := int(math.Ceil(grace.Seconds())) // 0 would be no grace at all
+	seconds := int(math.Ceil(grace.Seconds())) // rounded down to 0, it would be killed at once
 	err := wrap(c.e.api.ContainerStop(ctx, c.ID, container.StopOptions{Timeout: &seconds}))
 	if err != nil && !ended(err) {
 		return fmt.Errorf("stop container %s: %w", c.Name, err)
@@ -511,9 +512,9 @@ func (c *Container) Remove(ctx context.Context) error {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
 	c.letDie(ctx)
-	if q := c.e.Info.quirks; q.stopsToRemove || q.ungrouped { // what is frozen can't be killed, and what is stopped makes the engine wait
+	if q := c.e.Info.quirks; q.stopsToRemove || q.ungrouped { // frozen processes can't be killed, and for stopped ones the engine waits
 		if err := c.Kill(ctx); err != nil {
-			c.e.log.Debug().Err(err).Msg("what is removed runs on until then")
+			c.e.log.Debug().Err(err).Msg("cannot kill the container before its removal")
 		}
 	}
 	err := c.e.api.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
@@ -524,7 +525,7 @@ func (c *Container) Remove(ctx context.Context) error {
 	return nil
 }
 
-// do is one call on the container. An answer that contains already means that it is as asked.
+// do makes one call on the container. An error that contains already, or that it has ended, is none.
 func (c *Container) do(ctx context.Context, verb, already string, f func(context.Context, string) error) error {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()

@@ -227,7 +227,7 @@ var gpuRows = []contractRow{
 func refused(t *testing.T, k *contract, err error) {
 	t.Helper()
 	if k.e.Info.Kind == engine.Podman {
-		is(t, err, engine.ErrGPU, "Podman "+k.e.Info.Version+" gives none of NVIDIA's through its API")
+		is(t, err, engine.ErrGPU, "Podman "+k.e.Info.Version+" gives no NVIDIA GPU through its API")
 	} else {
 		is(t, err, engine.ErrGPU, "Docker lacks NVIDIA's toolkit (sudo apt-get install nvidia-container-toolkit")
 	}

@@ -3,7 +3,14 @@
 // the only place where an engine's errors are told apart.
 //
 // One program is run: "podman system service", when no engine answers. An error is known by the
-// engine's code, and by its words where codes don't tell (errors.go); a failed build also by the
-// builder's output (build.go). Calls that change something can be repeated: what is already so is
-// no error.
+// engine's code, and by its words where codes don't tell (engine_errors.go); a failed build also by
+// the builder's output (image_build.go). Calls that change something can be repeated: what is already
+// so is no error.
+//
+// Files:
+//   - engine*.go: finding and opening an engine, its quirks and errors, Podman's own API
+//   - image*.go: building, pulling, loading and collecting images, and what is checked before
+//   - container*.go: a container from request to exit: copies, output, usage, pause, GPUs, proxy
+//   - checkpoint.go: checkpoints with all processes, through the engine
+//   - contract*_test.go: what is relied on, one row per fact, against a real engine
 package engine

@@ -41,8 +41,7 @@ type Options struct {
 	// ends when the network may no longer be used; release it when done. nil means that it always may.
 	Online func(context.Context) (context.Context, context.CancelFunc, error)
 
-	// LookUp gives the addresses of a registry, before an image is fetched from it for a job whose files aren't signed. nil asks
-	// this computer's resolver.
+	// LookUp resolves a registry's name before an image is pulled from it for an unsigned job. nil uses this computer's resolver.
 	LookUp func(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
@@ -51,17 +50,17 @@ type Engine struct {
 	Info Info
 
 	address string // where it listens; Info.Host names it
-	stop    func() // ends a service of our own; nil where there is none
+	stop    func() // stops the service that Open started; nil when it started none
 	api     *client.Client
 	online  func(context.Context) (context.Context, context.CancelFunc, error)
 	lookUp  func(ctx context.Context, host string) ([]netip.Addr, error)
 	timeout time.Duration
 	log     zerolog.Logger
 
-	saidRung atomic.Bool // the log tells how containers are paused
+	saidRung atomic.Bool // how containers are paused has been logged
 }
 
-// Info is what is to be known of an engine. Architecture is as images name it ("amd64").
+// Info describes an engine. Architecture is as images name it ("amd64").
 type Info struct {
 	Host         string `json:"host"`
 	Kind         string `json:"kind"`
@@ -71,7 +70,7 @@ type Info struct {
 	CPUs         int    `json:"cpus"`
 	Rootless     bool   `json:"rootless"`
 	SELinux      bool   `json:"selinux"`
-	hasProxy     bool   // for its own pulls
+	hasProxy     bool   // the engine uses a proxy for its pulls
 	quirks       quirks
 }
 
@@ -79,21 +78,21 @@ type Info struct {
 // [Engine.ask], which collects the facts for both. All else asks a quirk; Info.Kind is for people.
 type quirks struct {
 	logDriver     string
-	init          bool // has an init process for containers
+	init          bool // can give a container an init process
 	cpuQuota      bool // can limit CPU time
-	cpuShares     bool // can weigh it
+	cpuShares     bool // can weigh CPU time between containers
 	memoryLimit   bool
 	pidsLimit     bool
-	passesOver    bool // gives no word of limits that it doesn't set
-	ungrouped     bool // containers may have no control group of their own: they can't be paused, and their usage is not theirs
+	passesOver    bool // ignores limits that it can't set, without an error
+	ungrouped     bool // a container may have no control group of its own: then the engine can't pause it or measure its usage
 	unpauseToStop bool // a paused container can't be stopped or killed
-	strays        bool // what it was just making when it ended keeps its name, and isn't listed
-	stopsToRemove bool // asks what runs to stop, and waits for it, before it removes it by force
-	buildKit      bool // has two builders
-	hidesTriggers bool // doesn't tell of an image's ONBUILD
-	heredocs      bool // its builder knows heredocs, BuildKit where there are two
-	daemon        bool // containers end with it, and what happened before is forgotten
-	ownLimits     bool // asks for more open files and processes than its host lets it have, unless told how many
+	strays        bool // a container that it was making when it was killed keeps its name and isn't listed
+	stopsToRemove bool // asks a running container to stop, and waits, before it removes it by force
+	buildKit      bool // has BuildKit beside the classic builder
+	hidesTriggers bool // doesn't show an image's ONBUILD
+	heredocs      bool // its builder supports heredocs; with two builders, BuildKit does
+	daemon        bool // when it stops, containers end and events are lost
+	ownLimits     bool // without explicit limits it asks for more open files and processes than its host allows
 	forgedCache   bool // its builder finds steps by the history of images, which whoever made an image wrote
 	stepsOutlive  bool // its builder carries a step out to the end when its client has gone
 	hostsAsJSON   bool // its builder takes extra hosts as one JSON list
@@ -102,29 +101,29 @@ type quirks struct {
 	sharedUsage   bool // a container without a control group of its own is said to use what all in its group use
 	ownEvents     bool // Docker's way of asking for events misses the latest; Podman's own way doesn't
 	userStop      bool // a container's state tells, by Podman's own API, that a user stopped it; no event does
-	makesSources  bool // makes what is to be mounted where it isn't there
-	mountsAsText  bool // a mount's source with a comma in it is misunderstood
+	makesSources  bool // creates a mount's source when it doesn't exist
+	mountsAsText  bool // misreads a mount's source that contains a comma
 	gpus          gpuWay
 	keepsGroups   bool   // a container without root can have the groups of the user account that runs the engine
 	showsDevices  bool   // inspection shows the device files that a container has, not the ones requested
 	hidesDevices  bool   // inspection shows none of them
-	nvidiaRuntime bool   // gives GPUs by the environment, too, which images and jobs write
-	cdi           string // the names of devices that it lists, each on a line
-	bridge        string // what it calls the network "bridge"
-	unpauseToPart bool   // a paused container stays on its network
-	wholeSeconds  bool   // the times in its logs have no fractions
-	followSkips   bool   // leaves parts out of output that is followed, when much is said at once: of 50 MB in 3 s half and more
-	cacheInMemory bool   // what it says a container uses has the page cache in it
-	oomUnsaid     bool   // doesn't tell that the kernel ended a program for its memory
+	nvidiaRuntime bool   // also gives the GPUs that an environment variable names, which images and jobs can set
+	cdi           string // the names of CDI devices that it lists, one per line
+	bridge        string // its name for the network "bridge"
+	unpauseToPart bool   // can't disconnect a paused container from its network
+	wholeSeconds  bool   // its log's times are whole seconds
+	followSkips   bool   // drops parts of fast output while it is followed: of 50 MB in 3 s half and more
+	cacheInMemory bool   // its memory usage includes the page cache
+	oomUnsaid     bool   // doesn't tell that the kernel killed a program for its memory
 	signalUnsaid  bool   // its events don't tell which signal was sent
-	stopUnsaid    bool   // doesn't tell that somebody stopped a container
+	stopUnsaid    bool   // doesn't tell that a user stopped a container
 
 	checkpoints    checkpointWay
-	checkpointHint string // why it has none
+	checkpointHint string // why it makes no checkpoints
 
-	// How containers call this computer; "" when they can't reach it by a name.
-	hostName, hostAlias string // the second is the extra host that gives the name, "" where there is one anyway
-	proxyHint           string // how the engine's owner tells it of a proxy
+	// The name by which containers reach this computer; "" for none.
+	hostName, hostAlias string // hostAlias is the extra host that adds the name; "" when the engine does so itself
+	proxyHint           string // where the engine's owner configures a proxy
 }
 
 func quirksOf(kind string, i infoFacts) quirks {
@@ -134,7 +133,7 @@ func quirksOf(kind string, i infoFacts) quirks {
 	if q.checkpointHint = "dockerd was started without --experimental"; i.experimental {
 		q.checkpoints = keptInside
 	}
-	q.oomUnsaid = true // containerd's word of it may come too late
+	q.oomUnsaid = true // containerd may report it too late
 	if i.hostGateway {
 		q.hostName, q.hostAlias = "host.docker.internal", "host.docker.internal:host-gateway"
 	}
@@ -158,22 +157,22 @@ type infoFacts struct {
 	cpuQuota, memoryLimit, pidsLimit, hostGateway, rootless, experimental bool
 }
 
-// hostGateway reports whether Docker knows the address of this computer in its network: from 20.10 on, and
-// not in the network of its own that it has without root.
+// hostGateway reports whether Docker knows an address by which containers reach this computer: from 20.10 on, and not
+// rootless, where it has a network namespace of its own.
 func hostGateway(api string, rootless bool) bool {
 	return versions.GreaterThanOrEqualTo(api, "1.41") && !rootless
 }
 
-// serviceHost names Podman's service that Open starts: the same in all episodes of a job.
+// serviceHost is Info.Host of a Podman service that Open started. It is the same in all episodes of a job.
 const serviceHost = "podman system service"
 
-// Open finds an engine: Options.Host and nothing else when it is given, else DOCKER_HOST and nothing
-// else when it is set, since another engine doesn't know the job's container. Else it is the first
-// that answers of docker's context and the sockets of Docker and Podman; and if none does, a service that
-// the program podman gives this process alone. Close ends that.
+// Open finds an engine. With Options.Host it tries that alone, else with DOCKER_HOST that alone, since
+// another engine doesn't have the job's container. Else it takes the first that answers of docker's
+// context and the sockets of Docker and Podman. If none does, it starts a Podman service for this
+// process alone, which Close stops.
 //
-// The error wraps ErrPermission when a socket is there that may not be used, else ErrUnreachable;
-// its text says what was tried and which command mends it.
+// The error wraps ErrPermission when there is a socket that this user may not use, else ErrUnreachable.
+// Its text says what was tried and which command helps.
 func Open(ctx context.Context, o Options) (*Engine, error) {
 	if o.Timeout == 0 {
 		o.Timeout = 30 * time.Second
@@ -209,13 +208,13 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if denied == "" && o.Host == "" && o.Getenv("DOCKER_HOST") != "" {
 		return nil, fmt.Errorf("%w at %s, which DOCKER_HOST names (correct it, or unset it)", ErrUnreachable, o.Getenv("DOCKER_HOST"))
 	}
-	if len(hosts) > 1 { // none was asked for
+	if len(hosts) > 1 { // no host was given
 		e, err := openService(ctx, o)
 		if err == nil {
 			return e, nil
 		}
-		o.Log.Debug().Err(err).Msg("podman doesn't serve")
-		if text := err.Error(); denied == "" && strings.Contains(text, "podman system service: ") { // there is a podman, and this is the matter
+		o.Log.Debug().Err(err).Msg("cannot start podman's service")
+		if text := err.Error(); denied == "" && strings.Contains(text, "podman system service: ") { // podman is installed, so its error is the reason
 			return nil, err
 		}
 	}
@@ -224,12 +223,12 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	}
 	hint := "is it started?"
 	if o.Host == "" {
-		hint = startHint(append(filepath.SplitList(o.Getenv("PATH")), "/usr/sbin")) // not everybody's PATH has that
+		hint = startHint(append(filepath.SplitList(o.Getenv("PATH")), "/usr/sbin")) // not in every PATH
 	}
 	return nil, fmt.Errorf("%w; tried %s (%s)", ErrUnreachable, strings.Join(tried, ", "), hint)
 }
 
-// startHint is what may bring an engine up that doesn't answer.
+// startHint says how to start or install an engine, when none answers.
 func startHint(path []string) string {
 	if runtime.GOOS != "linux" {
 		return "is Docker or Podman installed and started?"
@@ -247,13 +246,12 @@ func startHint(path []string) string {
 	return "neither Docker nor Podman seems to be installed; try: sudo apt install podman"
 }
 
-// Known reports whether Open could come upon an engine at host by itself. What is written anywhere else about engines leads
-// nowhere.
+// Known reports whether Open tries host without being given it. A host read from a file is used only if it is known.
 func Known(host string) bool {
 	o := Options{Getenv: os.Getenv}
 	found := candidates(o)
 	o.Getenv = func(name string) string {
-		if name == "DOCKER_HOST" { // it hides the others
+		if name == "DOCKER_HOST" { // Open tries no others when it is set
 			return ""
 		}
 		return os.Getenv(name)
@@ -261,7 +259,7 @@ func Known(host string) bool {
 	return host == serviceHost || slices.Contains(append(found, candidates(o)...), host)
 }
 
-// candidates are where an engine may listen, in the order in which it is looked for.
+// candidates are the addresses that Open tries, in order.
 func candidates(o Options) (list []string) {
 	if host := cmp.Or(o.Host, o.Getenv("DOCKER_HOST")); host != "" {
 		return []string{host}
@@ -281,7 +279,7 @@ func open(ctx context.Context, host string, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	wire.Proxy = nil // the engine is on this computer, whatever the environment says of proxies
+	wire.Proxy = nil // the engine is on this computer: no proxy from the environment
 	e := &Engine{address: host, api: api, online: o.Online, lookUp: o.LookUp, timeout: o.Timeout, log: o.Log}
 	ctx, cancel := context.WithTimeout(ctx, min(o.Timeout, 10*time.Second))
 	defer cancel()
@@ -292,7 +290,7 @@ func open(ctx context.Context, host string, o Options) (*Engine, error) {
 	return e, nil
 }
 
-// ask learns what the engine is.
+// ask fills in Info.
 func (e *Engine) ask(ctx context.Context, host string) error {
 	ping, err := e.api.Ping(ctx)
 	if err != nil {
@@ -342,7 +340,7 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 	return nil
 }
 
-// Close drops the connections to the engine, and ends it if Open started it: its containers go on.
+// Close closes the connections to the engine, and stops it if Open started it. Its containers go on.
 func (e *Engine) Close() error {
 	err := e.api.Close()
 	if e.stop != nil {
@@ -360,7 +358,7 @@ func kindOf(v types.Version) string {
 	return Docker
 }
 
-// architecture turns a kernel's name for a machine into the one that images use.
+// architecture translates a kernel's name of a machine into that of images.
 func architecture(machine string) string {
 	switch machine {
 	case "x86_64":
@@ -390,12 +388,12 @@ func permissionHint(host string) string {
 	return fmt.Sprintf("user %s isn't in the group %s; try: sudo usermod -aG %s %s, then restart the BOINC client", name, group, group, name)
 }
 
-// hurry is what a call may still take when nobody wants its result any more: several of them in a row
-// must fit into the minute that the client gives a job to quit (client/client_state.h).
+// hurry is how long a call may go on after its context is cancelled. Several in a row must fit into the minute
+// that the client gives a job to quit (client/client_state.h).
 const hurry = 8 * time.Second
 
-// call is a context for one ordinary call: it has its own deadline, or ctx's if that is earlier, and a
-// signal or cancelled preparation doesn't cut it in half, only makes it hurry.
+// call is a context for one ordinary call. It has its own deadline, or ctx's if that is earlier. When ctx is
+// cancelled, it is so after hurry, so that the call can complete.
 func (e *Engine) call(ctx context.Context) (context.Context, context.CancelFunc) {
 	return callWithin(ctx, e.timeout)
 }

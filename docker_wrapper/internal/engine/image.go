@@ -22,19 +22,19 @@ import (
 )
 
 const (
-	streamSilence = 10 * time.Minute // a builder or registry that says nothing for so long hangs
+	streamSilence = 10 * time.Minute // a builder or registry without output for so long hangs
 	streamTotal   = 3 * time.Hour
 
 	lockRetry    = 200 * time.Millisecond
-	lockPatience = 15 * time.Minute // a long build's time
+	lockPatience = 15 * time.Minute // long enough for a long build
 )
 
-// Ensure finds the image or makes it, and returns its ID. fsys shows the slot's files to a
-// Dockerfile. Wrappers that want the same image at the same time wait for the first of them. Where the
-// engine's disk is full, images that no job uses are removed, and it is tried once more.
+// Ensure finds the image or obtains it, and returns its ID. fsys contains the slot's files for a Dockerfile.
+// Of wrappers that need the same image at the same time, one obtains it and the others wait. When the
+// engine's disk is full, it removes images that no job uses and tries once more.
 //
-// Errors: *ImageError when it is the project's fault; ErrNetwork, ErrDiskFull and ErrUnreachable
-// may mend; ctx's error when it was cancelled, and then the engine has stopped building too.
+// Errors: *ImageError when the project is at fault; ErrNetwork, ErrDiskFull or ErrUnreachable when a later
+// try may succeed; ctx's error when it was cancelled, and then the engine has stopped building too.
 func (e *Engine) Ensure(ctx context.Context, im job.Image, fsys fs.FS) (id string, err error) {
 	contexts := make([]*buildContext, len(im.Sources))
 	for i, s := range im.Sources {
@@ -54,7 +54,7 @@ func (e *Engine) Ensure(ctx context.Context, im job.Image, fsys fs.FS) (id strin
 	var failed error
 	for i, s := range im.Sources {
 		id, err := e.obtain(ctx, im, s, contexts[i])
-		var step *ImageError // the engine's word removes images, a step's doesn't
+		var step *ImageError // only the engine's error makes room, not that of a step, which the project controls
 		if errors.Is(err, ErrDiskFull) && !errors.As(err, &step) && ctx.Err() == nil && e.makeRoom(ctx, im) {
 			id, err = e.obtain(ctx, im, s, contexts[i])
 		}
@@ -64,14 +64,14 @@ func (e *Engine) Ensure(ctx context.Context, im job.Image, fsys fs.FS) (id strin
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
-		e.log.Debug().Str("image", s.Name).Err(err).Msg("image can't be had this way")
+		e.log.Debug().Str("image", s.Name).Err(err).Msg("cannot get the image this way")
 		failed = worse(failed, err)
 	}
 	return "", failed
 }
 
-// identityOf is what an image is known by that was built from this. Under a client the data directory is part of it. The record
-// of that directory says which image it is.
+// identityOf identifies an image built from this content. Under a client it depends on the data directory, whose record says
+// which image it is.
 func identityOf(im job.Image, content string) string {
 	if im.Collect == nil {
 		return content
@@ -79,8 +79,8 @@ func identityOf(im job.Image, content string) string {
 	return hexOf(fmt.Sprintf("%s %q", content, im.Labels[job.LabelDataDir]))
 }
 
-// worse keeps the error that decides the ending: what may mend wins over what is final, so that an
-// alternative that only waits for the network is not given up.
+// worse chooses the error of several sources. One that may pass wins over a final one, so that a job isn't given
+// up when a source only waits for the network.
 func worse(a, b error) error {
 	if a == nil || !mayMend(a) && mayMend(b) {
 		return b
@@ -92,7 +92,7 @@ func mayMend(err error) bool {
 	return errors.Is(err, ErrNetwork) || errors.Is(err, ErrDiskFull) || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrHost)
 }
 
-// present finds an image that is there; "" when it isn't, or when it isn't what its name says.
+// present finds an image that the engine has; "" when it doesn't, or when the image isn't what its name says.
 func (e *Engine) present(ctx context.Context, im job.Image, s job.Source, b *buildContext) (string, error) {
 	if b != nil && !s.Fixed {
 		return e.byIdentity(ctx, im, s, b.identity)
@@ -114,8 +114,8 @@ func (e *Engine) present(ctx context.Context, im job.Image, s job.Source, b *bui
 	return in.ID, nil
 }
 
-// trusted reports whether the image that has a name which only wrappers give is the one that a wrapper of this data
-// directory gave it to. By hand the name is enough.
+// trusted reports whether an image with a name that only wrappers give got it from a wrapper of this data directory. By
+// hand, without a client, the name is enough.
 func (e *Engine) trusted(im job.Image, name, id string) bool {
 	if im.Collect == nil {
 		return true
@@ -125,12 +125,11 @@ func (e *Engine) trusted(im job.Image, name, id string) bool {
 	return i >= 0 && r.Images[i].Made && r.Images[i].ID == id
 }
 
-// byIdentity finds an image that was built from the same things, and gives it this job's name too: the
-// name says who used it, and the engine notes when.
+// byIdentity finds an image that was built from the same content, and adds this job's name to it. The
+// name says which job used it.
 //
-// It is found by a tag that only this room gives, and known by the ID that the record has. A label alone proves
-// nothing: it is inherited by what is built FROM the image, and an image that is pulled or loaded carries what its
-// maker wrote.
+// It is found by a tag that only this package gives, and verified by the ID in the record. A label alone proves nothing:
+// images built FROM the image inherit it, and the maker of an image that is pulled or loaded may write any label.
 func (e *Engine) byIdentity(ctx context.Context, im job.Image, s job.Source, identity string) (string, error) {
 	in, err := e.inspectImage(ctx, contentTag(identity))
 	if errors.Is(err, ErrNotFound) {
@@ -144,14 +143,14 @@ func (e *Engine) byIdentity(ctx context.Context, im job.Image, s job.Source, ide
 	callCtx, cancel := e.call(ctx)
 	defer cancel()
 	if err := wrap(e.api.ImageTag(callCtx, in.ID, s.Name)); errors.Is(err, ErrNotFound) {
-		return "", nil // removed just now: build it again
+		return "", nil // it was removed just now: build it again
 	} else if err != nil {
 		return "", fmt.Errorf("tag image %s: %w", s.Name, err)
 	}
 	return in.ID, nil
 }
 
-// contentTag names an image by what it was built from. [job.Plan] lets no job use such a name.
+// contentTag is the name of an image by its content. [job.Plan] lets no job use such a name.
 func contentTag(identity string) string { return job.ContentRepository + ":" + identity }
 
 func (e *Engine) inspectImage(ctx context.Context, name string) (image.InspectResponse, error) {
@@ -160,7 +159,7 @@ func (e *Engine) inspectImage(ctx context.Context, name string) (image.InspectRe
 	const tries, pause = 10, 100 * time.Millisecond
 	for n := 1; ; n++ {
 		in, err := e.api.ImageInspect(ctx, name)
-		// Podman, where another image is removed at this moment: that of this name is there.
+		// Podman fails like this while another image is being removed; the image of this name exists.
 		if err == nil || n == tries || !strings.Contains(err.Error(), "failed to convert ImageData") {
 			return in, wrap(err)
 		}
@@ -172,8 +171,8 @@ func (e *Engine) inspectImage(ctx context.Context, name string) (image.InspectRe
 	}
 }
 
-// fits reports an image that is for another kind of machine, which would fail in ways that are hard
-// to understand. One that was asked for by platform runs emulated, or not, as its author wanted.
+// fits returns an error when an image is for another architecture, which would fail in ways that are hard to
+// understand. An image requested with a platform may be emulated, so it always fits.
 func (e *Engine) fits(s job.Source, in image.InspectResponse) error {
 	want := e.Info.Architecture
 	if s.Build != nil && s.Build.Platform != "" || in.Architecture == "" || in.Architecture == want {
@@ -189,8 +188,8 @@ func (e *Engine) platform(s job.Source) string {
 	return "linux/" + e.Info.Architecture
 }
 
-// obtain makes an image that isn't there. The lock is held while it does, and presence is looked
-// at again inside it.
+// obtain obtains an image that the engine doesn't have. It holds the lock meanwhile, and first checks again
+// whether the engine has the image.
 func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buildContext) (string, error) {
 	unlock, err := e.lock(ctx, im, s, b)
 	if err != nil {
@@ -215,12 +214,12 @@ func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buil
 	return in.ID, nil
 }
 
-// makeAnew makes an image, and looks at what has come of it.
+// makeAnew makes an image and checks the result.
 func (e *Engine) makeAnew(ctx context.Context, im job.Image, s job.Source, b *buildContext) (in image.InspectResponse, err error) {
 	began := time.Now()
 	verb, err := e.make(ctx, im, s, b)
 	var verdict *ImageError
-	if errors.As(err, &verdict) && ctx.Err() == nil { // an engine that stops ends the steps of its builds
+	if errors.As(err, &verdict) && ctx.Err() == nil { // a step may have failed because the engine is stopping
 		if _, away := e.api.Ping(ctx); away != nil {
 			return in, fmt.Errorf("%s image %s: %w", verb, s.Name, wrap(away))
 		}
@@ -228,7 +227,7 @@ func (e *Engine) makeAnew(ctx context.Context, im job.Image, s job.Source, b *bu
 	if err != nil {
 		return in, e.hintProxy(im, s, err)
 	}
-	in, err = e.inspectImage(ctx, nameOf(s, b)) // the source's name may be another job's by now, and the engine's "success" isn't: a stream may be cut
+	in, err = e.inspectImage(ctx, nameOf(s, b)) // not by the source's name, which another job may have taken; and not by the engine's success alone, since its answer may be cut off
 	if err != nil {
 		return in, fmt.Errorf("%s image %s: %w", verb, s.Name, err)
 	}
@@ -236,7 +235,7 @@ func (e *Engine) makeAnew(ctx context.Context, im job.Image, s job.Source, b *bu
 	return in, nil
 }
 
-// make makes an image, on the network only while that may be used, and says how.
+// make pulls, loads or builds an image and returns which. It uses the network only while the client allows it.
 func (e *Engine) make(ctx context.Context, im job.Image, s job.Source, b *buildContext) (verb string, err error) {
 	verb = "load"
 	switch {
@@ -265,7 +264,7 @@ func (e *Engine) make(ctx context.Context, im job.Image, s job.Source, b *buildC
 func (e *Engine) makeNow(ctx context.Context, im job.Image, s job.Source, b *buildContext) error {
 	switch {
 	case b != nil:
-		if !s.Unsigned { // else build looks at each of them first
+		if !s.Unsigned { // else build checks each of them first
 			e.pullBases(ctx, im, s, b)
 		}
 		return e.build(ctx, im, s, b)
@@ -280,7 +279,7 @@ func offline(verb string, s job.Source, why error) error {
 	return fmt.Errorf("%s image %s: %w: %w", verb, s.Name, ErrNetwork, why)
 }
 
-// needsNetwork reports whether a build may have to reach out: what its steps run can't be known.
+// needsNetwork reports whether a build may use the network. What its RUN steps do is unknown, so they may.
 func (e *Engine) needsNetwork(ctx context.Context, s job.Source, b *buildContext) bool {
 	bases, steps, err := reaches(b.text)
 	if err != nil || steps && s.Build.Network != "none" || s.Build.Pull {
@@ -299,8 +298,8 @@ func (e *Engine) needsNetwork(ctx context.Context, s job.Source, b *buildContext
 	return false
 }
 
-// lock waits until no other wrapper obtains an image of this identity. The lock goes with the
-// process. Sixteen files serve for all identities: those that share one only wait a little more.
+// lock waits until no other wrapper obtains an image of this identity. The lock ends with the process. All
+// identities share sixteen files, so some wait for others without need.
 func (e *Engine) lock(ctx context.Context, im job.Image, s job.Source, b *buildContext) (unlock func(), err error) {
 	key := hexOf(s.Name)
 	if b != nil && !s.Fixed {
@@ -322,8 +321,8 @@ func (e *Engine) lock(ctx context.Context, im job.Image, s job.Source, b *buildC
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case err != nil: // a second build does no harm, and a container that sees the file could hold it for ever
-		e.log.Warn().Str("image", s.Name).Msg("waited long enough for the other job")
+	case err != nil: // go on without: a second build does no harm, and a container that sees the file could lock it for ever
+		e.log.Warn().Str("image", s.Name).Msg("the other job takes too long; making the image without waiting")
 		return func() {}, nil
 	}
 	return func() { l.Close() }, nil
@@ -340,7 +339,7 @@ func (e *Engine) pull(ctx context.Context, s job.Source) error {
 	return imageError("pull", s, e.pullAs(ctx, s.Name, ""))
 }
 
-// pullAs gets an image for a platform; "" means the engine's own.
+// pullAs pulls an image for a platform; "" means the engine's own.
 func (e *Engine) pullAs(ctx context.Context, name, platform string) error {
 	e.log.Info().Str("image", name).Msg("pull image")
 	return e.stream(ctx, func(ctx context.Context) (io.ReadCloser, error) {
@@ -348,8 +347,8 @@ func (e *Engine) pullAs(ctx context.Context, name, platform string) error {
 	}, nil)
 }
 
-// stream carries out a call that answers with a stream of messages, and returns the error that is
-// in them. It gives up when nothing is said for long, and when it takes too long in all.
+// stream makes a call whose answer is a stream of messages, and returns the error in them. It gives up after
+// streamSilence without a message and after streamTotal in all.
 func (e *Engine) stream(ctx context.Context, begin func(context.Context) (io.ReadCloser, error), line func(string)) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, streamTotal, fmt.Errorf("%w: not done after %v", ErrNetwork, streamTotal))
 	defer cancel()
@@ -390,11 +389,11 @@ func (e *Engine) stream(ctx context.Context, begin func(context.Context) (io.Rea
 	}
 }
 
-// imageError gives an error of an image stream its class: what isn't known to mend is the
-// project's.
+// imageError classes an error of an image stream. What isn't known to pass by itself is the project's fault, an
+// *ImageError.
 func imageError(verb string, s job.Source, err error) error { return imageErrorFor(verb, s, err, "") }
 
-// imageErrorFor is imageError for an error that may quote words of the job's.
+// imageErrorFor is imageError for an error that may quote words that the job wrote.
 func imageErrorFor(verb string, s job.Source, err error, words string) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err

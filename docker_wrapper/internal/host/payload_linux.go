@@ -79,18 +79,18 @@ func (p *Payload) Alive() bool {
 	return err == nil && stat.began == p.began && !gone(p.init)
 }
 
-// gone reports that a process has ended.
+// gone reports that a process has ended, zombies included.
 func gone(pid int) bool {
 	stat, err := readStat(pid)
 	return err != nil || strings.Contains("ZX", stat.state)
 }
 
-// process is what /proc/PID/stat says.
+// process is the part of /proc/PID/stat that is used.
 type process struct {
 	pid, parent int
 	state       string
 	began       uint64        // ticks since boot
-	cpu         time.Duration // its own, and that of those that it has waited for
+	cpu         time.Duration // of the process and of the children that it has waited for
 }
 
 func readStat(pid int) (process, error) {
@@ -101,14 +101,14 @@ func readStat(pid int) (process, error) {
 	return parseStat(pid, text)
 }
 
-// parseStat reads proc_pid_stat(5). A program's name may have blanks and parentheses in it.
+// parseStat reads proc_pid_stat(5). The program's name may contain blanks and parentheses.
 func parseStat(pid int, text []byte) (process, error) {
 	end := bytes.LastIndexByte(text, ')')
 	fields := strings.Fields(string(text[end+1:]))
 	if end < 0 || len(fields) < 20 {
 		return process{}, fmt.Errorf("/proc/%d/stat: %q", pid, text)
 	}
-	number := func(field int) uint64 { // as the manual counts them, from 3 on
+	number := func(field int) uint64 { // counted as in the manual, from 3 on
 		n, err := strconv.ParseUint(fields[field-3], 10, 63)
 		if err != nil {
 			return 0
@@ -121,7 +121,7 @@ func parseStat(pid int, text []byte) (process, error) {
 
 func proc(pid int, name string) string { return filepath.Join("/proc", strconv.Itoa(pid), name) }
 
-// spaceOf is the process namespace of a process; 0 when it can't be told.
+// spaceOf is the process namespace (its inode) of a process; 0 when unknown.
 func spaceOf(pid int) uint64 {
 	var st unix.Stat_t
 	if unix.Stat(proc(pid, "ns/pid"), &st) != nil {
@@ -130,7 +130,7 @@ func spaceOf(pid int) uint64 {
 	return st.Ino
 }
 
-// has reports whether a process is the container's. What made a namespace of its own is in one below.
+// has reports whether a process is in the container's namespace or in one below.
 func (p *Payload) has(pid int) bool {
 	switch space := spaceOf(pid); space {
 	case p.space:
@@ -145,15 +145,15 @@ func (p *Payload) has(pid int) bool {
 			unix.Close(fd)
 			return true
 		}
-		above, upErr := unix.IoctlRetInt(fd, unix.NS_GET_PARENT) // an error above our own
+		above, upErr := unix.IoctlRetInt(fd, unix.NS_GET_PARENT) // fails above this process's own namespace
 		unix.Close(fd)
 		fd, err = above, errors.Join(err, upErr)
 	}
 	return false
 }
 
-// list lists the processes, older ones first: the container's first one is the first, and parents come before their
-// children. ErrEnded when there is none.
+// list lists the processes by age, the container's first process first. So parents come before their children. ErrEnded
+// when the first process is gone.
 func (p *Payload) list() (list []process, err error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -183,8 +183,8 @@ func (p *Payload) list() (list []process, err error) {
 	return list, nil
 }
 
-// signal signals a process of the container. It is held by a descriptor before it is looked at: if another gets its
-// number, nobody gets the signal.
+// signal sends a process of the container a signal. It opens a descriptor of the process before it checks the process, so
+// that the signal never goes to another process that has got the number meanwhile.
 func (p *Payload) signal(pid int, s unix.Signal) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err == nil {
@@ -197,15 +197,15 @@ func (p *Payload) signal(pid int, s unix.Signal) error {
 	switch {
 	case err == nil || errors.Is(err, unix.ESRCH):
 		return nil
-	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS): // another's, or a kernel before 5.3
+	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS): // of another user, or a kernel before 5.3
 		return fmt.Errorf("%w: signal process %d: %w", ErrUnproven, pid, err)
 	default:
 		return fmt.Errorf("signal process %d: %w", pid, err)
 	}
 }
 
-// standing reports that no thread of a process runs. One that waits in the kernel with a stop before it, as after
-// vfork(2) for a child that is stopped, does nothing of its own any more.
+// standing reports that no thread of a process runs. A thread that waits in the kernel and has a pending SIGSTOP counts
+// as stopped: after vfork(2) it waits for a child, which may be stopped itself.
 func standing(pid int) bool {
 	tasks, err := os.ReadDir(proc(pid, "task"))
 	if err != nil {
@@ -228,14 +228,14 @@ func standing(pid int) bool {
 	return true
 }
 
-// stopPending reports that SIGSTOP was sent to a process, which has not come to take it.
+// stopPending reports that a process was sent SIGSTOP and has not handled it yet.
 func stopPending(pid int) bool {
 	status, err := os.ReadFile(proc(pid, "status"))
 	mask, parseErr := strconv.ParseUint(strings.TrimSpace(lineOf(status, "ShdPnd:")), 16, 64)
 	return err == nil && parseErr == nil && mask&(1<<(unix.SIGSTOP-1)) != 0
 }
 
-// lineOf is what follows a name in the lines of a file of /proc.
+// lineOf is the rest of the line that begins with name.
 func lineOf(text []byte, name string) string {
 	for line := range strings.Lines(string(text)) {
 		if rest, ok := strings.CutPrefix(line, name); ok {
@@ -324,7 +324,7 @@ func (p *Payload) Freeze(ctx context.Context) error {
 	return err
 }
 
-// alone reports that only processes of the container are in a control group and those below.
+// alone reports that a control group and those below contain the container's first process and no process of others.
 func (p *Payload) alone(dir string) bool {
 	first := false
 	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {

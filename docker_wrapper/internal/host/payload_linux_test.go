@@ -147,7 +147,7 @@ func TestFreezerOfV2(t *testing.T) {
 	}
 }
 
-// Processes that aren't proven to be a container's are nobody's to stop: our own, those in our namespace, those whose parent
+// Processes that aren't proven to be a container's are never signaled: our own, those in our namespace, those whose parent
 // doesn't bear the container's ID.
 func TestStrangersAreLeftAlone(t *testing.T) {
 	child := exec.Command("sleep", "60")

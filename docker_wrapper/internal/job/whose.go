@@ -25,7 +25,7 @@ type Witness struct {
 	StopUntold    bool      // the engine doesn't tell that a user stopped a container
 	StoppedByUser bool      // it does, and a user stopped this one
 	EndsJobs      bool      // containers end when the engine is stopped, which also loses its events
-	AwaySince     time.Time // the engine hasn't answered since then; zero when it always has
+	AwaySince     time.Time // when the engine was first found not to answer, while it was watched; zero for never
 	LiveRestore   bool      // it is set to let containers go on when it is stopped; known only with AwaySince
 }
 

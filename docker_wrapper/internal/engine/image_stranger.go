@@ -21,17 +21,17 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// base is an image that a Dockerfile starts from or copies out of, and where it says so.
+// base is an image that a Dockerfile starts from or copies out of, and the step that names it.
 type base struct {
 	line int
 	step string // as written
 	name string // variables expanded
 
-	platform string // as FROM has it; "" for the build's
+	platform string // from FROM's flag; "" for the build's
 }
 
-// strangers finds out what a Dockerfile asks for that isn't for a job whose files aren't signed, or whose build has no
-// network. Of one that isn't signed it lists the images that the engine fetches. What can't be known before it runs is refused.
+// strangers checks a Dockerfile of an unsigned job, or of a build without network, and returns an error for what such a job
+// may not do. It refuses what isn't known before the build. For an unsigned job it lists the images that the engine fetches.
 func strangers(result *parser.Result, text []byte, s job.Source) ([]base, error) {
 	r := &refuser{s: s, lex: shell.NewLex(result.EscapeToken), stages: []string{"scratch"}, args: variables{values: map[string]string{}}}
 	if _, syntax, at, ok := parser.DetectSyntax(text); ok && !ownSyntax.MatchString(syntax) {
@@ -48,16 +48,16 @@ func strangers(result *parser.Result, text []byte, s job.Source) ([]base, error)
 	return r.bases, r.err
 }
 
-// maxStep is how many bytes a step may have. The builders of older engines read no longer lines.
+// maxStep is the most bytes of a step. The builders of older engines read no longer lines.
 const maxStep = 60_000
 
-// strangersMark follows each FROM of a Dockerfile that isn't signed. A builder takes a step from its cache that follows on the same
-// steps, so it takes none of these for a signed job's.
+// strangersMark follows each FROM of an unsigned Dockerfile. A builder's cache finds a step by the steps before it, so a signed
+// job's build never finds a step of an unsigned one.
 const strangersMark = "LABEL boinc.unsigned=1"
 
-// plainDockerfile writes a Dockerfile anew that strangers has looked at: each step is one line, without directives, comments and
-// continued lines. Builders differ in how they read those. What one of them takes for a comment or a part of a step, another
-// may take for a step of its own, which has not been looked at.
+// plainDockerfile rewrites a Dockerfile that strangers has checked: each step is one line, without directives, comments and
+// continued lines. Builders read those differently. What one builder reads as a comment or a part of a step, another may
+// execute as a step of its own, which has not been checked.
 func plainDockerfile(result *parser.Result, text []byte, s job.Source) ([]byte, error) {
 	bad := func(n *parser.Node, reason string) error {
 		return &ImageError{Image: s.Name, Step: fmt.Sprintf("%s:%d: %s", s.Dockerfile, n.StartLine, brief(n.Original)), Reason: reason}
@@ -98,7 +98,7 @@ func plainDockerfile(result *parser.Result, text []byte, s job.Source) ([]byte, 
 type refuser struct {
 	s      job.Source
 	lex    *shell.Lex
-	stages []string  // names so far, in lower case
+	stages []string  // names of the stages so far, in lower case
 	args   variables // ARG before the first FROM
 	bases  []base
 	err    error
@@ -117,7 +117,7 @@ func (r *refuser) refuse(line int, step, format string, args ...any) {
 	}
 }
 
-// step looks at an instruction. at is the line that it stands in: of a trigger, ONBUILD's.
+// step checks an instruction. at is the node with its line: for a trigger, that of ONBUILD.
 func (r *refuser) step(n, at *parser.Node) {
 	refuse := func(format string, args ...any) { r.refuse(at.StartLine, at.Original, format, args...) }
 	flag := func(name string) (values []string) {
@@ -142,7 +142,7 @@ func (r *refuser) step(n, at *parser.Node) {
 		}
 	case "arg":
 		if len(r.stages) > 1 {
-			return // only those before the first FROM stand for parts of its image's name
+			return // only an ARG before the first FROM can be part of a base image's name
 		}
 		for w := n.Next; w != nil; w = w.Next {
 			name, value, _ := strings.Cut(w.Value, "=")
@@ -159,7 +159,7 @@ func (r *refuser) step(n, at *parser.Node) {
 	case "add":
 		flag("from")
 		for w := n.Next; w != nil && w.Next != nil; w = w.Next { // the last is where it goes
-			// What a variable stands for may come from the image that the build starts from.
+			// The variable's value may come from the base image.
 			if strings.Contains(w.Value, "$") {
 				refuse("ADD with a variable (COPY may have one)")
 				return
@@ -188,14 +188,14 @@ func (r *refuser) step(n, at *parser.Node) {
 	}
 }
 
-// from takes up the image that a stage begins with, and the stage's name.
+// from checks and records the base image of a stage and the stage's name.
 func (r *refuser) from(n *parser.Node) {
 	if n.Next == nil {
-		return // the builder finds out
+		return // the builder reports the mistake
 	}
 	name, known := r.expand(n.Next.Value)
 	if !known && r.s.Unsigned {
-		r.refuse(n.StartLine, n.Original, "FROM %s can't be told before it is built", n.Next.Value)
+		r.refuse(n.StartLine, n.Original, "FROM %s isn't known before the build", n.Next.Value)
 	}
 	before := len(r.bases)
 	if r.image(n, n, name); len(r.bases) > before {
@@ -205,7 +205,7 @@ func (r *refuser) from(n *parser.Node) {
 		}
 		r.bases[before].platform = platform
 	}
-	stage := "\x00" // none that can be written
+	stage := "\x00" // no Dockerfile can contain this name
 	if as := n.Next.Next; as != nil && as.Next != nil {
 		stage = strings.ToLower(as.Next.Value)
 		if !stageName.MatchString(stage) && r.s.Unsigned {
@@ -215,7 +215,7 @@ func (r *refuser) from(n *parser.Node) {
 	r.stages = append(r.stages, stage)
 }
 
-// platform is what FROM's flag says, where that is known.
+// platform is the value of FROM's flag.
 func (r *refuser) platform(n *parser.Node) string {
 	for _, f := range n.Flags {
 		switch value, ok := strings.CutPrefix(f, "--platform="); {
@@ -243,23 +243,23 @@ var (
 
 var number = regexp.MustCompile(`^[+-]?\d+$`)
 
-// As BuildKit's parseBuildStageName has it; other builders take anything.
+// As in BuildKit's parseBuildStageName; other builders accept any name.
 var stageName = regexp.MustCompile(`^[a-z][a-z0-9-_.]*$`)
 
-// image takes up what a Dockerfile calls an image or a stage.
+// image records the image that a name refers to, unless it is a stage.
 func (r *refuser) image(n, at *parser.Node, name string) {
 	if !r.s.Unsigned {
 		return
 	}
 	stages, isFrom := r.stages, strings.EqualFold(n.Value, "from")
 	if !isFrom && len(stages) > 1 {
-		stages = stages[:len(stages)-1] // in itself a stage's name is an image's
+		stages = stages[:len(stages)-1] // inside a stage, its own name is an image's
 	}
 	if slices.Contains(stages, strings.ToLower(name)) {
 		return
 	}
 	if number.MatchString(name) && !isFrom {
-		if i, err := strconv.Atoi(name); err != nil || i < 0 || i >= len(stages)-1 || strconv.Itoa(i) != name { // the first is scratch
+		if i, err := strconv.Atoi(name); err != nil || i < 0 || i >= len(stages)-1 || strconv.Itoa(i) != name { // index 0 of stages is scratch
 			r.refuse(at.StartLine, at.Original, "%s is no stage before this one", name)
 		}
 		return
@@ -271,14 +271,14 @@ func (r *refuser) image(n, at *parser.Node, name string) {
 	r.bases = append(r.bases, base{line: at.StartLine, step: at.Original, name: name})
 }
 
-// mount looks at what RUN mounts. A cache is shared by all builds: it could plant files in another job's image. Secrets and
-// ssh agents are given by builders' clients, and this one gives none.
+// mount checks a mount of RUN. All builds share a cache mount, so it could put files into another job's image. Secrets and
+// ssh agents come from the builder's client, and this program provides none.
 func (r *refuser) mount(n, at *parser.Node, value string) {
 	if !r.s.Unsigned {
 		return
 	}
 	if !plainMount.MatchString(value) {
-		r.refuse(at.StartLine, at.Original, "RUN with --mount=%s, which can't be told before it is built", value)
+		r.refuse(at.StartLine, at.Original, "RUN with --mount=%s, which isn't known before the build", value)
 		return
 	}
 	for field := range strings.SplitSeq(value, ",") {
@@ -294,10 +294,10 @@ func (r *refuser) mount(n, at *parser.Node, value string) {
 	}
 }
 
-// plainMount has nothing that a builder expands, quotes or cuts otherwise.
+// plainMount matches a value that all builders read alike, without variables and quotes.
 var plainMount = regexp.MustCompile(`^[\w.:/@\[\]=,+~-]+$`)
 
-// expand gives what a word of FROM, or of ARG before it, stands for. ok is whether that is known.
+// expand expands the variables in a word of FROM, or of ARG before it. ok is whether all values are known.
 func (r *refuser) expand(word string) (string, bool) {
 	if !strings.ContainsAny(word, `$"'\`+"`") {
 		return word, true
@@ -309,7 +309,7 @@ func (r *refuser) expand(word string) (string, bool) {
 	return out, err == nil && len(unknown) == 0
 }
 
-// brief cuts what is quoted of a Dockerfile.
+// brief shortens a quotation of a Dockerfile.
 func brief(s string) string {
 	const most = 200 // bytes
 	if len(s) > most {
@@ -318,19 +318,19 @@ func brief(s string) string {
 	return s
 }
 
-// lookUpPatience is how long a registry's addresses are waited for. Where they aren't found, the engine doesn't find them
-// either, or it has a proxy that does.
+// lookUpPatience is the longest that looking up a registry may take. When it isn't found, the engine doesn't find it either, or
+// it has a proxy that does.
 const lookUpPatience = 5 * time.Second
 
-// publicRegistry reports a registry in the volunteer's own network. What the reference itself says is the job's fault; where
-// a public name leads may be the network's, as before a login page, and is ErrNetwork.
+// publicRegistry returns an error for a registry in the volunteer's own network. An address in the reference itself is the
+// job's fault. A public name that leads there is ErrNetwork, since the network may do that, as before a login page.
 func (e *Engine) publicRegistry(ctx context.Context, reference string) error {
 	host, err := job.Registry(reference)
 	if err != nil {
 		return err
 	}
 	if host == job.Hub {
-		return nil // only the computer's owner can make this name lead elsewhere
+		return nil // only the owner can make this name lead elsewhere
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookUpPatience)
 	defer cancel()
@@ -343,8 +343,8 @@ func (e *Engine) publicRegistry(ctx context.Context, reference string) error {
 	return nil
 }
 
-// fetchBases gets the images that a stranger's Dockerfile names before the builder does, which would fetch them from anywhere.
-// Those with triggers (ONBUILD) are refused: what these do has not been looked at.
+// fetchBases pulls the images that an unsigned Dockerfile names, from public registries only. The builder would pull them from
+// any registry. It refuses images with triggers (ONBUILD), which strangers hasn't checked.
 func (e *Engine) fetchBases(ctx context.Context, im job.Image, s job.Source, b *buildContext) error {
 	for _, f := range b.fetched {
 		bad := func(reason string) error {
@@ -384,11 +384,11 @@ func (e *Engine) fetchBases(ctx context.Context, im job.Image, s job.Source, b *
 	return nil
 }
 
-// errConfiguration: an image's maker has written something into it that no builder writes.
+// errConfiguration: the image's configuration isn't one that a builder writes.
 var errConfiguration = errors.New("its configuration can't be read")
 
-// savedTriggers reports whether an image has triggers, by its configuration in an archive of it: an engine that doesn't
-// tell of them carries them out.
+// savedTriggers reports whether an image has triggers. It reads the configuration in an archive that the engine saves, for
+// engines that execute triggers but don't show them.
 func (e *Engine) savedTriggers(ctx context.Context, id string) (bool, error) {
 	archive, err := e.api.ImageSave(ctx, []string{id})
 	if err != nil {
@@ -421,45 +421,44 @@ func (e *Engine) savedTriggers(ctx context.Context, id string) (bool, error) {
 	}
 }
 
-// hasSyntax reports whether a Dockerfile names the program that BuildKit reads it with: Docker's own, or it was refused.
+// hasSyntax reports whether a Dockerfile names BuildKit's frontend. strangers has refused all but Docker's own.
 func hasSyntax(text []byte) bool {
 	_, _, _, ok := parser.DetectSyntax(text)
 	return ok
 }
 
-// hasHeredocs reports whether a Dockerfile has scripts in it that only some builders know: others take each of their lines for
-// an instruction of its own, which has not been looked at.
+// hasHeredocs reports whether a Dockerfile contains heredocs. Builders that don't support them execute each of their lines as an
+// instruction, which has not been checked.
 func hasHeredocs(result *parser.Result) bool {
 	return slices.ContainsFunc(result.AST.Children, func(n *parser.Node) bool { return len(n.Heredocs) > 0 })
 }
 
 var (
-	// What ADD fetches: a URL, or a Git repository as ssh names it. BuildKit's gitutil has the pattern.
+	// What ADD fetches: a URL, or a Git repository in ssh's form (the pattern is from BuildKit's gitutil).
 	remote = regexp.MustCompile(`://|^[\w-]+@[\w.-]+:`)
 
-	// Another program in the place of the Dockerfile's reader could fetch what it likes.
-	// Those before 1.4 know no heredocs.
+	// The only frontend that is allowed: another program could fetch anything. Before 1.4 it doesn't support heredocs.
 	ownSyntax = regexp.MustCompile(`^(docker\.io/)?docker/dockerfile(:1(\.([4-9]|[1-9]\d)(\.\d+)?)?)?$`)
 )
 
-// Bounds of a Dockerfile and of what it copies. They come from a stranger, and what makes sense of them may need many times as
-// much memory, and time. Each is beyond what any builder makes a useful image of.
+// Bounds of a Dockerfile and of what it copies. Neither is trusted, and parsing them may need many times their size in memory
+// and much time. No useful image needs more.
 const (
-	maxDockerfile = 512 << 10 // bytes; scripts stand in heredocs
+	maxDockerfile = 512 << 10 // bytes; heredocs contain scripts
 	maxLines      = 20_000
 	maxBraces     = 2_000     // "${" in a step: each may be inside the one before
 	maxTriggers   = 100       // ONBUILD: each may be inside the one before
 	maxExpanded   = 256 << 10 // bytes of a word with its variables' values
-	maxWork       = 64 << 20  // bytes of all words with their values, and of patterns times what they are looked for in
-	maxSources    = 1_000     // what COPY and ADD name
-	maxPattern    = 4_096     // bytes of one; systems take no longer path
-	maxVisited    = 200_000   // files and directories that are looked at for it; each as often as it is named
+	maxWork       = 64 << 20  // bytes of all expanded words, and of patterns times the values that they are matched with
+	maxSources    = 1_000     // names in COPY and ADD
+	maxPattern    = 4_096     // bytes of one; no path is longer (PATH_MAX)
+	maxVisited    = 200_000   // files and directories that are visited, each as often as a pattern names it
 	maxIgnore     = 64 << 10  // bytes of .dockerignore
 	maxIgnored    = 1_000     // patterns in it
 	maxMatching   = 64 << 20  // bytes of its wildcards times bytes of the names that they are matched with
 )
 
-// parseDockerfile reads the instructions of a Dockerfile within its bounds.
+// parseDockerfile reads the instructions of a Dockerfile, or fails when it exceeds its bounds.
 func parseDockerfile(text []byte) (*parser.Result, error) {
 	for _, b := range []struct {
 		what string
@@ -478,7 +477,7 @@ func parseDockerfile(text []byte) (*parser.Result, error) {
 	return parser.Parse(bytes.NewReader(text))
 }
 
-// braces is the most "${" that a step has, with the lines that it goes on in.
+// braces is the largest number of "${" in one step, continued lines included.
 func braces(text []byte) (most int) {
 	n := 0
 	for line := range bytes.Lines(text) {
@@ -492,10 +491,10 @@ func braces(text []byte) (most int) {
 	return most
 }
 
-// onbuild finds the word, also where a line is continued inside it.
+// onbuild matches the word ONBUILD, also with a line break inside.
 var onbuild = regexp.MustCompile("(?i)o[\\\\`\\s]*n[\\\\`\\s]*b[\\\\`\\s]*u[\\\\`\\s]*i[\\\\`\\s]*l[\\\\`\\s]*d")
 
-// variables are what words of a stage may refer to.
+// variables are the variables of a stage.
 type variables struct {
 	values  map[string]string
 	longest int // bytes of the longest value so far
@@ -508,10 +507,10 @@ func (v *variables) Get(name string) (string, bool) { value, ok := v.values[name
 // Keys makes variables a [shell.EnvGetter].
 func (v *variables) Keys() []string { return nil }
 
-// patterned finds a variable that is changed on its way: `${A#x}`, `${A%x}`, `${A/x/y}`.
+// patterned matches a variable whose value is edited: `${A#x}`, `${A%x}`, `${A/x/y}`.
 var patterned = regexp.MustCompile(`\$\{\w+[#%/]`)
 
-// check refuses a word before it is expanded that could become a bomb.
+// check returns an error for a word whose expansion could be too large.
 func (v *variables) check(word string) error {
 	most := len(word) + strings.Count(word, "$")*v.longest
 	if patterned.MatchString(word) {

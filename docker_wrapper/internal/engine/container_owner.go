@@ -10,20 +10,20 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// How the wrapper knows itself as the helper of [Container.RunHelper].
+// How this program recognises that it runs as the helper of [Container.RunHelper].
 const (
 	HelperPath = "/.docker_wrapper_helper"
 	HelperDir  = "/.docker_wrapper_payload"
 	HelperEnv  = "DOCKER_WRAPPER_HELPER"
 
-	OwnerSuffix = "_owner" // ends the name of a helper's container; the name of the job's container comes before it
+	OwnerSuffix = "_owner" // appended to the name of the job's container to name a helper's container
 
-	helperTime = 20 * time.Second // well under what a client waits after quit
+	helperTime = 20 * time.Second // much less than a client waits after quit
 )
 
-// RunHelper runs a static program of the host's on a directory of the host's, as root with the rights
-// to change owners and none else: a user who may use the engine is not root. It runs in an image of ours, with the
-// labels of the job. say is the value of HelperEnv.
+// RunHelper runs a static program of the host in a container, as root with only the rights to change owners, on
+// a directory of the host. This process may use the engine but isn't root. The image is the helper's, the labels are the
+// job's. say is the value of HelperEnv.
 func (c *Container) RunHelper(ctx context.Context, j *job.Job, program, dir, say string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), helperTime)
 	defer cancel()
@@ -39,7 +39,7 @@ func (c *Container) runHelper(ctx context.Context, j *job.Job, program, dir, say
 		return err
 	}
 	var limits container.Resources
-	if pids := int64(32); c.e.Info.quirks.pidsLimit { // else it could not be started
+	if pids := int64(32); c.e.Info.quirks.pidsLimit { // without the quirk the engine refuses limits
 		limits.PidsLimit = &pids
 	}
 	config := &container.Config{
@@ -65,7 +65,7 @@ func (c *Container) runHelper(ctx context.Context, j *job.Job, program, dir, say
 		host.SecurityOpt = append(host.SecurityOpt, "label=disable")
 	}
 	helper := &Container{ID: c.Name + OwnerSuffix, Name: c.Name + OwnerSuffix, e: c.e}
-	if err := helper.Remove(ctx); err != nil { // one that an earlier try left
+	if err := helper.Remove(ctx); err != nil { // of an earlier try
 		return err
 	}
 	made, err := c.e.api.ContainerCreate(ctx, config, host, nil, nil, helper.Name)
@@ -75,7 +75,7 @@ func (c *Container) runHelper(ctx context.Context, j *job.Job, program, dir, say
 	helper.ID = made.ID
 	defer func() {
 		if err := helper.Remove(ctx); err != nil {
-			c.e.log.Warn().Err(err).Msg("a helper container is left behind")
+			c.e.log.Warn().Err(err).Msg("cannot remove a helper container")
 		}
 	}()
 	if err := c.e.api.ContainerStart(ctx, helper.ID, container.StartOptions{}); err != nil {

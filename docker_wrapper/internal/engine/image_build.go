@@ -20,10 +20,10 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-const outputKept = 20 // lines of the builder's, for the error
+const outputKept = 20 // lines of the builder's output that an error quotes
 
-// build runs the Dockerfile. The classic builder is asked first, because its output can be read; a
-// Dockerfile that needs BuildKit gets it.
+// build runs the Dockerfile. It uses the classic builder first, because this program understands its
+// output, and BuildKit for a Dockerfile that needs it.
 func (e *Engine) build(ctx context.Context, im job.Image, s job.Source, b *buildContext) error {
 	e.log.Info().Str("image", s.Name).Str("content", b.identity[:12]).Int("files", len(b.files)).Msg("build image")
 	if s.Unsigned {
@@ -38,9 +38,9 @@ func (e *Engine) build(ctx context.Context, im job.Image, s job.Source, b *build
 		p.Login, s.Proxy = job.Secret{}, &p
 	}
 	if s.Unsigned && b.heredocs {
-		// A builder without heredocs takes their lines for instructions, which nothing has looked at.
+		// A builder without heredocs executes their lines as instructions, which plainDockerfile hasn't checked.
 		if !e.Info.quirks.heredocs && !(e.Info.quirks.buildKit && hasSyntax(b.text)) {
-			return &ImageError{Image: s.Name, Reason: s.Dockerfile + ": this computer's engine knows no heredocs (a first line \"# syntax=docker/dockerfile:1\" has Docker's builder read them)"}
+			return &ImageError{Image: s.Name, Reason: s.Dockerfile + ": this computer's engine doesn't support heredocs (with a first line \"# syntax=docker/dockerfile:1\", Docker's does)"}
 		}
 		if e.Info.quirks.buildKit {
 			return e.buildWith(ctx, build.BuilderBuildKit, im, s, b)
@@ -56,28 +56,28 @@ func (e *Engine) build(ctx context.Context, im job.Image, s job.Source, b *build
 		if !stepVanished(err) {
 			return err
 		}
-		e.log.Info().Msg("what the build was going on from was removed meanwhile: building again")
+		e.log.Info().Msg("an image in the builder's cache was removed during the build; building again")
 		err = e.buildWith(ctx, build.BuilderV1, im, s, b)
 	}
 	if stepVanished(err) {
-		return fmt.Errorf("build image %s: what it goes on from is removed again and again", s.Name) // not the project's fault
+		return fmt.Errorf("build image %s: images in the builder's cache keep being removed", s.Name) // not the project's fault
 	}
 	return err
 }
 
-// stepVanished recognises that an image of the builder's cache was removed while the build went on from
-// it: by another wrapper that collects, or by the computer's owner.
+// stepVanished recognises that an image of the builder's cache was removed while the build used it,
+// by the image collection of another wrapper or by the owner.
 func stepVanished(err error) bool {
 	var ie *ImageError
 	return errors.As(err, &ie) && vanished.MatchString(ie.Reason) && !commandFailed.MatchString(ie.Reason)
 }
 
-// As seen with Docker 20.10, and in moby's builder/dockerfile, daemon/images and layer; the rest with Podman 4.3 and 5.8, when
-// images were removed or another service of the same user began meanwhile.
+// The first line is from Docker 20.10 and moby's builder/dockerfile, daemon/images and layer. The second is from Podman 4.3
+// and 5.8, when images were removed or another service of the same user account started during the build.
 var vanished = regexp.MustCompile(`(unable to find image|No such image:|destination image|set parent) "?sha256:[0-9a-f]{64}|layer does not exist` +
 	`|layer not known|checking if cached image exists from a previous build: .*not known|adding layer with blob "sha256:.*no such file or directory`)
 
-// needsBuildKit recognises the classic builder's complaints about what only BuildKit knows.
+// needsBuildKit recognises the classic builder's errors about what only BuildKit supports.
 func needsBuildKit(reason string) bool {
 	return strings.Contains(reason, "BuildKit") || strings.Contains(reason, "unknown flag: ") ||
 		strings.Contains(reason, "Unknown flag: ") || strings.Contains(reason, "unknown instruction: ")
@@ -93,13 +93,13 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 	proxyEnv, proxyHosts := throughProxy(s.Proxy, s.Build.Network, e.Info)
 	o := build.ImageBuildOptions{
 		Version:     v,
-		Tags:        []string{contentTag(b.identity), s.Name}, // Podman gives the second to whatever has the first by then: that must be ours alone
+		Tags:        []string{contentTag(b.identity), s.Name}, // Podman finds the image by the first to add the second, so the first must be unique
 		Dockerfile:  b.packed,
 		BuildArgs:   withArgs(s.Build.Args, proxyEnv),
 		Target:      s.Build.Target,
 		NetworkMode: s.Build.Network,
 		Platform:    s.Build.Platform,
-		PullParent:  s.Build.Pull && !s.Unsigned, // else fetchBases has done it
+		PullParent:  s.Build.Pull && !s.Unsigned, // else fetchBases has pulled it
 		NoCache:     s.Build.NoCache || !e.cached(s),
 		ExtraHosts:  slices.Concat(s.Build.ExtraHosts, proxyHosts),
 		Labels:      merged(s.Build.Labels, im.Labels),
@@ -107,7 +107,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		ForceRemove: true,
 	}
 	o.Labels[job.LabelContent] = b.identity
-	mark := "boinc-build-" + strings.ToLower(rand.Text()) // by which the processes of this build are known
+	mark := "boinc-build-" + strings.ToLower(rand.Text()) // recognises the processes of this build
 	if e.Info.quirks.stepsOutlive {
 		o.ExtraHosts = append(slices.Clip(o.ExtraHosts), mark+":127.0.0.1")
 	}
@@ -130,7 +130,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		}
 		return resp.Body, err
 	}, func(line string) {
-		line = colours.ReplaceAllString(line, "") // the classic builder paints stderr red
+		line = colours.ReplaceAllString(line, "") // the classic builder colours stderr red
 		e.log.Debug().Str("builder", line).Msg("build")
 		if m := stepMade.FindStringSubmatch(line); m != nil {
 			made = m[1]
@@ -139,7 +139,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 			return
 		}
 		if strings.HasPrefix(line, "Step ") || strings.HasPrefix(line, "STEP ") {
-			step, tail = line, nil // what earlier steps said is not the reason
+			step, tail = line, nil // output of earlier steps is not the reason
 			return
 		}
 		if tail = append(tail, line); len(tail) > outputKept {
@@ -160,8 +160,8 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 	var ie *ImageError
 	if errors.As(err, &ie) {
 		ie.Step, ie.Output = step, tail
-		// What a step could not reach is said in its own output, not in the builder's verdict. But the output is the
-		// project's to write: it decides nothing more, and the caller knows it by the *ImageError.
+		// Only the step's output says that it could not reach the network, or that the disk is full. But the project
+		// controls that output, so it decides nothing else. The *ImageError in the chain tells the caller.
 		if class := classOf(strings.Join(tail, "\n")); class == ErrNetwork || class == ErrDiskFull {
 			return fmt.Errorf("%w: %w", class, err)
 		}
@@ -169,9 +169,9 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 	return err
 }
 
-// limitBuild gives the steps of a build what the job's container gets. BuildKit takes no notice of it.
+// limitBuild gives the steps of a build the limits of the job's container. BuildKit ignores them.
 func limitBuild(o *build.ImageBuildOptions, l job.Limits, info Info) {
-	const period = 100_000 // µs, the kernel's own
+	const period = 100_000 // µs, the kernel's default
 	if info.quirks.memoryLimit {
 		o.Memory, o.MemorySwap = l.Memory, l.Memory
 	}
@@ -181,13 +181,13 @@ func limitBuild(o *build.ImageBuildOptions, l job.Limits, info Info) {
 			o.CPUPeriod, o.CPUQuota = period, int64(cpus*period)
 		}
 	}
-	if info.quirks.buildKit { // Podman's builder refuses Docker's way of writing them
+	if info.quirks.buildKit { // Podman's builder refuses Docker's format
 		o.Ulimits = []*container.Ulimit{{Name: "core"}}
 	}
 }
 
-// commandFailed recognises the verdict on a step's command. It quotes the command, whose words are
-// the project's and say nothing about this computer.
+// commandFailed recognises that a step's command failed. The message quotes the command, which the project
+// wrote, so its words say nothing about this computer.
 var commandFailed = regexp.MustCompile(`returned a non-zero code: \d+$|did not complete successfully: exit code|: exit status \d+\s*$`)
 
 // stepMade recognises the image that a step of the classic builder made.

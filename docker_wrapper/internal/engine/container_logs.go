@@ -17,8 +17,8 @@ import (
 	"github.com/docker/docker/pkg/stdcopy"
 )
 
-// The rest of a finished container's output may pause for so long before the stream is given up, and before its last
-// reading is: an engine may be busy, and what is missing then is lost.
+// How long the output of a container that has ended may pause before the stream is given up, and before the last
+// reading is. An engine may be busy, and what hasn't come by then is lost.
 const drainPause, lastPause = 2 * time.Second, 20 * time.Second
 
 // Logs streams a container's output while it runs, each line once.
@@ -26,17 +26,17 @@ type Logs struct {
 	c      *Container
 	since  time.Time
 	out    [2]*stripper // stdout, stderr
-	before int          // messages of the instant since that were written by an earlier episode
-	again  int          // of these, how many this read has yet to leave out
+	before int          // messages at the instant since that an earlier episode wrote
+	again  int          // how many of these this read still has to drop
 	flowed atomic.Int64 // messages that came, new or not
 	turn   sync.Mutex   // one of Sync, Drain and Stop at a time
 	cancel context.CancelFunc
 	done   chan struct{}
 }
 
-// Logs begins to write the container's output to stdout and stderr, leaving out what came up to
-// and including the instant since (zero for none), as Stop and Last gave it. The writers are used by one goroutine at a
-// time. Drain must be called.
+// Logs begins to write the container's output to stdout and stderr, without what came up to and including the
+// instant since (zero for all), which Stop or Last has returned. One goroutine at a time uses the writers. Drain must be
+// called.
 func (c *Container) Logs(ctx context.Context, since time.Time, stdout, stderr io.Writer) *Logs {
 	var mu sync.Mutex
 	l := &Logs{c: c, since: since}
@@ -54,7 +54,7 @@ func (c *Container) Logs(ctx context.Context, since time.Time, stdout, stderr io
 }
 
 func (l *Logs) begin(ctx context.Context) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // it outlives what began it
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // it goes on when the caller's ctx ends
 	done := make(chan struct{})
 	l.cancel, l.done = cancel, done
 	go func() {
@@ -63,8 +63,8 @@ func (l *Logs) begin(ctx context.Context) {
 	}()
 }
 
-// follow reads until the container has ended. A stream that ends before, because the engine was
-// restarted or has rotated the log, is taken up again.
+// follow reads until the container has ended. It reopens a stream that ends earlier, because the engine was
+// restarted or has rotated the log.
 func (l *Logs) follow(ctx context.Context) {
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
 		began := time.Now()
@@ -88,11 +88,11 @@ func (l *Logs) follow(ctx context.Context) {
 	}
 }
 
-// listenPause is how often output is read at most that is listened for.
+// listenPause is the shortest time between two reads by listen.
 const listenPause = 500 * time.Millisecond
 
-// listen reads what is new whenever the stream says that there is something: where much is said at once, the
-// stream itself leaves parts out. Such a read goes through the whole log, so they get a tenth of the time.
+// listen uses the stream only as a sign of new output, which it then reads, since the stream drops parts of fast
+// output. Each read goes through the whole log, so reads get a tenth of the time.
 func (l *Logs) listen(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -112,7 +112,7 @@ func (l *Logs) listen(ctx context.Context) error {
 			}
 			select {
 			case heard <- struct{}{}:
-			default: // it knows
+			default: // listen has been told already
 			}
 		}
 	}()
@@ -145,15 +145,15 @@ func (c *Container) runs(ctx context.Context) bool {
 	return err != nil && !errors.Is(wrap(err), ErrNotFound) || err == nil && in.State.Running
 }
 
-// Drain waits for the rest of the output of a container that has ended, then reads once more what
-// the stream may have missed: followed logs end early when the engine rotates them. It stops when ctx ends.
+// Drain waits for the rest of the output of a container that has ended. Then it reads once more what the stream
+// may have missed, since followed logs end early when the engine rotates them. It stops when ctx ends.
 func (l *Logs) Drain(ctx context.Context) error {
 	l.turn.Lock()
 	defer l.turn.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	from := l.recent
-	if !l.c.e.Info.quirks.followSkips { // else what is left is read once, and now
+	if !l.c.e.Info.quirks.followSkips { // with followSkips the rest is read once, below
 		l.whileFlowing(ctx, l.done, drainPause)
 		from = func() time.Time { return l.since }
 	}
@@ -190,8 +190,7 @@ func (l *Logs) whileFlowing(ctx context.Context, done <-chan struct{}, pause tim
 	}
 }
 
-// Sync has all written that a container has printed, which stands still, and returns the instant of the last line. The
-// stream goes on.
+// Sync writes all output of a container that is frozen, and returns the instant of the last line. The stream goes on.
 func (l *Logs) Sync(ctx context.Context) (time.Time, error) {
 	l.turn.Lock()
 	defer l.turn.Unlock()
@@ -202,8 +201,7 @@ func (l *Logs) Sync(ctx context.Context) (time.Time, error) {
 	return l.Last(), err
 }
 
-// Stop ends the stream of a container that goes on without us, and returns the instant of the last
-// line that was written.
+// Stop ends the stream, not the container, and returns the instant of the last line that was written.
 func (l *Logs) Stop() time.Time {
 	l.turn.Lock()
 	defer l.turn.Unlock()
@@ -212,8 +210,8 @@ func (l *Logs) Stop() time.Time {
 	return l.Last()
 }
 
-// Last is the instant of the newest line that was written. Where the engine knows whole seconds only, its
-// nanoseconds are how many lines of that second were.
+// Last is the instant of the newest line that was written. When the engine's times are whole seconds, the
+// nanoseconds are the number of lines written of that second.
 func (l *Logs) Last() time.Time {
 	a, b := l.out[0], l.out[1]
 	last := a.at()
@@ -230,7 +228,7 @@ func (l *Logs) Last() time.Time {
 	return last.Add(time.Duration(min(n, int(time.Second-1))))
 }
 
-// recent is from when on there may be lines that are not written yet.
+// recent is the time from which on there may be lines that are not written yet.
 func (l *Logs) recent() time.Time {
 	if last := l.Last(); last.After(l.since) {
 		return last.Add(-time.Second) // engines may know whole seconds only
@@ -266,36 +264,36 @@ func (l *Logs) read(ctx context.Context, since time.Time, follow bool) error {
 	return nil
 }
 
-// stripper takes the timestamp off each message and drops messages that were written before: by an
-// earlier read, or by this one, since engines repeat what is in a log that they rotate while it is
-// followed. Engines put one message into one frame, which arrives as one Write.
+// stripper removes the timestamp of each message and drops messages that were written before, by an
+// earlier read or by this one: engines repeat messages when they rotate a log that is followed. Engines put
+// one message into one frame, which arrives as one Write.
 //
-// Podman 4 gives whole seconds, so that many messages have the same time: they are known by what they say. To
-// count them would not do, since a log that was replaced has lost the first of them.
+// Podman 4 has whole seconds, so many messages have the same time and are told apart by their text. Counting them
+// would not suffice, since a log that was replaced has lost the first of them.
 type stripper struct {
 	w       io.Writer
 	mu      *sync.Mutex
 	flowed  *atomic.Int64
-	from    time.Time // where this began
-	before  *int      // messages of that instant, of both streams, that come again
+	from    time.Time // the time after which it writes
+	before  *int      // messages of that instant, in both streams, that are still to be dropped
 	last    time.Time // of the newest message written
 	written int       // messages of that time that were written
-	same    []uint64  // sums of the newest of these
+	same    []uint64  // hashes of the newest of these
 	seed    maphash.Seed
 	skip    time.Time      // messages before it were written by an earlier read
 	skipAll bool           // and all of that time, too
-	again   map[uint64]int // messages of that time that were written, and may come again
+	again   map[uint64]int // hashes of messages of that time that were written and may come again
 	recent  []int64        // times of the newest messages written, ascending, ns
-	rewound bool           // the engine sends messages again that were written
+	rewound bool           // the engine repeats messages that were written
 }
 
-// recentKept is more messages than a log has that is rotated.
+// recentKept is more messages than a rotated log contains.
 const recentKept = 1 << 16
 
-// all of a time's messages.
+// more than the number of messages at any one time.
 const all = math.MaxInt
 
-// newStripper drops what came up to and including since.
+// newStripper makes a stripper that drops messages up to and including since.
 func newStripper(w io.Writer, mu *sync.Mutex, since time.Time) *stripper {
 	return &stripper{w: w, mu: mu, from: since, last: since, written: all, seed: maphash.MakeSeed(), flowed: new(atomic.Int64), before: new(int)}
 }
@@ -377,7 +375,7 @@ func (s *stripper) note(t time.Time, sum uint64) {
 	s.last, s.recent = t, newest(s.recent, t.UnixNano())
 }
 
-// newest appends to what is kept of many.
+// newest appends and keeps only the newest entries.
 func newest[T any](list []T, next T) []T {
 	if len(list) == recentKept {
 		list = append(list[:0], list[recentKept/2:]...)

@@ -20,20 +20,20 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// gpuWay is how an engine gives NVIDIA's GPUs to a container. Those of other makers are device files to all engines.
+// gpuWay is how an engine gives NVIDIA's GPUs to a container. All engines give GPUs of other vendors as device files.
 type gpuWay int
 
 const (
 	gpuByDriver gpuWay = iota // NVIDIA's toolkit, by UUID
 	gpuByCDI                  // github.com/cncf-tags/container-device-interface
-	gpuIgnored                // it says nothing, and the container has none
+	gpuIgnored                // the engine ignores the request without an error
 )
 
 var gpuWays = [...]string{gpuByDriver: "NVIDIA's toolkit", gpuByCDI: "CDI", gpuIgnored: "not at all"}
 
-// offer adds to the quirks how the engine says that it gives GPUs. Docker lists from 28.2 on which devices it knows by CDI; 25
-// and newer name at least where they look for them, if they do. Where its NVIDIA runtime is there the toolkit is, which
-// knows the driver as it is now, while a CDI specification is as old as its file.
+// offer adds to the quirks how the engine gives GPUs. Docker lists its CDI devices from 28.2 on; from 25 on it lists the
+// directories of CDI specifications, if CDI is turned on. With Docker's NVIDIA runtime, NVIDIA's toolkit is used: it asks
+// the current driver, while a CDI specification may be older than the driver.
 func (q *quirks) offer(kind, version string, info system.Info) {
 	if kind == Podman {
 		q.gpus = gpuByCDI
@@ -54,7 +54,7 @@ func (q *quirks) offer(kind, version string, info system.Info) {
 	}
 }
 
-// way is how the engine gives these GPUs of NVIDIA's: a Docker that lists CDI's devices, and none of their kind, may still have the
+// way is how the engine gives these NVIDIA GPUs. A Docker that lists CDI devices, but none of NVIDIA's, may still have the
 // toolkit.
 func (q quirks) way(g *job.GPUGrant) gpuWay {
 	if q.gpus != gpuByCDI || q.cdi == "" {
@@ -77,10 +77,10 @@ func (i Info) GPUWay(g *job.GPUGrant) string {
 	return gpuWays[i.quirks.way(g)]
 }
 
-// grant adds the GPUs of the plan, and what is to prove that they are there.
+// grant adds the plan's GPUs and the program that proves that they work.
 func (r *request) grant(g *job.GPUGrant, info Info) {
 	q := info.quirks
-	visible := "" // what NVIDIA's runtime takes for a request where it is there, whatever image and job say
+	visible := "" // for NVIDIA's runtime, in place of what image and job set
 	if g != nil && g.Vendor == job.NVIDIA && q.way(g) != gpuByCDI {
 		ids := make([]string, len(g.Devices))
 		for i, d := range g.Devices {
@@ -111,7 +111,7 @@ func (r *request) grant(g *job.GPUGrant, info Info) {
 			}
 		}
 	}
-	if keep && q.keepsGroups { // the host's groups have no numbers in there; crun does it for this annotation
+	if keep && q.keepsGroups { // the container doesn't have the host's group numbers; with this annotation crun keeps the groups
 		r.Host.Annotations = map[string]string{"run.oci.keep_original_groups": "1"}
 	}
 	if g.Prover != "" {
@@ -119,8 +119,8 @@ func (r *request) grant(g *job.GPUGrant, info Info) {
 	}
 }
 
-// cdiNames are what the engine's specifications call the GPUs; where that isn't known, as NVIDIA's tool does (nvidia-ctk cdi
-// generate).
+// cdiNames are the GPUs' names in the engine's CDI specifications. When those are unknown, they are as NVIDIA's tool names
+// them (nvidia-ctk cdi generate).
 func cdiNames(g *job.GPUGrant, q quirks) (names []string) {
 	offered := strings.Fields(q.cdi)
 	for _, d := range g.Devices {
@@ -139,13 +139,13 @@ func cdiNames(g *job.GPUGrant, q quirks) (names []string) {
 	return names
 }
 
-// gives reports what stands in the way of a grant.
+// gives returns an error when the engine can't give these GPUs.
 func (i Info) gives(g *job.GPUGrant) error {
 	if g == nil {
 		return nil
 	}
 	if g.Vendor == job.NVIDIA && i.quirks.gpus == gpuIgnored {
-		return fmt.Errorf("%w: Podman %s gives none of NVIDIA's through its API (5.5 and newer do; so does Docker: sudo apt-get install docker.io nvidia-container-toolkit)",
+		return fmt.Errorf("%w: Podman %s gives no NVIDIA GPU through its API (5.5 and newer do; so does Docker: sudo apt-get install docker.io nvidia-container-toolkit)",
 			ErrGPU, i.Version)
 	}
 	if g.Vendor == job.NVIDIA || !i.Rootless || i.quirks.keepsGroups {
@@ -154,7 +154,7 @@ func (i Info) gives(g *job.GPUGrant) error {
 	for _, d := range g.Devices {
 		for _, n := range d.Nodes {
 			if !n.Everybody {
-				return fmt.Errorf("%w: rootless Docker's containers have none of its user's groups, and %s is for one (sudo chmod o+rw %[2]s, until the next boot)",
+				return fmt.Errorf("%w: with rootless Docker, containers lack the group that may use %s (sudo chmod o+rw %[2]s, until the next boot)",
 					ErrGPU, n.Path)
 			}
 		}
@@ -162,11 +162,11 @@ func (i Info) gives(g *job.GPUGrant) error {
 	return nil
 }
 
-// ErrGPU: the container can't have the GPU that it was granted. It may mend on this computer.
+// ErrGPU: the container can't have the GPU that it was granted. A later try may succeed.
 var ErrGPU = errors.New("the container can't have its GPU")
 
-// gpuHints is what mends what engines say of GPUs. First match wins. A client shows 255 bytes of it
-// (boinc_temporary_exit in api/boinc_api.cpp), so what is to be done comes before the engine's own words.
+// gpuHints maps engines' errors about GPUs to what the owner can do. The first match wins. A client shows 255 bytes
+// (boinc_temporary_exit in api/boinc_api.cpp), so the hint comes before the engine's error.
 var gpuHints = []struct{ text, hint string }{
 	{`could not select device driver "cdi"`, `Docker has CDI turned off ("features": {"cdi": true} in /etc/docker/daemon.json, then sudo systemctl restart docker)`},
 	{"could not select device driver", "Docker lacks NVIDIA's toolkit (sudo apt-get install nvidia-container-toolkit && sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker)"},
@@ -181,8 +181,8 @@ var gpuHints = []struct{ text, hint string }{
 
 const goneHint = "its device file is gone (sudo dmesg says why)"
 
-// hinted gives an engine's complaint about a GPU its class, and the command that mends it. That a GPU can't be given is
-// the computer's matter, whatever the engine takes it for.
+// hinted turns an engine's error about a GPU into ErrGPU, with the command that helps. It is this computer's fault, whatever
+// class the engine gives the error.
 func hinted(g *job.GPUGrant, err error) error {
 	if g == nil || err == nil {
 		return err
@@ -217,7 +217,7 @@ func wanted(g *job.GPUGrant) (paths []string) {
 	return paths
 }
 
-// took reports whether the engine passed over the grant, as far as inspection shows. A running container of Podman's shows
+// took returns an error when the engine ignored the grant, as far as inspection shows. A running container of Podman's shows
 // the device files that it has, Docker's the ones requested. Rootless Podman mounts them and doesn't list them: there only
 // the proof tells.
 func (c *Container) took(in container.InspectResponse) error {
@@ -226,31 +226,31 @@ func (c *Container) took(in container.InspectResponse) error {
 	}
 	if c.gpu.Vendor == job.NVIDIA && !c.e.Info.quirks.showsDevices {
 		if len(in.HostConfig.DeviceRequests) == 0 {
-			return fmt.Errorf("%w: %s has passed over it", ErrGPU, c.e.Info.Kind)
+			return fmt.Errorf("%w: %s has ignored the request", ErrGPU, c.e.Info.Kind)
 		}
 		return nil
 	}
 	for _, path := range wanted(c.gpu) {
 		if !slices.ContainsFunc(in.HostConfig.Devices, func(d container.DeviceMapping) bool { return d.PathInContainer == path }) {
-			return fmt.Errorf("%w: %s has passed over %s (%s)", ErrGPU, c.e.Info.Kind, path, remake)
+			return fmt.Errorf("%w: %s has ignored the request for %s (%s)", ErrGPU, c.e.Info.Kind, path, remake)
 		}
 	}
 	return nil
 }
 
-// remake makes NVIDIA's CDI specification anew, which may be older than the driver.
+// remake writes NVIDIA's CDI specification again, which may be older than the driver.
 const remake = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 
-// ProveCommand is what the prover is told to do, as the value of HelperEnv: to try the device files that are its arguments, and
-// print a line for each.
+// ProveCommand, as the value of HelperEnv, tells the prover to try the device files in its arguments and to print a line for
+// each.
 const ProveCommand = "gpus"
 
-// ErrUnproven: what is to look for a GPU in the container doesn't run there.
-var ErrUnproven = errors.New("nothing could look for the GPU")
+// ErrUnproven: the program that looks for the GPU can't run in the container.
+var ErrUnproven = errors.New("cannot look for the GPU in the container")
 
-// ProveGPUs looks from within the running container for the GPUs that it was granted: they are there, its user may use
-// them, and others' GPUs are not. It runs the grant's prover there, and nothing of the image. A container that has ended
-// already says nothing any more: ErrNotRunning. ErrGPU when a device isn't as it should be, ErrUnproven when that can't be told.
+// ProveGPUs checks from inside the running container that it has the GPUs that it was granted, that its user may use
+// them, and that it has no others. It runs the grant's prover there, no program of the image. ErrGPU when a device isn't as it
+// should be; ErrUnproven when that is unknown; ErrNotRunning when the container has ended.
 func (c *Container) ProveGPUs(ctx context.Context) error {
 	if c.gpu == nil {
 		return nil
@@ -286,7 +286,7 @@ func judgeProof(said string, want, others []string) error {
 	}
 	for _, path := range want {
 		switch answer := answers[path]; answer {
-		case "ok", "device or resource busy": // a GPU in exclusive mode is there, and another program is on it
+		case "ok", "device or resource busy": // a GPU in exclusive mode that another program uses
 		case "":
 			return fmt.Errorf("%w at %s: it says %.200q", ErrUnproven, path, said)
 		case "no such file or directory":

@@ -15,8 +15,8 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// Usage asks what the container has used since it was started. Nothing is invented: what the engine
-// doesn't say is 0. A container that has ended has no usage any more.
+// Usage returns what the container has used since it was started. What the engine doesn't report is 0.
+// ErrNotRunning when the container has ended.
 func (c *Container) Usage(ctx context.Context) (job.Usage, error) {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
@@ -61,7 +61,8 @@ func (c *Container) Usage(ctx context.Context) (job.Usage, error) {
 	return u, nil
 }
 
-// ownCgroup is where Podman has the container's control group, below the hierarchies' roots; false when it shares one.
+// ownCgroup is the path of the container's control group, by Podman, below the hierarchies' roots; false when it has none of its
+// own.
 func (c *Container) ownCgroup(ctx context.Context) (string, bool) {
 	if path := c.cgroup.Load(); path != nil {
 		return *path, true
@@ -75,14 +76,14 @@ func (c *Container) ownCgroup(ctx context.Context) (string, bool) {
 	return state.CgroupPath, true
 }
 
-// groups are the container's own control groups. It is empty where they can't be seen from here, as when the engine is in
-// a virtual machine.
+// groups are the container's own control groups. They are empty when this process can't see them, for instance when the
+// engine is in a virtual machine.
 func (c *Container) groups(ctx context.Context) host.Groups {
 	path, _ := c.ownCgroup(ctx)
 	return host.GroupsAt(path, c.ID)
 }
 
-// usageOf is what the engine says, as far as it can be used.
+// usageOf converts the engine's statistics.
 func usageOf(s container.StatsResponse) job.Usage {
 	u := job.Usage{CPU: time.Duration(s.CPUStats.CPUUsage.TotalUsage), Memory: int64(s.MemoryStats.Usage)}
 	if memory, ok := host.Resident(s.MemoryStats.Stats); ok {

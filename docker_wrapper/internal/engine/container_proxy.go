@@ -11,8 +11,8 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// throughProxy is what a container, or the steps of a build, need to get through the client's proxy. A proxy
-// on this computer that the container can't reach is left out: perhaps there is a way without.
+// throughProxy returns the environment and extra hosts by which a container or a build's steps use the client's proxy.
+// There are none for a proxy on this computer that the container can't reach: the network may work without.
 func throughProxy(p *job.Proxy, network string, info Info) (env, extraHosts []string) {
 	switch q := info.quirks; {
 	case p == nil || unreachable(p, network, info):
@@ -26,24 +26,24 @@ func throughProxy(p *job.Proxy, network string, info Info) (env, extraHosts []st
 	}
 }
 
-// unreachable reports a proxy on this computer that has no name in such a network.
+// unreachable reports a proxy on this computer that containers in such a network can't reach.
 func unreachable(p *job.Proxy, network string, info Info) bool {
 	return p.Local() && network != "host" && (info.quirks.hostName == "" || strings.HasPrefix(network, "container:"))
 }
 
-// sayProxy tells why a proxy on this computer may not be found.
+// sayProxy logs what a proxy on this computer means for containers.
 func (e *Engine) sayProxy(p *job.Proxy, network string) {
 	switch {
 	case p == nil || !p.Local() || network == "host":
 	case unreachable(p, network, e.Info):
-		e.log.Warn().Msg("BOINC's proxy is on this computer, where containers can't reach it: the job goes without")
+		e.log.Warn().Msg("BOINC's proxy is on this computer, where containers can't reach it; the job runs without it")
 	default:
-		e.log.Info().Msg("BOINC's proxy is on this computer: containers look for it at " + e.Info.quirks.hostName + ", so it must listen on more than 127.0.0.1")
+		e.log.Info().Msg("BOINC's proxy is on this computer; containers use it at " + e.Info.quirks.hostName + ", so it must listen on more than 127.0.0.1")
 	}
 }
 
-// withArgs adds NAME=VALUE to build arguments. The names of proxies are known to builders, which keep them out
-// of the image, its history and their cache unless the Dockerfile asks for them.
+// withArgs adds NAME=VALUE to build arguments. Builders know the names of proxy variables and keep them out of the image,
+// its history and their cache unless the Dockerfile asks for them.
 func withArgs(args map[string]*string, env []string) map[string]*string {
 	if len(env) == 0 {
 		return args
@@ -61,15 +61,15 @@ func withArgs(args map[string]*string, env []string) map[string]*string {
 
 var proxyVariable = regexp.MustCompile(`(?i)(https?|all|no)_proxy`)
 
-// commands are the instructions in which builders expand no variables: a shell does, when they run.
+// commands are the instructions in which builders expand no variables; a shell does when they run.
 var commands = []string{"run", "cmd", "entrypoint", "healthcheck", "shell"}
 
-// keepsProxy reports whether a Dockerfile names a proxy's variable outside of commands: ARG puts its value into
-// the history of the steps after it, ENV and LABEL put it into the image.
+// keepsProxy reports whether a Dockerfile names a proxy variable outside of commands. ARG puts its value into the history
+// of later steps, ENV and LABEL put it into the image.
 func keepsProxy(dockerfile []byte) bool {
 	result, err := parseDockerfile(dockerfile)
 	if err != nil {
-		return true // the builder finds out what is wrong with it
+		return true // the builder will report the mistake
 	}
 	for _, n := range result.AST.Children {
 		if !slices.Contains(commands, strings.ToLower(n.Value)) && proxyVariable.MatchString(n.Original) {
@@ -79,8 +79,8 @@ func keepsProxy(dockerfile []byte) bool {
 	return false
 }
 
-// hintProxy says what may be missing when the network isn't reached. A step of a build has the proxy, but perhaps not its
-// password. What pulls is the engine, which has a configuration of its own.
+// hintProxy adds what may be missing to an error about the network. The steps of a build use the proxy, perhaps without its
+// password. The engine pulls images by its own proxy configuration.
 func (e *Engine) hintProxy(im job.Image, s job.Source, err error) error {
 	var step *ImageError
 	switch {

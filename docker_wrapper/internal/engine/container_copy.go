@@ -23,18 +23,18 @@ import (
 
 const (
 	maxEntries = 1_000_000 // of one copy out
-	maxNested  = 64        // directories of it in one another, from Copy.Root on; what lies deeper is left out
-	maxLeftOut = 20        // names of what is left out
+	maxNested  = 64        // depth of its directories, from Copy.Root on; deeper ones are left out
+	maxLeftOut = 20        // names in the list of what is left out
 	maxName    = 200       // bytes of such a name
 	partSuffix = ".docker_wrapper.part"
 )
 
-// CopyIn puts files into a container that was not started. A directory's contents become dst; a file
-// whose dst is a directory of the image goes into it. Owner is the container's user.
+// CopyIn copies files into a container that was not started. A directory's contents go into dst. A file
+// goes into dst if that is a directory of the image, else it is named dst. The owner is the container's user.
 //
-// Archives are sent plain: an engine older than 29.5.1 runs a decompressor out of the container's
-// own file system for others (CVE-2026-41567). Owners are in the headers, because engines disagree
-// about everything else.
+// Archives are sent uncompressed: for compressed ones an engine older than 29.5.1 runs a decompressor from the
+// container's own file system (CVE-2026-41567). The owner is in the archive's headers, the only way that all engines
+// treat alike.
 func (c *Container) CopyIn(ctx context.Context, copies []job.Copy) error {
 	uid, gid, err := c.owner(ctx)
 	if err != nil {
@@ -87,14 +87,14 @@ func (c *Container) copyIn(ctx context.Context, cp job.Copy, uid, gid int) error
 		pw.CloseWithError(err)
 	}()
 	err = c.e.api.CopyToContainer(ctx, c.ID, base, pr, container.CopyToContainerOptions{})
-	pr.CloseWithError(errAborted) // unblocks the packer when the engine gave up first
+	pr.CloseWithError(errAborted) // ends pack when the engine has stopped reading
 	return err
 }
 
 var errAborted = errors.New("the engine stopped reading")
 
-// deepestDir finds how much of a container path is there: base is a directory that exists and rest
-// what is below it. isDir is whether all of it is a directory.
+// deepestDir splits a container path: base is the deepest directory that exists, and rest what is below it. isDir
+// is whether the whole path is a directory.
 func (c *Container) deepestDir(ctx context.Context, dst string) (base, rest string, isDir bool, err error) {
 	base = path.Clean(dst)
 	for {
@@ -120,7 +120,7 @@ func (c *Container) deepestDir(ctx context.Context, dst string) (base, rest stri
 	}
 }
 
-// packParents writes the directories above name that aren't there yet.
+// packParents writes the missing directories above name into the archive.
 func packParents(tw *tar.Writer, name string, uid, gid int) error {
 	for i, r := range name {
 		if r != '/' {
@@ -134,14 +134,14 @@ func packParents(tw *tar.Writer, name string, uid, gid int) error {
 	return nil
 }
 
-// pack writes a file or a directory with all that is in it under name ("" for the directory the
-// archive is unpacked in). Symlinks below a directory are kept as they are; what is neither file,
+// pack writes a file, or a directory with its contents, into an archive under name ("" for the directory where
+// the archive is unpacked). Symlinks below a directory are kept as they are. What is neither file,
 // directory nor symlink is left out.
 func pack(ctx context.Context, tw *tar.Writer, root *os.Root, src, name string, uid, gid int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	f, err := root.OpenFile(src, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not stop us
+	f, err := root.OpenFile(src, os.O_RDONLY|syscall.O_NONBLOCK, 0) // opening a FIFO would block
 	if err != nil {
 		return err
 	}
@@ -246,8 +246,7 @@ func (c *Container) owner(ctx context.Context) (uid, gid int, err error) {
 	return uid, gid, nil
 }
 
-// numbers reads a user and group that need no look-up. An unnamed group is that of root, as engines
-// have it.
+// numbers reads a user and group that are given as numbers. Without a group it is 0, as in engines.
 func numbers(user, group string) (uid, gid int, ok bool) {
 	if user == "" || user == "root" {
 		user = "0"
@@ -346,12 +345,12 @@ func (t *trailer) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// CopyOut takes files out of a container that has ended, or is paused. It returns what was left out: symlinks that
-// leave what is copied, devices, directories more than 64 deep and the like; the first 20, and how many
-// more. A file is whole under its name, or not there.
+// CopyOut copies files out of a container that has ended or is paused. It returns the names of what was left out, the
+// first 20 and the number of the others: symlinks that lead out of what is copied, devices, directories more than 64 deep
+// and the like. A file is there whole or not at all.
 //
-// What comes out is the job's and not to be trusted: names and links are checked, nothing is
-// written outside Copy.Root, and no more than limit bytes in all (0 for no limit).
+// The job made these files, so they are not trusted: names and links are checked, nothing is written outside
+// Copy.Root, and at most limit bytes in all (0 for no limit).
 func (c *Container) CopyOut(ctx context.Context, copies []job.Copy, limit int64) (leftOut []string, err error) {
 	u := &unpacker{left: limit, limited: limit > 0}
 	for _, cp := range copies {
@@ -366,7 +365,7 @@ func (c *Container) CopyOut(ctx context.Context, copies []job.Copy, limit int64)
 	return u.names(), nil
 }
 
-// cutTries is how often a copy is asked for that comes cut off: on a busy computer Podman 5.8 now and then ends one early.
+// cutTries is how often a copy is requested that the engine ends too early, as Podman 5.8 sometimes does on a busy computer.
 const cutTries = 5
 
 func (c *Container) copyOutWhole(ctx context.Context, cp job.Copy, u *unpacker) error {
@@ -376,7 +375,7 @@ func (c *Container) copyOutWhole(ctx context.Context, cp job.Copy, u *unpacker) 
 		if !errors.Is(err, io.ErrUnexpectedEOF) || try == cutTries || ctx.Err() != nil {
 			return err
 		}
-		c.e.log.Debug().Err(err).Str("file", cp.Src).Msg("the copy came cut off")
+		c.e.log.Debug().Err(err).Str("file", cp.Src).Msg("the engine ended the copy too early")
 		*u = before
 	}
 }
@@ -391,7 +390,7 @@ func (c *Container) copyOut(ctx context.Context, cp job.Copy, u *unpacker) error
 	if err == nil && st.Mode&fs.ModeSymlink != 0 && st.LinkTarget != "" {
 		src = st.LinkTarget // resolved by the engine, inside the container
 	}
-	// Whatever else was wrong is said again, and in words, when the bytes are asked for.
+	// Any other error occurs again, with a clearer text, when the content is requested.
 	body, err := settled(ctx, func() (body io.ReadCloser, err error) {
 		body, st, err = c.e.api.CopyFromContainer(ctx, c.ID, src)
 		return body, err
@@ -416,7 +415,7 @@ func (c *Container) copyOut(ctx context.Context, cp job.Copy, u *unpacker) error
 	return u.unpack(ctx, body, path.Base(src), cp.Dst)
 }
 
-// settled asks an engine again that is just taking down what an earlier call had mounted, as seen with Podman 4.3.
+// settled repeats a call that fails because the engine is still unmounting what an earlier call mounted, as Podman 4.3 does.
 func settled[T any](ctx context.Context, ask func() (T, error)) (T, error) {
 	const tries, pause = 10, 100 * time.Millisecond
 	for n := 1; ; n++ {
@@ -432,18 +431,18 @@ func settled[T any](ctx context.Context, ask func() (T, error)) (T, error) {
 	}
 }
 
-// unpacker writes an archive that somebody else made.
+// unpacker unpacks an archive that isn't trusted.
 type unpacker struct {
 	root    *os.Root
 	left    int64 // bytes
 	limited bool
 	entries int
-	links   map[string]bool // symlinks that were made: nothing is written through them
+	links   map[string]bool // symlinks that it made; it writes nothing through them
 	leftOut []string
 	more    int // how many more were left out
 }
 
-// leave takes down what is left out.
+// leave adds a name to what is left out.
 func (u *unpacker) leave(name string) {
 	if len(u.leftOut) == maxLeftOut {
 		u.more++
@@ -463,7 +462,7 @@ func (u *unpacker) names() []string {
 	return append(u.leftOut, fmt.Sprintf("and %d more", u.more))
 }
 
-// unpack writes what the archive calls base, and what is below it, under the name dst.
+// unpack writes the archive's entry base, and those below it, under the name dst.
 func (u *unpacker) unpack(ctx context.Context, archive io.Reader, base, dst string) error {
 	if err := u.mkdirAll(path.Dir(dst)); err != nil {
 		return err
@@ -476,7 +475,7 @@ func (u *unpacker) unpack(ctx context.Context, archive io.Reader, base, dst stri
 		}
 		h, err := tr.Next()
 		if err == io.EOF && end.zeros < tarEnd {
-			return io.ErrUnexpectedEOF // cut off between two files, which tar doesn't mind
+			return io.ErrUnexpectedEOF // cut off between two files, which package tar accepts
 		} else if err == io.EOF {
 			return nil
 		} else if err != nil {
@@ -523,8 +522,8 @@ func (u *unpacker) entry(tr *tar.Reader, h *tar.Header, base, dst, rest string) 
 	case tar.TypeReg:
 		return u.file(tr, h.Size, name, mode|0o600)
 	case tar.TypeSymlink:
-		// A link may point to what is copied with it and nowhere else: the client follows links when it
-		// uploads. One that climbs out of what may be another link can't be judged by its text.
+		// A link may only point to what is copied with it, because the client follows links when it uploads. A ".." that
+		// follows another name may climb out of another link, so it can't be checked by its text.
 		if rest == "" || path.IsAbs(h.Linkname) || climbsLate(h.Linkname) || !filepath.IsLocal(path.Join(path.Dir(rest), h.Linkname)) {
 			u.leave(h.Name)
 			return nil
@@ -557,7 +556,7 @@ func climbsLate(target string) bool {
 	return false
 }
 
-// hardLink makes another name for a file that came earlier in the archive.
+// hardLink adds a name for a file that came earlier in the archive.
 func (u *unpacker) hardLink(h *tar.Header, base, dst, name string) error {
 	rest, ok := strings.CutPrefix(path.Clean(h.Linkname), base+"/")
 	old := path.Join(dst, rest)

@@ -13,38 +13,37 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// What a Docker Engine leaves of who ended a container, measured on 20.10.24:
+// What shows afterwards who ended a container, measured on Docker 20.10.24:
 //
 //	ended by                          exit code       its events afterwards
 //	the job itself                    its own         die
 //	docker stop, docker kill          143, 137, own   kill, die
-//	an engine that is stopped         143, 137, own   none: they are forgotten with the engine
+//	an engine that is stopped         143, 137, own   none: the engine loses them
 //	an engine that comes back after   143, 137, own   kill, die
 //	  it was killed
-//	the job, while there was none     its own         none
+//	the job, while no engine ran      its own         none
 //
-// What Podman leaves, measured on 4.3.1 and 5.8.6: after podman kill, the events kill (of which signal, it
-// doesn't say) and died; after podman stop, died alone, but from version 5 on the container is known to be
-// stopped by a user.
+// Measured on Podman 4.3.1 and 5.8.6: after podman kill, the events kill (without the signal) and died. After podman
+// stop, died alone; but from version 5 on the container's state says that a user stopped it.
 //
 // With live-restore an engine ends only the container that it was just starting.
 
-// endSignals are those that end a program that doesn't ask for them, and that engines and people send for that: by
-// number, and by name, which engines use where they have it from a person.
+// endSignals are signals that end a program by default and that engines and users send to do so. An event has the number, or the
+// name when a user gave it.
 var endSignals = map[string]string{"2": "INT", "3": "QUIT", "9": "KILL", "15": "TERM", "INT": "INT", "QUIT": "QUIT", "KILL": "KILL", "TERM": "TERM"}
 
-// witness collects what the engine knows about the end of the container, for [job.Whose] to decide. away is since when
-// the engine hasn't answered, zero when it always has. The error wraps ErrUnreachable when it can't be asked now.
+// witness collects what the engine knows about the end of the container, for [job.Whose] to decide. away is when the
+// engine was first found not to answer, zero for never. The error wraps ErrUnreachable when it can't be asked now.
 func (c *Container) witness(ctx context.Context, exit job.Exit, away time.Time) (w job.Witness, err error) {
 	q := c.e.Info.quirks
 	w = job.Witness{AnySignal: q.signalUnsaid, StopUntold: q.stopUnsaid, EndsJobs: q.daemon, AwaySince: away}
-	if exit.OOMKilled || exit.StartedAt.IsZero() || exit.FinishedAt.IsZero() { // nothing more is needed
+	if exit.OOMKilled || exit.StartedAt.IsZero() || exit.FinishedAt.IsZero() { // these decide
 		return w, nil
 	}
 	w.SawEnd, w.Signaled, err = c.lastEvents(ctx, exit)
 	if errors.Is(err, ErrUnreachable) {
 		return w, err
-	} else if err != nil { // Podman may keep none
+	} else if err != nil { // Podman may keep no events
 		c.e.log.Debug().Err(err).Msg("the engine doesn't tell who ended the container")
 		w.NoEvents = true
 		return w, nil
@@ -65,7 +64,8 @@ func (c *Container) witness(ctx context.Context, exit job.Exit, away time.Time) 
 	return w, nil
 }
 
-// lastEvents asks whether this engine saw the container end, and when it was last sent a signal.
+// lastEvents returns whether the engine's events contain the container's end, and when the container was last sent a signal that
+// may have ended it.
 func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, killed time.Time, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -75,12 +75,12 @@ func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, k
 			switch at := time.Unix(0, m.TimeNano); {
 			case m.Action == "died":
 				died = true
-			case m.Action == events.ActionKill && at.Before(exit.FinishedAt.Add(job.Noticed)): // noted after it is sent
+			case m.Action == events.ActionKill && at.Before(exit.FinishedAt.Add(job.Noticed)): // Podman writes the event after it sends the signal
 				kills++
 				killed = at
 			}
 		})
-		if kills <= c.asked.Load() { // all of them ask for checkpoints
+		if kills <= c.asked.Load() { // all were requests for a checkpoint
 			killed = time.Time{}
 		}
 		return died, killed, err
@@ -90,7 +90,7 @@ func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, k
 		return false, time.Time{}, err
 	}
 	until := exit.FinishedAt
-	if until.After(now) { // the clock was set back: the engine would wait for that time
+	if until.After(now) { // the clock was set back; the engine would wait until that time
 		until = now
 	}
 	messages, errs := c.e.api.Events(ctx, events.ListOptions{
@@ -106,12 +106,12 @@ func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, k
 				return true, killed, nil
 			case events.ActionKill:
 				name, ends := endSignals[strings.TrimPrefix(m.Actor.Attributes["signal"], "SIG")]
-				if ends && "SIG"+name != c.ask { // who sends that which asks for checkpoints can't end the job by it
+				if ends && "SIG"+name != c.ask { // the job handles the signal that asks for a checkpoint
 					killed = time.Unix(0, m.TimeNano)
 				}
 			}
 		case err := <-errs:
-			if err == io.EOF { // not one that wrap knows: nothing more has happened
+			if err == io.EOF { // the end of the events, no error
 				return false, killed, nil
 			}
 			return false, killed, wrap(err)
@@ -119,7 +119,7 @@ func (c *Container) lastEvents(ctx context.Context, exit job.Exit) (died bool, k
 	}
 }
 
-// clock is the engine's own, which in a virtual machine is another than this program's.
+// clock is the engine's time. In a virtual machine it differs from this program's.
 func (e *Engine) clock(ctx context.Context) (time.Time, error) {
 	ctx, cancel := e.call(ctx)
 	defer cancel()

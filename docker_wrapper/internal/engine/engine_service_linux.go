@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	serviceBegins = 20 * time.Second // a user's first one sets up his storage
+	serviceBegins = 20 * time.Second // the first service of a user account sets up its storage
 	serviceEnds   = 5 * time.Second
 	socketPath    = 107 // bytes at most (unix(7))
 )
 
-// openService starts a Podman service for this process alone: a child, on a socket that only this user can
-// reach. Services of one user know the same containers, so each wrapper may have its own. Containers
-// don't end with it: their monitors are nobody's children.
+// openService starts a Podman service for this process alone: a child process with a socket that only this user
+// account can use. All services of a user account share their containers, so each wrapper can have its own service. When it
+// ends, containers go on: their monitors are not its children.
 func openService(ctx context.Context, o Options) (*Engine, error) {
 	program := podmanIn(o.Getenv("PATH"))
 	if program == "" {
@@ -66,7 +66,7 @@ func openService(ctx context.Context, o Options) (*Engine, error) {
 	}
 }
 
-// podmanIn finds the program; "" when it isn't there. What isn't an absolute path would lead to the slot.
+// podmanIn finds the program podman; "" when there is none. It skips relative directories, which would be in the slot.
 func podmanIn(path string) string {
 	for _, dir := range filepath.SplitList(path) {
 		if !filepath.IsAbs(dir) {
@@ -79,10 +79,10 @@ func podmanIn(path string) string {
 	return ""
 }
 
-// service is a podman that serves. It is started again when it ends, once it has answered: nobody else would.
+// service is a running "podman system service". Once it has answered, it is started again when it ends.
 type service struct {
 	answered atomic.Bool
-	ended    chan struct{} // closed when it has, for good
+	ended    chan struct{} // closed when it has ended and won't be started again
 	cancel   context.CancelFunc
 	dir      string
 }
@@ -96,7 +96,7 @@ func startService(program, host, dir string) (*service, error) {
 	s := &service{ended: make(chan struct{}), cancel: cancel, dir: dir}
 	started := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // whose end it would be told of
+		runtime.LockOSThread() // Pdeathsig is sent when the thread ends that started the child
 		defer runtime.UnlockOSThread()
 		defer close(s.ended)
 		defer log.Close()
@@ -104,10 +104,10 @@ func startService(program, host, dir string) (*service, error) {
 			cmd := exec.CommandContext(ctx, program, "system", "service", "--time=0", host)
 			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 			cmd.WaitDelay = serviceEnds
-			cmd.Dir = "/" // not the slot, whose files are the job's
+			cmd.Dir = "/" // not the slot, where the job's files are
 			cmd.Env = serviceEnv(os.Environ(), mayWrite)
-			cmd.Stderr = log // no pipe: monitors of containers may keep it open
-			// It ends with us, however we end, and an interrupt at the keyboard is ours to answer.
+			cmd.Stderr = log // not a pipe, which monitors of containers may keep open
+			// It ends when this process ends, for any reason. Ctrl-C in a terminal doesn't reach it.
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 			err := startUnlimited(cmd)
 			select {
@@ -115,7 +115,7 @@ func startService(program, host, dir string) (*service, error) {
 			default: // again
 			}
 			if err == nil {
-				cmd.Wait() // its error is that a signal ended it
+				cmd.Wait() // the error only says that a signal ended it
 			}
 			if !s.answered.Load() {
 				return
@@ -130,7 +130,7 @@ func startService(program, host, dir string) (*service, error) {
 	return s, <-started
 }
 
-// startUnlimited starts a program without this process's own limit of memory, which it would inherit: podman and what it starts
+// startUnlimited starts a program without this process's memory limit, which it would inherit. podman and its child processes
 // need more.
 func startUnlimited(cmd *exec.Cmd) error {
 	var own unix.Rlimit
@@ -142,14 +142,14 @@ func startUnlimited(cmd *exec.Cmd) error {
 	return cmd.Start()
 }
 
-// stop ends it, and is back when it has ended.
+// stop ends the service and waits until it has ended.
 func (s *service) stop() {
 	s.cancel()
 	<-s.ended
 	os.RemoveAll(s.dir)
 }
 
-// socketDir makes a directory of this user's for a socket.
+// socketDir makes a directory for a socket that only this user account can enter.
 func socketDir(runtimeDir string) (string, error) {
 	for _, dir := range []string{runtimeDir, os.TempDir()} {
 		if len(dir) > socketPath-len("/docker_wrapper0123456789/podman.sock") || dir == "" {
@@ -162,9 +162,9 @@ func socketDir(runtimeDir string) (string, error) {
 	return os.MkdirTemp("/tmp", "docker_wrapper")
 }
 
-// serviceEnv is the environment without what would lead podman elsewhere: to another service, by the
-// client's LD_LIBRARY_PATH (client/app_start.cpp) to libraries in the slot, or to directories that a service's user doesn't
-// have. Podman fails with a HOME that it can't use, and without one takes the user's own, as he is known to the computer.
+// serviceEnv is the environment without variables that would mislead podman: to another service, to libraries in the slot
+// (LD_LIBRARY_PATH, from client/app_start.cpp), or to directories where this user account can't write. Podman fails with a
+// HOME that it can't use. Without HOME it takes the home directory from the user database.
 func serviceEnv(env []string, mayWrite func(dir string) bool) (kept []string) {
 	for _, e := range env {
 		name, value, _ := strings.Cut(e, "=")
@@ -192,14 +192,14 @@ func serviceEnv(env []string, mayWrite func(dir string) bool) (kept []string) {
 	return kept
 }
 
-// mayWrite reports whether a directory is there that this user may write to.
+// mayWrite reports whether this user account can write to a directory.
 func mayWrite(dir string) bool {
 	fi, err := os.Stat(dir)
 	return err == nil && fi.IsDir() && unix.Access(dir, unix.W_OK|unix.X_OK) == nil
 }
 
-// serviceHint says what keeps podman from serving: it can't map users without a program of its own package, and it keeps
-// images and containers in its user's home.
+// serviceHint says what podman's service may be missing: the package with newuidmap, which maps users, or a home directory, where
+// it keeps images and containers.
 func serviceHint(said string) string {
 	if strings.Contains(said, "newuidmap") {
 		return " (try: sudo apt install uidmap)"
@@ -208,10 +208,10 @@ func serviceHint(said string) string {
 	if err != nil || mayWrite(u.HomeDir) {
 		return ""
 	}
-	return fmt.Sprintf(" (podman needs a home directory that user %s may write to, and %s is none; try: sudo usermod -d DIRECTORY %s)", u.Username, u.HomeDir, u.Username)
+	return fmt.Sprintf(" (podman needs a home directory that user %s can write to, and %s isn't one; try: sudo usermod -d DIRECTORY %s)", u.Username, u.HomeDir, u.Username)
 }
 
-// lastLine of what the service said; podman's errors are one line each.
+// lastLine is the last line of the service's log. Podman's errors are one line each.
 func lastLine(name string) string {
 	data, err := os.ReadFile(name)
 	text := strings.TrimSpace(string(data))

@@ -118,8 +118,8 @@ func TestJudgeProof(t *testing.T) {
 		{"/dev/nvidia0: input/output error\n" + rest, "/dev/nvidia0 can't be used: input/output error (sudo dmesg says why)", ErrGPU},
 		{"/dev/nvidia0: ok\n/dev/nvidiactl: ok\n/dev/nvidia1: ok\n", "it has /dev/nvidia1, too, which BOINC didn't assign", ErrGPU},
 		{"/dev/nvidia0: ok\n/dev/nvidiactl: ok\n/dev/nvidia1: operation not permitted\n", "", nil},
-		{"", `nothing could look for the GPU at /dev/nvidia0: it says ""`, ErrUnproven},
-		{"exec failed", `nothing could look for the GPU at /dev/nvidia0: it says "exec failed"`, ErrUnproven},
+		{"", `cannot look for the GPU in the container at /dev/nvidia0: it says ""`, ErrUnproven},
+		{"exec failed", `cannot look for the GPU in the container at /dev/nvidia0: it says "exec failed"`, ErrUnproven},
 	} {
 		err := judgeProof(tt.said, want, others)
 		if tt.want == "" && err != nil || tt.want != "" && (!errors.Is(err, tt.class) || !strings.Contains(err.Error(), tt.want)) {
@@ -141,10 +141,10 @@ func TestGivesGPUs(t *testing.T) {
 		want                string
 	}{
 		{"no GPU", Podman, "4.3.1", true, nil, ""},
-		{"an old Podman", Podman, "4.3.1", false, nvidia, "Podman 4.3.1 gives none of NVIDIA's through its API (5.5 and newer do;"},
+		{"an old Podman", Podman, "4.3.1", false, nvidia, "Podman 4.3.1 gives no NVIDIA GPU through its API (5.5 and newer do;"},
 		{"Podman", Podman, "5.8.6", false, nvidia, ""},
 		{"AMD's on an old Podman", Podman, "4.3.1", false, amd(false), ""},
-		{"AMD's on rootless Docker", Docker, "28.5.2", true, amd(false), "rootless Docker's containers have none of its user's groups, and /dev/kfd is for one (sudo chmod o+rw /dev/kfd,"},
+		{"AMD's on rootless Docker", Docker, "28.5.2", true, amd(false), "with rootless Docker, containers lack the group that may use /dev/kfd (sudo chmod o+rw /dev/kfd,"},
 		{"AMD's for everybody on rootless Docker", Docker, "28.5.2", true, amd(true), ""},
 		{"AMD's on rootless Podman", Podman, "5.8.6", true, amd(false), ""},
 	} {

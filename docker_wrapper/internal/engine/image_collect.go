@@ -20,13 +20,13 @@ import (
 )
 
 const (
-	collectEvery = 24 * time.Hour          // unless something new came
-	unfinished   = streamTotal + time.Hour // whoever was making an image has given up by then, or died
-	clocks       = time.Minute             // by which the engine's may be ahead of ours
-	namesKept    = 4                       // further tags of an image: workunits come and go
+	collectEvery = 24 * time.Hour          // if no new image was recorded
+	unfinished   = streamTotal + time.Hour // after that, a wrapper that was making an image has given up or died
+	clocks       = time.Minute             // how far the engine's clock may be ahead of ours
+	namesKept    = 4                       // further tags of an image, one for each workunit
 )
 
-// nameOf is what an image of this source is found by.
+// nameOf is the name by which the engine finds an image of this source.
 func nameOf(s job.Source, b *buildContext) string {
 	if b != nil && !s.Fixed {
 		return contentTag(b.identity)
@@ -37,8 +37,8 @@ func nameOf(s job.Source, b *buildContext) string {
 // collected reports whether an image of this source may be removed at all.
 func collected(im job.Image, s job.Source) bool { return im.Collect != nil && !s.Keep && !s.Fixed }
 
-// intend notes that an image is about to be made, so that a wrapper that dies leaves a trace of it, and that what it is
-// built on is used. A name that others give, too, leaves no trace: by the time it has an image, that may be theirs.
+// intend records that an image is about to be made, so that it is known even if the wrapper dies, and that its base
+// images are used. It doesn't record a name that others may use too: the image that gets it may be theirs.
 func (e *Engine) intend(ctx context.Context, im job.Image, s job.Source, b *buildContext) {
 	if im.Collect == nil {
 		return
@@ -49,12 +49,12 @@ func (e *Engine) intend(ctx context.Context, im job.Image, s job.Source, b *buil
 			there[base] = in.ID
 		}
 	}
-	old, _ := e.inspectImage(ctx, nameOf(s, b)) // one that the record may have lost
+	old, _ := e.inspectImage(ctx, nameOf(s, b)) // the record may have lost it
 	e.note(ctx, im, func(r *record) error {
-		r.Collected = time.Time{} // something new makes it time to look what may go
+		r.Collected = time.Time{} // a new image: collect soon
 		if name := nameOf(s, b); collected(im, s) && job.OnlyOurs(name) {
 			g := e.intention(s, name, b)
-			g.ID = old.ID // it may only be removed
+			g.ID = old.ID // recorded only so that it can be removed
 			r.put(g)
 		}
 		for i, g := range r.Images {
@@ -74,7 +74,7 @@ func (e *Engine) intention(s job.Source, name string, b *buildContext) job.Got {
 	return g
 }
 
-// settle notes what has become of an intention: the image's ID, or "" where it came to nothing.
+// settle completes what intend recorded: with the image's ID, or "" when no image was made.
 func (e *Engine) settle(ctx context.Context, im job.Image, s job.Source, b *buildContext, id string) {
 	name := nameOf(s, b)
 	if !collected(im, s) || id == "" && !job.OnlyOurs(name) {
@@ -86,15 +86,15 @@ func (e *Engine) settle(ctx context.Context, im job.Image, s job.Source, b *buil
 		return
 	}
 	e.note(ctx, im, func(r *record) error {
-		if i := r.find(g.Host, g.Name, ""); i >= 0 && r.Images[i].ID != "" { // another wrapper has got it
+		if i := r.find(g.Host, g.Name, ""); i >= 0 && r.Images[i].ID != "" { // another wrapper has made it
 			return nil
 		}
-		r.put(g) // also when another wrapper had the same intention and gave up
+		r.put(g) // also when another wrapper had recorded the same intention and given up
 		return e.finish(ctx, r, r.find(g.Host, g.Name, ""))
 	})
 }
 
-// got notes an image that this wrapper has just got.
+// got records an image that this wrapper has just obtained.
 func (e *Engine) got(ctx context.Context, im job.Image, g job.Got, id string) {
 	e.note(ctx, im, func(r *record) (err error) {
 		g.ID, g.Made = id, true
@@ -104,17 +104,17 @@ func (e *Engine) got(ctx context.Context, im job.Image, g job.Got, id string) {
 	})
 }
 
-// note changes the record. Where that fails, an image stays for ever, or is made again.
+// note changes the record. If that fails, an image is never removed, or is made again.
 func (e *Engine) note(ctx context.Context, im job.Image, f func(*record) error) {
 	if err := e.change(ctx, im.Collect.Record, f); err != nil {
-		e.log.Warn().Err(err).Msg("an image may stay for ever")
+		e.log.Warn().Err(err).Msg("cannot write the record of images; an image may never be removed")
 	}
 }
 
-// pullBases pulls the images that a build starts from and that aren't there: so it is known by their IDs which of them came for
-// a job, and not for the computer's owner. What can't be pulled like that is the builder's business.
+// pullBases pulls the base images of a build that the engine doesn't have. Their IDs then tell that they came for a job, not
+// for the owner. It leaves to the builder what it can't pull.
 func (e *Engine) pullBases(ctx context.Context, im job.Image, s job.Source, b *buildContext) {
-	if im.Collect == nil || bytes.Contains(b.text, []byte("--platform")) { // it has its own idea of what they are for
+	if im.Collect == nil || bytes.Contains(b.text, []byte("--platform")) { // the Dockerfile chooses the platform itself
 		return
 	}
 	for _, base := range b.bases() {
@@ -127,26 +127,26 @@ func (e *Engine) pullBases(ctx context.Context, im job.Image, s job.Source, b *b
 			in, err = e.inspectImage(ctx, base)
 		}
 		if err != nil {
-			e.log.Debug().Str("image", base).Err(err).Msg("the builder has to pull it")
+			e.log.Debug().Str("image", base).Err(err).Msg("cannot pull the base image; the builder tries")
 			continue
 		}
 		e.got(ctx, im, job.Got{Host: e.Info.Host, Name: base, Used: now()}, in.ID)
 	}
 }
 
-// bases are the images that a builder pulls where they aren't there, as far as they are written out.
+// bases are the base images that a Dockerfile names without variables.
 func (b *buildContext) bases() []string {
 	if b == nil {
 		return nil
 	}
 	names, _, err := reaches(b.text)
 	if err != nil {
-		return nil // the builder will say so
+		return nil // the builder reports the mistake
 	}
 	return slices.DeleteFunc(names, func(name string) bool { return strings.Contains(name, "$") })
 }
 
-// finish completes the record of an image that was to be made, or drops it where there is none.
+// finish completes the record of an image that was to be made, or removes it from the record when it doesn't exist.
 func (e *Engine) finish(ctx context.Context, r *record, i int) error {
 	in, err := e.inspectImage(ctx, r.Images[i].Name)
 	if errors.Is(err, ErrNotFound) {
@@ -160,8 +160,8 @@ func (e *Engine) finish(ctx context.Context, r *record, i int) error {
 	return err
 }
 
-// used notes that a job uses an image that was there. It is noted only if a wrapper got it: its labels are its maker's
-// to write.
+// used records that a job uses an image that the engine already had. It does so only if the record says that a wrapper
+// obtained it; labels prove nothing, since the image's maker writes them.
 func (e *Engine) used(ctx context.Context, im job.Image, s job.Source, b *buildContext, id string) {
 	if im.Collect == nil {
 		return
@@ -171,7 +171,7 @@ func (e *Engine) used(ctx context.Context, im job.Image, s job.Source, b *buildC
 		if i < 0 {
 			return nil
 		}
-		if !collected(im, s) || r.Images[i].ID != id { // a project asks to keep it, or others have put another image there
+		if !collected(im, s) || r.Images[i].ID != id { // a project asks to keep it, or the name has been given to another image
 			r.drop(i)
 			return nil
 		}
@@ -188,11 +188,11 @@ func (e *Engine) used(ctx context.Context, im job.Image, s job.Source, b *buildC
 		return e.untag(ctx, oldest, g.ID)
 	})
 	if err != nil {
-		e.log.Warn().Err(err).Msg("an image may go too early")
+		e.log.Warn().Err(err).Msg("cannot record that an image is used; it may be removed too early")
 	}
 }
 
-// leftOver removes the last step of a build that failed, or notes it until the engine answers again.
+// leftOver removes the last step of a build that failed, or records it until the engine answers again.
 func (e *Engine) leftOver(ctx context.Context, im job.Image, s job.Source, id string, began time.Time) {
 	if !collected(im, s) {
 		return
@@ -203,12 +203,12 @@ func (e *Engine) leftOver(ctx context.Context, im job.Image, s job.Source, id st
 		return e.removeSteps(ctx, r)
 	})
 	if err != nil {
-		e.log.Debug().Err(err).Msg("the last step of the build stays for now")
+		e.log.Debug().Err(err).Msg("cannot remove the last step of the failed build yet")
 	}
 }
 
-// removeSteps removes the steps that leftOver noted. One that the next try goes on from, or that the engine keeps, is
-// recorded as an image that no job uses.
+// removeSteps removes the steps that leftOver recorded. A step that the next build continues from, or that the engine
+// doesn't remove, is recorded as an unused image.
 func (e *Engine) removeSteps(ctx context.Context, r *record) (err error) {
 	r.Steps = slices.DeleteFunc(r.Steps, func(s step) bool {
 		if s.Host != e.Info.Host || err != nil {
@@ -220,8 +220,8 @@ func (e *Engine) removeSteps(ctx context.Context, r *record) (err error) {
 	return err
 }
 
-// removeStep removes a step or records it. The job wrote the output that the step's ID was found in. So only an image
-// that has no name and was made during the build is taken for a step of it.
+// removeStep removes a step or records it. The step's ID comes from the build's output, which the project can fake. So only
+// an image that has no name and was made during the build counts as its step.
 func (e *Engine) removeStep(ctx context.Context, r *record, s step) error {
 	in, err := e.inspectImage(ctx, s.ID)
 	if errors.Is(err, ErrNotFound) {
@@ -243,8 +243,8 @@ func (e *Engine) removeStep(ctx context.Context, r *record, s step) error {
 	return err
 }
 
-// removeUnused removes an image that no container uses. The containers of Podman's builder don't count and are removed, too:
-// they stay when its service is killed.
+// removeUnused removes an image that no container uses. It also removes containers of Podman's builder that use it, which
+// stay when Podman's service is killed.
 func (e *Engine) removeUnused(ctx context.Context, id string) error {
 	if busy, err := e.imagesInUse(ctx); err != nil || busy[bareID(id)] {
 		return cmp.Or(err, errors.New("a container uses it"))
@@ -255,8 +255,8 @@ func (e *Engine) removeUnused(ctx context.Context, id string) error {
 	return wrap(err)
 }
 
-// layers tells what an image is made of, from its history: the same steps, done at the same times, are
-// the same layers. Asking for what images share would have the engine read its disk.
+// layers identifies the layers of an image by its history: the same steps at the same times are the same layers.
+// To ask the engine which layers images share would make it read its whole disk.
 func (e *Engine) layers(ctx context.Context, id string) ([]job.Layer, error) {
 	ctx, cancel := e.call(ctx)
 	defer cancel()
@@ -266,7 +266,7 @@ func (e *Engine) layers(ctx context.Context, id string) ([]job.Layer, error) {
 	}
 	var list []job.Layer
 	below := sha256.New()
-	for _, s := range slices.Backward(steps) { // the base's come first
+	for _, s := range slices.Backward(steps) { // those of the base first
 		fmt.Fprintf(below, "%d %d %q\n", s.Created, s.Size, s.CreatedBy)
 		if s.Size > 0 {
 			list = append(list, job.Layer{ID: hex.EncodeToString(below.Sum(nil)[:8]), Size: s.Size})
@@ -275,8 +275,8 @@ func (e *Engine) layers(ctx context.Context, id string) ([]job.Layer, error) {
 	return list, nil
 }
 
-// Collect removes what im.Collect says of the images that wrappers got, where it is time to look: when
-// one was got since, else once a day. What a container uses stays. It may be called beside anything else.
+// Collect removes images that wrappers obtained, as im.Collect says. It does so when a new one was recorded since the last
+// time, else once a day. It keeps what a container uses. It may run in parallel with all other calls.
 func (e *Engine) Collect(ctx context.Context, im job.Image) error {
 	if im.Collect == nil || now().Sub(e.readRecord(im.Collect.Record).Collected).Abs() < collectEvery {
 		return nil
@@ -290,7 +290,7 @@ func (e *Engine) Collect(ctx context.Context, im job.Image) error {
 	})
 }
 
-// makeRoom removes all images that wrappers got and that no container needs, and reports whether there
+// makeRoom removes all images that wrappers obtained and no container uses, and reports whether there
 // were any.
 func (e *Engine) makeRoom(ctx context.Context, im job.Image) bool {
 	if im.Collect == nil {
@@ -299,7 +299,7 @@ func (e *Engine) makeRoom(ctx context.Context, im job.Image) bool {
 	e.log.Info().Msg("the engine's disk is full: removing images that no job uses")
 	n, err := e.collect(ctx, im, true)
 	if err != nil {
-		e.log.Warn().Err(err).Msg("images that no job uses are left")
+		e.log.Warn().Err(err).Msg("cannot remove all images that no job uses")
 	}
 	return n > 0
 }
@@ -338,7 +338,7 @@ func (e *Engine) collect(ctx context.Context, im job.Image, hurry bool) (removed
 		if ctx.Err() != nil {
 			return removed, ctx.Err()
 		}
-		// Under the lock: a job that wants it now either has noted so, or finds it gone and makes it anew.
+		// Under the lock: a job that needs the image has either recorded that already, or will find it gone and make it again.
 		err := e.change(ctx, im.Collect.Record, func(r *record) error {
 			i := r.find(g.Host, g.Name, g.ID)
 			if i < 0 || !r.Images[i].Used.Equal(g.Used) {
@@ -357,13 +357,13 @@ func (e *Engine) collect(ctx context.Context, im job.Image, hurry bool) (removed
 			return nil
 		})
 		if err != nil {
-			e.log.Debug().Err(err).Msg("the image stays")
+			e.log.Debug().Err(err).Msg("cannot remove the image yet")
 		}
 	}
 	return removed, nil
 }
 
-// imagesInUse are the IDs of those that containers were made from.
+// imagesInUse are the IDs of the images of all containers.
 func (e *Engine) imagesInUse(ctx context.Context) (map[string]bool, error) {
 	ctx, cancel := e.call(ctx)
 	defer cancel()
@@ -380,9 +380,8 @@ func (e *Engine) imagesInUse(ctx context.Context) (map[string]bool, error) {
 
 func bareID(id string) string { return strings.TrimPrefix(id, "sha256:") }
 
-// removeImage takes an image's names away that wrappers gave, and removes it when it has no others. The error
-// says that a container uses it, or an image stands on it, or a builder that is just giving up holds it: it is tried
-// again the next time.
+// removeImage removes the names that wrappers gave an image, and the image when it has no others. It fails when a
+// container, another image or a builder that is just stopping uses it; the next collection tries again.
 func (e *Engine) removeImage(ctx context.Context, g job.Got) (gone bool, err error) {
 	if _, err := e.inspectImage(ctx, g.ID); errors.Is(err, ErrNotFound) {
 		return false, nil
@@ -401,15 +400,15 @@ func (e *Engine) removeImage(ctx context.Context, g job.Got) (gone bool, err err
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return true, nil
-	case err != nil, len(in.RepoTags)+len(in.RepoDigests) > 0: // others use it by now
+	case err != nil, len(in.RepoTags)+len(in.RepoDigests) > 0: // it has other names now
 		return false, err
 	}
 	err = e.untag(ctx, g.ID, g.ID)
 	return err == nil, err
 }
 
-// untag takes a name from an image, if it has it. With its last name an image goes, and what it alone
-// stands on: never one that a container uses.
+// untag removes a name of an image, if it has it. The engine removes an image with its last name, and layers that only
+// this image uses; never an image that a container uses.
 func (e *Engine) untag(ctx context.Context, name, id string) error {
 	in, err := e.inspectImage(ctx, name)
 	if errors.Is(err, ErrNotFound) || err == nil && in.ID != id {
@@ -420,7 +419,7 @@ func (e *Engine) untag(ctx context.Context, name, id string) error {
 	callCtx, cancel := e.call(ctx)
 	defer cancel()
 	_, err = e.api.ImageRemove(callCtx, name, image.RemoveOptions{PruneChildren: true})
-	if errdefs.IsNotFound(err) { // or Podman means another, which somebody else has just removed
+	if errdefs.IsNotFound(err) { // or Podman means another image, which has just been removed
 		if in, again := e.inspectImage(ctx, name); errors.Is(again, ErrNotFound) || again == nil && in.ID != id {
 			return nil
 		}

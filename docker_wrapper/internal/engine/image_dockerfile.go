@@ -26,26 +26,26 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// buildContext is what a Dockerfile needs of the slot, and no more.
+// buildContext is the files of the slot that a Dockerfile uses.
 type buildContext struct {
 	fsys       fs.FS
 	dockerfile string
 	text       []byte
 	files      []string // sorted: a directory before what is in it
 	identity   string   // hexadecimal; see hash
-	fetched    []base   // of a Dockerfile that isn't signed: the images that the engine fetches
+	fetched    []base   // of an unsigned Dockerfile: the images that the engine fetches
 	heredocs   bool
-	packed     string // what the Dockerfile is called in the context that the builder gets
+	packed     string // the Dockerfile's name in the context that the builder gets
 }
 
 const defaultDockerfile = "Dockerfile"
 
-// contextTime stands for the time of every file in a build context: when a client downloaded it is
-// no property of the image.
+// contextTime is the time of every file in a build context, so that the image doesn't depend on when a client
+// downloaded the file.
 var contextTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// newBuildContext finds out what the Dockerfile copies. fsys shows the slot as the job's author
-// knows it: links followed, what is BOINC's left out. Mistakes are *ImageError.
+// newBuildContext finds the files that the Dockerfile copies. fsys is the slot as the job's author knows it: with links
+// followed and without BOINC's own files. Mistakes are *ImageError.
 func newBuildContext(fsys fs.FS, s job.Source, platform string) (*buildContext, error) {
 	text, err := ReadFile(fsys, s.Dockerfile, maxDockerfile)
 	if HostsFault(err) {
@@ -79,7 +79,7 @@ func newBuildContext(fsys fs.FS, s job.Source, platform string) (*buildContext, 
 	if err := b.collect(sources, ignored, s); err != nil {
 		return nil, err
 	}
-	if s.NoFetch || s.Unsigned { // Podman runs a preprocessor over a name that ends in .in
+	if s.NoFetch || s.Unsigned { // Podman runs a preprocessor on a Dockerfile whose name ends in .in
 		for b.packed = defaultDockerfile; slices.Contains(b.files, b.packed); b.packed += "_" {
 		}
 	}
@@ -89,7 +89,7 @@ func newBuildContext(fsys fs.FS, s job.Source, platform string) (*buildContext, 
 	return b, nil
 }
 
-// ReadFile reads a file that a stranger may have made as large as a disk: the error of one with more than most bytes says so.
+// ReadFile reads a file that may be of any size. It fails when there are more than most bytes.
 func ReadFile(fsys fs.FS, name string, most int) ([]byte, error) {
 	f, err := fsys.Open(name)
 	if err != nil {
@@ -103,7 +103,7 @@ func ReadFile(fsys fs.FS, name string, most int) ([]byte, error) {
 	return data, err
 }
 
-// collect takes up the files that are copied.
+// collect finds the files that sources name.
 func (b *buildContext) collect(sources []source, ignored *ignoring, s job.Source) error {
 	found := map[string]bool{}
 	w := &walk{fsys: b.fsys, ignored: ignored, files: map[string]bool{}}
@@ -127,8 +127,7 @@ func (b *buildContext) collect(sources []source, ignored *ignoring, s job.Source
 	return nil
 }
 
-// CheckDockerfile reports what Ensure would find wrong with a Dockerfile before it is built. It needs no
-// engine.
+// CheckDockerfile returns the error that Ensure would find in a Dockerfile before the build. It needs no engine.
 func CheckDockerfile(fsys fs.FS, s job.Source) error {
 	_, err := newBuildContext(fsys, s, "")
 	return err
@@ -143,19 +142,19 @@ func bare(err error) error {
 	return err
 }
 
-// source is one thing that a Dockerfile copies out of its context, and where it says so.
+// source is a name or pattern that a Dockerfile copies out of its context, and the step that does it.
 type source struct {
 	line    int
 	step    string // as written
 	pattern string // slash-separated, may have wildcards
 }
 
-// copiedBy lists the sources of every COPY and ADD that come from the context.
+// copiedBy lists the sources in the context of every COPY and ADD.
 func copiedBy(result *parser.Result, s job.Source) ([]source, error) {
 	lex := shell.NewLex(result.EscapeToken)
 	var list []source
 	args := map[string]string{} // ARG before the first FROM
-	stage := &variables{}       // what words of this stage may refer to
+	stage := &variables{}       // variables of this stage
 	expand := func(word string) (string, error) {
 		if err := stage.check(word); err != nil {
 			return "", err
@@ -218,7 +217,7 @@ func copiedBy(result *parser.Result, s job.Source) ([]source, error) {
 				if err != nil {
 					return nil, fail(err)
 				}
-				// As builders read it, "/x" and "../x" are x of the context.
+				// For builders, "/x" and "../x" are x in the context.
 				pattern := strings.TrimPrefix(path.Clean("/"+out), "/")
 				list = append(list, source{n.StartLine, n.Original, cmpOr(pattern, ".")})
 			}
@@ -227,8 +226,7 @@ func copiedBy(result *parser.Result, s job.Source) ([]source, error) {
 	return list, nil
 }
 
-// reaches lists the images that a Dockerfile starts from, and says whether it has steps that may use the
-// network.
+// reaches lists the base images of a Dockerfile and reports whether it has steps that may use the network.
 func reaches(dockerfile []byte) (bases []string, steps bool, err error) {
 	result, err := parseDockerfile(dockerfile)
 	if err != nil {
@@ -242,7 +240,7 @@ func reaches(dockerfile []byte) (bases []string, steps bool, err error) {
 				continue
 			}
 			if base := n.Next.Value; !slices.Contains(stages, strings.ToLower(base)) {
-				bases = append(bases, base) // a name with a variable is no image's
+				bases = append(bases, base) // names with variables are left out
 			}
 			if as := n.Next.Next; as != nil && as.Next != nil {
 				stages = append(stages, strings.ToLower(as.Next.Value))
@@ -278,8 +276,7 @@ type ignoring struct {
 	wild int // bytes of patterns with wildcards
 }
 
-// ignoreRules reads .dockerignore, or DOCKERFILE.dockerignore, which wins. Builders leave it to
-// their clients.
+// ignoreRules reads DOCKERFILE.dockerignore, else .dockerignore. Builders expect their clients to apply it.
 func ignoreRules(fsys fs.FS, dockerfile string) (*ignoring, error) {
 	var patterns []string
 	for _, name := range []string{dockerfile + ".dockerignore", ".dockerignore"} {
@@ -311,15 +308,15 @@ func ignoreRules(fsys fs.FS, dockerfile string) (*ignoring, error) {
 	return i, err
 }
 
-// walk collects what patterns name.
+// walk collects the files that patterns match.
 type walk struct {
 	fsys              fs.FS
 	ignored           *ignoring
 	files             map[string]bool
-	visited, matching int // of maxVisited and maxMatching
+	visited, matching int // used up of maxVisited and maxMatching
 }
 
-// add takes up what a pattern names and what is below it. found is whether it names anything.
+// add collects what a pattern matches and what is below it. found is whether it matches anything.
 func (w *walk) add(pattern string) (found bool, err error) {
 	names := []string{pattern}
 	if strings.ContainsAny(pattern, `*?[\`) {
@@ -371,7 +368,7 @@ func (w *walk) visit(files, matching int) error {
 	return nil
 }
 
-// Open makes walk an [fs.FS], in which [fs.Glob] counts what it looks at. It passes over errors but of patterns.
+// Open makes walk an [fs.FS] that counts what [fs.Glob] reads. Glob ignores all errors except those of patterns.
 func (w *walk) Open(name string) (fs.File, error) { return w.fsys.Open(name) }
 
 // ReadDir makes walk an [fs.ReadDirFS].
@@ -384,10 +381,10 @@ func (w *walk) ReadDir(name string) ([]fs.DirEntry, error) {
 	return list, err
 }
 
-// hash is the identity of the image that comes out: of the Dockerfile, the names, modes and bytes of
-// the files it copies, the build arguments, the platform, whether the files are signed, and whether it is built by hand: there
-// the cache of any builder is used, so what comes of it is no image for a client's job. --pull and --no-cache are part of
-// build_args, so that asking for them once makes one new image and not one per job.
+// hash is the identity of the image: a hash of the Dockerfile, the names, modes and contents of the files it copies, the
+// build arguments, the platform, whether the files are signed, and whether it is built by hand. A build by hand uses the
+// cache of any builder, so a client's job doesn't use its image. --pull and --no-cache are part of build_args, so that
+// asking for them makes one new image and not one per job.
 func (b *buildContext) hash(s job.Source, platform string) (string, error) {
 	h := sha256.New()
 	args, err := json.Marshal(s.Build)
@@ -413,8 +410,7 @@ func (b *buildContext) hash(s job.Source, platform string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// contextMode is a file's mode as the image gets it: whether it can be executed is all that a slot
-// keeps reliably.
+// contextMode is a file's mode in the image. Whether it is executable is the only part that a slot keeps reliably.
 func contextMode(fi fs.FileInfo) int64 {
 	if fi.IsDir() || fi.Mode()&0o111 != 0 {
 		return 0o755
@@ -422,7 +418,7 @@ func contextMode(fi fs.FileInfo) int64 {
 	return 0o644
 }
 
-// pack writes the context as the builder takes it.
+// pack writes the context as an archive for the builder.
 func (b *buildContext) pack(w io.Writer) error {
 	tw := tar.NewWriter(w)
 	if !slices.Contains(b.files, b.packed) {

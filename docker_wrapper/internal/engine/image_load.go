@@ -23,21 +23,21 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// maxWindow is what zstd may need of memory, in bytes: `zstd --long=27` and less.
+// maxWindow is how much memory zstd may need, in bytes: as for `zstd --long=27`.
 const maxWindow = 128 << 20
 
-// What is read of an archive, which may have been made to exhaust the memory.
+// Bounds of an archive, which may have been made to exhaust the memory.
 const (
 	maxArchived     = 10_000   // files in it; an image has a few for each layer
-	maxArchivedName = 1 << 10  // bytes of a name that an image may need
+	maxArchivedName = 1 << 10  // bytes of a name; an image needs no longer one
 	maxUnpacked     = 1 << 40  // bytes of all files
 	maxLayers       = 500      // of an image; no engine can stack more
 	maxManifest     = 4 << 20  // bytes of one; manifests and configurations are small, layers aren't
 	maxManifests    = 32 << 20 // bytes of all
 )
 
-// load brings a shipped archive into the engine under the source's name. The engine is given an archive
-// of ours: what its maker's holds beside the one image, and what its names lead to, never gets there.
+// load loads an archive from the slot into the engine under the source's name. The engine gets an archive that is
+// written here. So it never sees what else the original contains, nor the names in it.
 func (e *Engine) load(ctx context.Context, s job.Source) error {
 	name := path.Base(s.Archive)
 	e.log.Info().Str("image", s.Name).Str("archive", name).Msg("load image")
@@ -81,7 +81,7 @@ func (e *Engine) loadTar(ctx context.Context, pack func(io.Writer) error) error 
 	}, nil)
 }
 
-// archiveError is the project's, unless this computer can't read the archive.
+// archiveError is an *ImageError, the project's fault, unless this computer can't read the archive.
 func archiveError(s job.Source, err error) error {
 	name := path.Base(s.Archive)
 	if HostsFault(err) {
@@ -90,7 +90,7 @@ func archiveError(s job.Source, err error) error {
 	return &ImageError{Image: s.Name, Reason: fmt.Sprintf("read archive %s: %v", name, bare(err))}
 }
 
-// tagged adds the tag that engines take when none is given.
+// tagged adds the default tag to a name without one.
 func tagged(name string) string {
 	if strings.Contains(path.Base(name), ":") {
 		return name
@@ -106,11 +106,11 @@ type manifest struct {
 	Layers   []string
 }
 
-// archive is what is taken of an image archive.
+// archive is the part of an image archive that is used.
 type archive struct {
-	files  map[string]*archived // by their names in it
+	files  map[string]*archived // by name
 	config *archived
-	layers []*archived // from the lowest; one may be there more than once
+	layers []*archived // from the lowest; one may occur more than once
 }
 
 // archived is a file of an archive.
@@ -119,7 +119,7 @@ type archived struct {
 	size  int64
 	link  string
 	count int    // of entries that have its name
-	as    string // its name in the archive of ours; "" when it isn't taken
+	as    string // its name in the archive that is written; "" when it isn't used
 }
 
 // plainName is a name in an archive without the "./" that it may begin with. It is none that is absolute, that
@@ -129,8 +129,8 @@ func plainName(name string) (plain string, ok bool) {
 	return name, len(name) <= maxArchivedName && name != "." && fs.ValidPath(name)
 }
 
-// readArchive reads what an archive holds, and finds the image's files in it. An OCI image layout may have no
-// manifest of docker's.
+// readArchive reads an archive and finds the image's files in it. Without docker's manifest it must be an OCI image
+// layout.
 func readArchive(ctx context.Context, name, arch string) (*archive, error) {
 	f, err := openArchive(ctx, name)
 	if err != nil {
@@ -149,8 +149,8 @@ func readArchive(ctx context.Context, name, arch string) (*archive, error) {
 	return a, a.choose(m)
 }
 
-// read lists the files of an archive, and keeps those that may be manifests. tooMuch is whether there were too many
-// of them.
+// read lists the files of an archive and keeps the content of those that may be manifests. tooMuch is whether that was more
+// than maxManifests.
 func (a *archive) read(r io.Reader) (blobs map[string][]byte, tooMuch bool, err error) {
 	blobs = map[string][]byte{}
 	kept, total := int64(0), int64(0)
@@ -170,7 +170,7 @@ func (a *archive) read(r io.Reader) (blobs map[string][]byte, tooMuch bool, err 
 		}
 		name, ok := plainName(h.Name)
 		if !ok {
-			continue // a directory, or nothing that an image's manifest may name
+			continue // a directory, or a name that no manifest may contain
 		}
 		file := a.files[name]
 		if file == nil {
@@ -215,7 +215,7 @@ func (a *archive) read(r io.Reader) (blobs map[string][]byte, tooMuch bool, err 
 	}
 }
 
-// single wants the file to be there once, as a regular file.
+// single returns an error unless the archive contains the file once, as a regular file.
 func (f *archived) single(name string) error {
 	switch {
 	case f == nil:
@@ -249,7 +249,7 @@ func readManifest(blobs map[string][]byte, tooMuch bool, arch string) (manifest,
 	return fromLayout(blobs, arch)
 }
 
-// choose gives the files that a manifest names their names in the archive of ours.
+// choose gives the files that a manifest names their new names.
 func (a *archive) choose(m manifest) (err error) {
 	if len(m.Layers) > maxLayers {
 		return fmt.Errorf("%d layers, want at most %d", len(m.Layers), maxLayers)
@@ -274,8 +274,7 @@ func (a *archive) choose(m manifest) (err error) {
 	return nil
 }
 
-// named finds a file that a manifest names. Where docker save writes the same layer a second time, it is a symlink to
-// the first.
+// named finds a file that a manifest names. For a layer that occurs again, docker save writes a symlink to the first.
 func (a *archive) named(name string) (*archived, error) {
 	plain, ok := plainName(name)
 	f := a.files[plain]
@@ -290,9 +289,9 @@ func (a *archive) named(name string) (*archived, error) {
 	return f, f.single(brief(name))
 }
 
-// rewrite writes an archive with a manifest of ours and the files that were chosen, under names of ours.
+// rewrite writes an archive with a new manifest and the chosen files under their new names.
 func (a *archive) rewrite(w io.Writer, from io.Reader, tag string) error {
-	// The name inside the archive is its maker's, and may belong to another image here.
+	// Not the image's name in the original: its maker chose it, and another image here may have it.
 	m := manifest{Config: a.config.as, RepoTags: []string{tag}}
 	for _, l := range a.layers {
 		m.Layers = append(m.Layers, l.as)
@@ -329,7 +328,7 @@ func (a *archive) rewrite(w io.Writer, from io.Reader, tag string) error {
 	}
 }
 
-// readObject reads a blob that begins as a JSON object does, and gives nil for others: small layers.
+// readObject reads a blob that begins like a JSON object. It returns nil for others, which are small layers.
 func readObject(r io.Reader) ([]byte, error) {
 	br := bufio.NewReaderSize(r, 512)
 	head, err := br.Peek(512)
@@ -380,21 +379,21 @@ func fromLayout(blobs map[string][]byte, arch string) (manifest, error) {
 			}
 		}
 		if name == "" && len(index.Manifests) == 1 {
-			name = blobName(index.Manifests[0]) // of another machine: said when the image is inspected
+			name = blobName(index.Manifests[0]) // for another architecture: fits reports that later
 		}
 		if name == "" {
 			return manifest{}, fmt.Errorf("it holds no image for %s", arch)
 		}
 	}
-	return manifest{}, errors.New("indexes of indexes")
+	return manifest{}, errors.New("too many indexes that point to indexes")
 }
 
-// blobName is where a layout has what a valid descriptor describes.
+// blobName is the name of a descriptor's blob in a layout; "" when the descriptor is invalid.
 func blobName(d ocispec.Descriptor) string {
 	return "blobs/" + d.Digest.Algorithm().String() + "/" + d.Digest.Encoded()
 }
 
-// untilDone reads until ctx ends: what is packed small may take long to unpack.
+// untilDone is a reader that ends with ctx, since a small archive may take long to unpack.
 type untilDone struct {
 	ctx context.Context
 	r   io.Reader
@@ -407,7 +406,7 @@ func (u untilDone) Read(p []byte) (int, error) {
 	return u.r.Read(p)
 }
 
-// openArchive opens a tar that may be compressed by gzip or zstd. It is read while ctx lasts.
+// openArchive opens a tar that may be compressed by gzip or zstd. Reading fails when ctx has ended.
 func openArchive(ctx context.Context, name string) (io.ReadCloser, error) {
 	f, err := os.Open(name)
 	if err != nil {

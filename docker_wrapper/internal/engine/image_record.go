@@ -21,32 +21,32 @@ const (
 	recordRetry    = 20 * time.Millisecond
 )
 
-// record is what the wrappers of a data directory know of the images that they got.
+// record is what the wrappers of a data directory know about the images that they obtained.
 type record struct {
-	Collected time.Time `json:"collected,omitzero"` // when it was last looked for what may go
+	Collected time.Time `json:"collected,omitzero"` // when images were last collected
 	Images    []job.Got `json:"images"`
 	Steps     []step    `json:"steps,omitempty"` // left by builds that failed, the oldest first
 }
 
-// step is the last step of a build that failed, as the build's output has it.
+// step is the last step of a build that failed, as named in the build's output.
 type step struct {
 	Host   string    `json:"host"` // the engine
 	ID     string    `json:"id"`   // hexadecimal, often only its first digits
 	Began  time.Time `json:"began"`
 	Failed time.Time `json:"failed"`
-	Cached bool      `json:"cached,omitempty"` // the next build goes on from it
+	Cached bool      `json:"cached,omitempty"` // the next build continues from it
 }
 
-const stepsKept = 16 // of builds that failed while the engine did not answer: more than one job makes
+const stepsKept = 16 // steps in the record; one job makes fewer while the engine doesn't answer
 
-// find gives the place of an image in the record, or -1. One that has no name is known by its ID.
+// find returns the index of an image in the record, or -1. An image without a name is found by its ID.
 func (r *record) find(host, name, id string) int {
 	return slices.IndexFunc(r.Images, func(g job.Got) bool {
 		return g.Host == host && g.Name == name && (name != "" || g.ID == id)
 	})
 }
 
-// put adds an image. One that had its name before stays in the record without it, until it is removed, too.
+// put adds an image. Another image that had its name before stays in the record without the name, until it is removed.
 func (r *record) put(g job.Got) {
 	if i := r.find(g.Host, "", g.ID); i >= 0 && g.ID != "" && g.Name != "" {
 		r.drop(i)
@@ -66,8 +66,8 @@ func (r *record) put(g job.Got) {
 
 func (r *record) drop(i int) { r.Images = slices.Delete(r.Images, i, i+1) }
 
-// readRecord reads what is noted. What can't be understood is forgotten: that leaves images behind,
-// and does no other harm.
+// readRecord reads the record. It ignores one that can't be read: then some images are never removed, and no
+// other harm is done.
 func (e *Engine) readRecord(name string) record {
 	var r record
 	data, err := os.ReadFile(name)
@@ -75,7 +75,7 @@ func (e *Engine) readRecord(name string) record {
 		err = json.Unmarshal(data, &r)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		e.log.Warn().Err(err).Msg("the record of images can't be read and is begun anew")
+		e.log.Warn().Err(err).Msg("cannot read the record of images; a new one is begun")
 		return record{}
 	}
 	return r
@@ -85,10 +85,10 @@ func (e *Engine) readRecord(name string) record {
 func (e *Engine) change(ctx context.Context, name string, f func(*record) error) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("note images: %w", err)
+			err = fmt.Errorf("change the record of images: %w", err)
 		}
 	}()
-	// What was begun is noted, also when the job was cancelled.
+	// Also when the job was cancelled.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordPatience)
 	defer cancel()
 	l := flock.New(name+".lock", flock.SetPermissions(0o664))
@@ -105,5 +105,5 @@ func (e *Engine) change(ctx context.Context, name string, f func(*record) error)
 	return errors.Join(changeErr, err)
 }
 
-// now is in whole seconds, as the record has it.
+// now is the time in whole seconds, as in the record.
 func now() time.Time { return time.Now().UTC().Truncate(time.Second) }

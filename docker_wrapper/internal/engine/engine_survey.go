@@ -14,25 +14,25 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// Found is an engine that is there, with what it says of itself, or why it can't be used.
+// Found is an engine on this computer, with what it reports about itself or why it can't be used.
 type Found struct {
 	Info
 	Chosen  bool   `json:"chosen"`
-	Problem string `json:"problem,omitempty"` // one sentence with the command that mends it; "" for none
+	Problem string `json:"problem,omitempty"` // one sentence with the command that helps; "" for none
 
 	Cgroups     string `json:"cgroups,omitempty"` // such as "2, systemd"
 	Storage     string `json:"storage,omitempty"` // its driver
-	Dir         string `json:"dir,omitempty"`     // where it keeps images and containers, as it names it itself
+	Dir         string `json:"dir,omitempty"`     // where it keeps images and containers, as it reports it
 	Images      int    `json:"images"`
 	Containers  int    `json:"containers"`
-	MemoryLimit bool   `json:"memory_limit"` // it can limit the memory of a container, and so on
+	MemoryLimit bool   `json:"memory_limit"` // it can limit a container's memory
 	CPULimit    bool   `json:"cpu_limit"`
 	PidsLimit   bool   `json:"pids_limit"`
-	LiveRestore bool   `json:"live_restore,omitempty"` // containers outlive it
+	LiveRestore bool   `json:"live_restore,omitempty"` // containers go on when it stops
 }
 
-// Survey looks at every engine where [Open] would look for one, and says which it would take. Where there is none that can
-// be used, the error is Open's.
+// Survey describes every engine that [Open] would find, and which one Open would take. When none can be used, the error is
+// Open's.
 func Survey(ctx context.Context, o Options) ([]Found, error) {
 	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
 	if o.Getenv == nil {
@@ -63,7 +63,7 @@ func Survey(ctx context.Context, o Options) ([]Found, error) {
 		all[first].Chosen = true
 		return all, nil
 	}
-	e, err := Open(ctx, o) // Podman may be one that is to be started
+	e, err := Open(ctx, o) // it may start Podman's service
 	if err != nil {
 		return all, err
 	}
@@ -73,7 +73,7 @@ func Survey(ctx context.Context, o Options) ([]Found, error) {
 	return append(all, f), nil
 }
 
-// found is what an engine says of itself.
+// found is what an engine reports about itself.
 func (e *Engine) found(ctx context.Context) Found {
 	ctx, cancel := e.call(ctx)
 	defer cancel()
@@ -87,7 +87,7 @@ func (e *Engine) found(ctx context.Context) Found {
 	return f
 }
 
-// Asks says in words by what the engine would be asked for these GPUs, and why it can't give them.
+// Asks describes the request for these GPUs to the engine; err is why the engine can't give them.
 func (i Info) Asks(g *job.GPUGrant) (how string, err error) {
 	r := request{Config: &container.Config{}, Host: &container.HostConfig{}}
 	r.grant(g, i)

@@ -290,7 +290,7 @@ func TestNamesAreFew(t *testing.T) {
 	}
 }
 
-// A record that can't be read is begun anew. An image that it knew is made once more, and the one before is noted without its
+// A new record replaces one that can't be read. An image that was in it is made again, and the earlier one is recorded without its
 // name, so that it is removed.
 func TestDamagedRecord(t *testing.T) {
 	var said bytes.Buffer
@@ -312,7 +312,7 @@ func TestDamagedRecord(t *testing.T) {
 			t.Errorf("%q: noted %s, want %s", damage, got, want)
 		}
 	}
-	if got := strings.Count(said.String(), "begun anew"); got < 4 {
+	if got := strings.Count(said.String(), "a new one is begun"); got < 4 {
 		t.Errorf("got %d warnings: %s", got, said.String())
 	}
 }

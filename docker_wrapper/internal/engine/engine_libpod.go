@@ -16,17 +16,17 @@ import (
 	"github.com/docker/docker/client"
 )
 
-// libpod asks Podman, in its own API, what Docker's has no words for. Close the answer.
+// libpod makes a GET request to Podman's own API. Close the answer.
 func (e *Engine) libpod(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
 	return e.raw(ctx, http.MethodGet, libpodRoot+path, query, nil)
 }
 
-// libpodRoot: later versions keep Podman 4's paths (docs.podman.io/en/latest/_static/api.html).
+// libpodRoot is the root of Podman 4's API, which later versions keep (docs.podman.io/en/latest/_static/api.html).
 const libpodRoot = "/v4.0.0/libpod"
 
 const saidMost = 16 << 10 // bytes of an error
 
-// raw asks the engine for what the SDK doesn't know. Close the answer.
+// raw makes a request that the SDK doesn't have. Close the answer.
 func (e *Engine) raw(ctx context.Context, method, path string, query url.Values, body io.Reader) (io.ReadCloser, error) {
 	host, err := client.ParseHostURL(e.address)
 	if err != nil {
@@ -34,7 +34,7 @@ func (e *Engine) raw(ctx context.Context, method, path string, query url.Values,
 	}
 	u := url.URL{Scheme: "http", Host: host.Host, Path: path, RawQuery: query.Encode()}
 	if host.Scheme != "tcp" {
-		u.Host = client.DummyHost // the connection knows where the socket is
+		u.Host = client.DummyHost // the client's transport dials the socket
 	}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
@@ -62,8 +62,8 @@ func (e *Engine) raw(ctx context.Context, method, path string, query url.Values,
 	return nil, wrap(err)
 }
 
-// podmanInfo is Podman's answer as Docker would give it, and whether it has no root. Before version 5 that isn't said in
-// Docker's words.
+// podmanInfo is Podman's answer to Docker's info request, and whether Podman is rootless. Before version 5 only a field of
+// Podman's own says so.
 func (e *Engine) podmanInfo(ctx context.Context) (info system.Info, rootless bool, err error) {
 	body, err := e.raw(ctx, http.MethodGet, "/v"+e.api.ClientVersion()+"/info", nil, nil)
 	if err != nil {
@@ -80,7 +80,8 @@ func (e *Engine) podmanInfo(ctx context.Context) (info system.Info, rootless boo
 	return in.Info, in.Rootless, nil
 }
 
-// controllers are those that Podman's user may set, where he isn't root. Docker's API says of limits what the computer could.
+// controllers are the control group controllers that a rootless Podman may use. Docker's info request reports those of the
+// whole computer.
 func (e *Engine) controllers(ctx context.Context) ([]string, error) {
 	body, err := e.libpod(ctx, "/info", nil)
 	if err != nil {
@@ -96,7 +97,7 @@ func (e *Engine) controllers(ctx context.Context) ([]string, error) {
 	return in.Host.CgroupControllers, nil
 }
 
-// libpodState is what only Podman's own API tells of a container.
+// libpodState is the part of a container's state that only Podman's own API has.
 type libpodState struct {
 	Status        string // "running", "paused", "exited" and others
 	CgroupPath    string // below the hierarchies' roots; "" when it doesn't run
@@ -116,8 +117,8 @@ func (c *Container) libpodState(ctx context.Context) (libpodState, error) {
 	return in.State, nil
 }
 
-// libpodEvents delivers a container's events since then. Docker's way of asking ends them at an instant,
-// and Podman then leaves out what came shortly before it, or everything.
+// libpodEvents calls event for each of a container's events since then. A request in Docker's API has an end time, and
+// Podman then leaves out the events shortly before it, or all.
 func (c *Container) libpodEvents(ctx context.Context, since time.Time, event func(events.Message)) error {
 	filters, err := json.Marshal(map[string][]string{"container": {c.ID}})
 	if err != nil {

@@ -25,14 +25,14 @@ type request struct {
 	Platform string
 }
 
-// imageFacts is what of an image's configuration decides about a request.
+// imageFacts is the part of an image's configuration that a request depends on.
 type imageFacts struct {
-	command []string // what the image runs by itself, for arguments that are appended to it
+	command []string // the image's own command, to which arguments are appended
 	labels  map[string]string
 }
 
-// emptied are the image's labels without their values. A container has the labels of its image, which could so steer programs that
-// watch over the computer's other containers, and no engine can take them away.
+// emptied are the image's labels without their values. A container inherits the labels of its image, and no engine can remove
+// them. With their values they could control other programs on this computer that manage containers by labels.
 func (im imageFacts) emptied() map[string]string {
 	labels := map[string]string{}
 	for k := range im.labels {
@@ -41,13 +41,13 @@ func (im imageFacts) emptied() map[string]string {
 	return labels
 }
 
-// What an image's labels may amount to.
+// Bounds of an image's labels.
 const (
 	maxLabels     = 1_000
 	maxLabelBytes = 64 << 10 // keys and values
 )
 
-// labelsError finds more labels than an image has any use for.
+// labelsError is an *ImageError when the image has too many labels.
 func (im imageFacts) labelsError(image string) error {
 	size := 0
 	for k, v := range im.labels {
@@ -63,17 +63,15 @@ func (im imageFacts) labelsError(image string) error {
 }
 
 const (
-	// The engine keeps this much of a container's output, for a wrapper that comes back to it. What goes
-	// to a file of the job's is kept whole, up to a limit, because an engine that rotates a log loses some of
-	// what is written fast.
+	// How much of a container's output the engine keeps, for a later wrapper. Output for a file of the job's is kept
+	// whole, up to a limit, because an engine that rotates its log loses some of fast output.
 	logMaxSize, logMaxFile = 2 << 20, "2"
 	logMaxWhole            = 1 << 30
 
-	oomScore = 500 // of -1000 to 1000: when the host runs out of memory, BOINC's jobs go first
+	oomScore = 500 // of -1000 to 1000: when the host runs out of memory, the kernel kills BOINC's jobs first
 )
 
-// toRequest is the only place that speaks the SDK's words for what a plan says. It is pure.
-// im is the image's configuration.
+// toRequest translates a plan into a request to the engine; no other function does. It is pure.
 func toRequest(j *job.Job, imageID string, im imageFacts, info Info) request {
 	c, x := j.Container, j.Container.Extra
 	q := info.quirks
@@ -100,7 +98,7 @@ func toRequest(j *job.Job, imageID string, im imageFacts, info Info) request {
 	if x.Init != nil {
 		initProcess = *x.Init
 	}
-	if canCheckpoint(q, j) == nil { // it is to be restored, too
+	if canCheckpoint(q, j) == nil { // the engine can't restore a container with these
 		initProcess, r.Config.NetworkDisabled = false, q.checkpoints == keptInside
 	}
 	r.Host = &container.HostConfig{
@@ -134,13 +132,13 @@ func toRequest(j *job.Job, imageID string, im imageFacts, info Info) request {
 		r.Host.CapDrop = append(slices.Clone(x.CapDrop), neverUnasked(x)...)
 	}
 	if info.SELinux {
-		r.Host.SecurityOpt = append(r.Host.SecurityOpt, "label=disable") // else the mounts can't be read
+		r.Host.SecurityOpt = append(r.Host.SecurityOpt, "label=disable") // else SELinux denies access to the mounts
 	}
 	r.Host.Resources = resourcesOf(c.Limits, x, info)
 	r.grant(c.GPU, info)
 	addMounts(r.Host, c.Mounts, q)
 	for _, b := range c.Binds {
-		if b.Source == "" { // as docker's command line does it; else Docker 28 forgets the volume's name
+		if b.Source == "" { // as docker's command line does; in a bind, Docker 28 would lose the volume's name
 			r.Config.Volumes[b.Target] = struct{}{}
 			continue
 		}
@@ -152,7 +150,7 @@ func toRequest(j *job.Job, imageID string, im imageFacts, info Info) request {
 	return r
 }
 
-// addMounts adds mounts of ours.
+// addMounts adds the plan's mounts.
 func addMounts(host *container.HostConfig, mounts []job.Mount, q quirks) {
 	for _, m := range mounts {
 		if q.mountsAsText && strings.Contains(m.Source+m.Target, ",") {
@@ -170,8 +168,8 @@ func addMounts(host *container.HostConfig, mounts []job.Mount, q quirks) {
 	}
 }
 
-// neverUnasked are the capabilities that engines give and that a container gets only when it is asked for them: forging
-// packets on the volunteer's network, and leaving device files and programs with capabilities in the files that are handed back.
+// neverUnasked are capabilities that engines give by default and a job gets only if it asks for them. With them a job could
+// forge packets on the volunteer's network, or leave device files and programs with capabilities among its output files.
 func neverUnasked(x job.CreateArgs) (drop []string) {
 	for _, c := range []string{"NET_RAW", "MKNOD", "SETFCAP"} {
 		asked := slices.ContainsFunc(x.CapAdd, func(add string) bool {
@@ -185,8 +183,8 @@ func neverUnasked(x job.CreateArgs) (drop []string) {
 	return drop
 }
 
-// noHealthcheck: an image's own check would run beside the job, unseen and unbounded, and is nobody's
-// business here.
+// noHealthcheck turns an image's health check off. It would run beside the job, outside of its accounting, and its
+// result isn't used.
 var noHealthcheck = &container.HealthConfig{Test: []string{"NONE"}}
 
 // logSize is how much of a container's output the engine keeps, in bytes.
@@ -207,7 +205,7 @@ func resourcesOf(l job.Limits, x job.CreateArgs, info Info) container.Resources 
 		r.CPUShares = l.CPUShares
 	}
 	if info.quirks.memoryLimit {
-		r.Memory, r.MemorySwap = l.Memory, l.Memory // no swap: the volunteer's disk isn't memory
+		r.Memory, r.MemorySwap = l.Memory, l.Memory // the same limit for both: no swap
 	}
 	if cpus := min(l.CPUs, float64(info.CPUs)); info.quirks.cpuQuota && cpus > 0 {
 		r.NanoCPUs = int64(cpus * 1e9)
@@ -241,8 +239,8 @@ func resourcesOf(l job.Limits, x job.CreateArgs, info Info) container.Resources 
 	return r
 }
 
-// userOf: where the engine is rootless, its root is the user that runs it, and any other user
-// would leave files that BOINC can't delete.
+// userOf is the user of a container, as the engine takes it; "" is the image's. The root of a rootless engine's containers is
+// the user account that runs the engine. Any other user would leave files that BOINC can't delete.
 func userOf(u job.User, rootless bool) string {
 	switch {
 	case u.Mode == "fixed":
@@ -256,7 +254,7 @@ func userOf(u job.User, rootless bool) string {
 	}
 }
 
-// commandOf is nil when the image's own command is wanted.
+// commandOf is the container's command; nil for the image's own.
 func commandOf(c job.Container, imageCommand []string) []string {
 	command := c.Command
 	if len(c.AppendArgs) > 0 && command == nil && c.Entrypoint == nil {
@@ -278,7 +276,7 @@ func publish(r *request, p job.Port) {
 	r.Host.PortBindings[port] = append(r.Host.PortBindings[port], b)
 }
 
-// merged lays over over under.
+// merged is under with the entries of over added or replaced.
 func merged(under, over map[string]string) map[string]string {
 	m := map[string]string{}
 	for _, part := range []map[string]string{under, over} {

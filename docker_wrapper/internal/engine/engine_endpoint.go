@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// contextHost is the engine that docker's own command line would use: DOCKER_CONTEXT, else the
-// current context in its configuration file. "" where neither says or it can't be read.
+// contextHost is the engine that docker's command line would use by DOCKER_CONTEXT, else by the current context in its
+// configuration file; "" when neither names one or it can't be read.
 //
 // Format: docker/cli's cli/context/store (meta/SHA256 OF NAME/meta.json).
 func contextHost(env func(string) string) string {
@@ -39,8 +39,8 @@ func contextHost(env func(string) string) string {
 	return meta.Endpoints["docker"].Host
 }
 
-// readJSON leaves v alone where the file can't be read: a broken configuration of another program
-// is not this one's to report, and other engines are tried.
+// readJSON leaves v as it is when the file can't be read. It reports no error: the file belongs to another program, and
+// other engines are tried.
 func readJSON(name string, v any) {
 	if data, err := os.ReadFile(name); err == nil {
 		if json.Unmarshal(data, v) != nil {

@@ -16,7 +16,7 @@ func endpoints(env func(string) string) []string {
 	uid := strconv.Itoa(os.Getuid())
 	home, runtime := env("HOME"), env("XDG_RUNTIME_DIR")
 	if runtime == "" {
-		runtime = filepath.Join("/run/user", uid) // a service user has no session
+		runtime = filepath.Join("/run/user", uid) // not set for a service's user account, which has no session
 	}
 	list := []string{"unix:///var/run/docker.sock", "unix://" + filepath.Join(runtime, "docker.sock")}
 	if home != "" {

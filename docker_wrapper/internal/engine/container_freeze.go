@@ -9,16 +9,16 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// rung is how a container is paused. An engine without root may have no control groups to give, and refuses; then the
-// next one is tried, down to nothing.
+// rung is a way to pause a container. A rootless engine that has no control group for it refuses to; then the next way is
+// tried, down to none.
 type rung int32
 
 const (
 	unknown   rung = iota
-	byEngine       // its own pause
+	byEngine       // the engine pauses it
 	byFreezer      // the container's control group, which this user may write to
 	bySignals      // SIGSTOP for each of its processes
-	byNothing      // it can only be stopped
+	byNothing      // it can't be paused, only stopped
 )
 
 func (r rung) String() string {
@@ -26,8 +26,8 @@ func (r rung) String() string {
 		"it is stopped, and goes on from its last checkpoint, if there is one, or from the beginning"}[r]
 }
 
-// Pause freezes it. When it has ended, that is no error: its exit is on the way. The error wraps job.ErrNoPause when
-// there is no way to.
+// Pause pauses the container. When it has ended, that is no error: Wait delivers its exit. The error wraps job.ErrNoPause
+// when no way to pause it works.
 func (c *Container) Pause(ctx context.Context) error {
 	switch r := rung(c.rung.Load()); r {
 	case unknown:
@@ -42,7 +42,7 @@ func (c *Container) Pause(ctx context.Context) error {
 	return c.do(ctx, "pause", "already paused", c.e.api.ContainerPause)
 }
 
-// probe pauses it in the first way that works, which is the way from then on.
+// probe pauses it in the first way that works, and remembers that way.
 func (c *Container) probe(ctx context.Context) error {
 	refused := c.do(ctx, "pause", "already paused", c.e.api.ContainerPause)
 	if refused == nil {
@@ -64,7 +64,7 @@ func (c *Container) probe(ctx context.Context) error {
 			c.takeRung(r, refused)
 			return nil
 		case !errors.Is(err, host.ErrUnproven) && !errors.Is(err, host.ErrNoFreezer):
-			return err // it may mend
+			return err // a later try may succeed
 		}
 		c.e.log.Debug().Err(err).Msg("one way to pause the container doesn't work")
 	}
@@ -72,7 +72,7 @@ func (c *Container) probe(ctx context.Context) error {
 	return fmt.Errorf("pause container %s: %w", c.Name, job.ErrNoPause)
 }
 
-// takeRung remembers how this container is paused, and says so once.
+// takeRung remembers how this container is paused. It logs that once per engine.
 func (c *Container) takeRung(r rung, refused error) {
 	c.rung.Store(int32(r))
 	if !c.e.saidRung.Swap(true) {
@@ -80,7 +80,7 @@ func (c *Container) takeRung(r rung, refused error) {
 	}
 }
 
-// hold pauses it without the engine.
+// hold pauses the container without the engine.
 func (c *Container) hold(ctx context.Context, r rung) error {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
@@ -98,7 +98,7 @@ func (c *Container) hold(ctx context.Context, r rung) error {
 	return nil
 }
 
-// Unpause lets it go on, however it was paused, by whichever wrapper.
+// Unpause lets the container go on, in whatever way this or an earlier wrapper has paused it.
 func (c *Container) Unpause(ctx context.Context) error {
 	switch r := rung(c.rung.Load()); {
 	case !c.e.Info.quirks.ungrouped || r == byEngine:
@@ -119,7 +119,7 @@ func (c *Container) Unpause(ctx context.Context) error {
 	return fmt.Errorf("unpause container %s: %w", c.Name, err)
 }
 
-// Keep makes sure that it is paused, or not, and reports whether somebody else had made it otherwise.
+// Keep makes sure that the container is paused, or isn't. changed is whether another program had changed that.
 func (c *Container) Keep(ctx context.Context, paused bool) (changed bool, err error) {
 	in, err := c.inspect(ctx)
 	switch {
@@ -134,8 +134,8 @@ func (c *Container) Keep(ctx context.Context, paused bool) (changed bool, err er
 	}
 }
 
-// held reports that a container which its engine says is running was paused without the engine: all of it, or at least
-// its first process, which is the first to be stopped and the last to go on.
+// held reports that a container was paused without the engine, which says that it is running: all of its processes, or
+// at least the first.
 func (c *Container) held(ctx context.Context, all bool) bool {
 	if r := rung(c.rung.Load()); !c.e.Info.quirks.ungrouped || r == byEngine || r == byNothing {
 		return false

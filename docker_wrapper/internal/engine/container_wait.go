@@ -13,20 +13,20 @@ import (
 const (
 	firstRetry, lastRetry = time.Second, 10 * time.Second
 
-	// patience is how long an engine may be away before the job is left for a later episode.
+	// patience is how long an engine may not answer before the job is left for a later episode.
 	patience = 5 * time.Minute
 
-	// waitHeld is how long a wait lasts that is not broken off at once.
+	// waitHeld: a wait that lasts longer has not failed at once.
 	waitHeld = 30 * time.Second
 )
 
-// Wait watches a container that was started and delivers its exit once. A wait that breaks off is
-// no verdict: the engine may be restarting, and is asked again until it answers or patience is
-// over, which comes as an Exit with Lost set. Nothing is delivered when ctx ends first.
+// Wait watches a container that was started and delivers its exit once. When a wait fails, the engine may be
+// restarting, so Wait repeats it. After patience it delivers an Exit with Lost set. It delivers nothing when
+// ctx ends first.
 func (c *Container) Wait(ctx context.Context) <-chan job.Exit {
 	exited := make(chan job.Exit, 1)
 	go func() {
-		var lost, away time.Time // since when waits break off, and since when the engine didn't answer
+		var lost, away time.Time // since when waits fail, and since when the engine doesn't answer
 		pause := firstRetry
 		for {
 			began := time.Now()
@@ -45,7 +45,7 @@ func (c *Container) Wait(ctx context.Context) <-chan job.Exit {
 				exited <- job.Exit{Gone: true}
 				return
 			}
-			c.e.log.Debug().Err(err).Msg("wait broke off")
+			c.e.log.Debug().Err(err).Msg("a wait for the container's end has failed")
 			now := time.Now()
 			if lost.IsZero() || now.Sub(began) > waitHeld {
 				lost, pause = now, firstRetry
@@ -68,14 +68,14 @@ func (c *Container) Wait(ctx context.Context) <-chan job.Exit {
 	return exited
 }
 
-// waitOnce returns nil when the engine says that the container doesn't run.
+// waitOnce returns nil when the engine reports that the container doesn't run.
 func (c *Container) waitOnce(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx) // an abandoned wait would leak
+	ctx, cancel := context.WithCancel(ctx) // ends the request
 	defer cancel()
 	results, errs := c.e.api.ContainerWait(ctx, c.ID, container.WaitConditionNotRunning)
 	select {
 	case r := <-results:
-		if r.Error != nil { // Podman, where it has forgotten the exit code
+		if r.Error != nil { // Podman does so when it has lost the exit code
 			c.e.log.Debug().Str("says", r.Error.Message).Msg("wait")
 		}
 		return nil
@@ -84,13 +84,13 @@ func (c *Container) waitOnce(ctx context.Context) error {
 	}
 }
 
-// errStillRunning: the wait said it had ended, and inspection says it hasn't.
+// errStillRunning: by the wait it had ended, by inspection it hasn't.
 var errStillRunning = errors.New("still running")
 
-// Exit tells how it ended. ErrUnreachable when that, or who ended it, can't be learned now.
+// Exit returns how the container ended. ErrUnreachable when the engine doesn't answer.
 func (c *Container) Exit(ctx context.Context) (job.Exit, error) { return c.exit(ctx, time.Time{}) }
 
-// exit is Exit for a caller that has found the engine away since then; zero for never.
+// exit is Exit for a caller that first found the engine not to answer at the time away; zero for never.
 func (c *Container) exit(ctx context.Context, away time.Time) (job.Exit, error) {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
@@ -109,7 +109,7 @@ func (c *Container) exit(ctx context.Context, away time.Time) (job.Exit, error) 
 	}
 	exit.Outside = job.Whose(exit, job.Notes{}) == job.FromOutside
 	if c.e.Info.quirks.oomUnsaid && exit.Code == 137 && !exit.Outside && in.HostConfig != nil && in.HostConfig.Memory > 0 {
-		exit.OOMKilled = true // who else would kill it
+		exit.OOMKilled = true // nothing else would have killed it
 	}
 	return exit, nil
 }

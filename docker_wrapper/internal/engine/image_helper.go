@@ -17,14 +17,14 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// helper is the image that this program runs in as its own helper: places for what is mounted, and nothing else. A job's
-// image could have anything in these places.
+// helper is the image in which this program runs as its own helper. It contains only mount points. In a job's image they
+// could be anything.
 type helper struct {
 	name, arch, diffID string
 	archive            []byte // docker-archive
 }
 
-// newHelper makes the image for an architecture: the same each time, so that its name tells what it is.
+// newHelper makes the image for an architecture. It is always the same, and its name is a hash of it.
 func newHelper(arch string) (h helper, err error) {
 	var layer bytes.Buffer
 	tw := tar.NewWriter(&layer)
@@ -77,7 +77,7 @@ func newHelper(arch string) (h helper, err error) {
 	return h, nil
 }
 
-// is reports whether an image is this one: its layer, and a configuration without anything in it.
+// is reports whether an image is this one: it has this layer and an empty configuration.
 func (h helper) is(in image.InspectResponse) bool {
 	if c := in.Config; c != nil {
 		words := slices.Concat([]string(c.Entrypoint), c.Cmd, c.Env, c.OnBuild, c.Shell)
@@ -88,7 +88,7 @@ func (h helper) is(in image.InspectResponse) bool {
 	return in.Architecture == h.arch && slices.Equal(in.RootFS.Layers, []string{h.diffID})
 }
 
-// helperImage gives the ID of the image that helpers run in, and loads it where the engine doesn't have it.
+// helperImage returns the ID of the image that helpers run in. It loads the image if the engine doesn't have it.
 func (e *Engine) helperImage(ctx context.Context, im job.Image) (id string, err error) {
 	h, err := newHelper(e.Info.Architecture)
 	if err != nil {
@@ -107,7 +107,7 @@ func (e *Engine) helperImage(ctx context.Context, im job.Image) (id string, err 
 		case loaded && err != nil:
 			return "", fmt.Errorf("load image %s: %w", h.name, err)
 		case loaded:
-			return "", fmt.Errorf("load image %s: the engine has another under this name", h.name)
+			return "", fmt.Errorf("load image %s: the engine has another image of this name", h.name)
 		}
 		err = e.loadTar(ctx, func(w io.Writer) error {
 			_, err := w.Write(h.archive)
@@ -119,8 +119,8 @@ func (e *Engine) helperImage(ctx context.Context, im job.Image) (id string, err 
 	}
 }
 
-// helperUser is as whom a helper runs in a job's place. What only the job's image knows is root here: Podman can't restore a
-// container of a user that its image doesn't know.
+// helperUser is the user of a trial's container. A user name that only the job's image has becomes root, because Podman can't
+// restore a container whose user its image doesn't have.
 func helperUser(u job.User) job.User {
 	if u.Mode == "fixed" && !numericUser.MatchString(u.Fixed) {
 		return job.User{Mode: "image"}

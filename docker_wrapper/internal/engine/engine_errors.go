@@ -18,8 +18,8 @@ import (
 	"github.com/docker/docker/client"
 )
 
-// What a caller must tell apart. The first four may mend on this host by themselves; the others are
-// the project's or the job's fault.
+// What a caller must tell apart. The first four may pass by themselves; the others are the project's or the
+// job's fault.
 var (
 	ErrUnreachable = errors.New("no container engine answers")
 	ErrPermission  = errors.New("no permission to use the container engine")
@@ -31,7 +31,7 @@ var (
 	ErrNotRunning  = errors.New("not running")
 )
 
-// ImageError says why an image can't be had, for reasons that lie with the project.
+// ImageError says why an image can't be obtained. The project is at fault.
 type ImageError struct {
 	Image  string
 	Step   string   // of the Dockerfile, as written; "" where none failed
@@ -51,27 +51,25 @@ func (e *ImageError) Error() string {
 }
 
 // RunError says why the engine could not start the container's program: the image or job.toml
-// names one that isn't there or can't be executed.
+// names one that doesn't exist or can't be executed.
 type RunError struct{ Reason string }
 
 func (e *RunError) Error() string { return "start the job's program: " + e.Reason }
 
-// CopyError says which file of a copy list is the matter.
+// CopyError says which file can't be copied.
 type CopyError struct {
 	Name    string
-	Missing bool // the job didn't make it, or it isn't in the slot
+	Missing bool // it doesn't exist in the container or the slot
 	Reason  string
 }
 
 func (e *CopyError) Error() string { return e.Name + ": " + e.Reason }
 
-// wrap gives an engine's error its class, by the engine's own error codes first and, where they
-// don't say enough, by words that were seen (see peers' maintainers' reports and this package's
-// tests).
+// wrap adds one of the errors above to an engine's error. It decides by the engine's error codes and, where they
+// don't suffice, by phrases that engines were seen to use (their issue trackers and this package's tests).
 func wrap(err error) error { return wrapFor(err, "") }
 
-// wrapFor is wrap for an error that may quote words of the job's. A phrase that stands in them is the job's, and gives no
-// class.
+// wrapFor is wrap for an error that may quote words that the job wrote. A phrase in these words decides nothing.
 func wrapFor(err error, words string) error {
 	if err == nil {
 		return nil
@@ -94,13 +92,13 @@ func wrapFor(err error, words string) error {
 	return err
 }
 
-// phrases maps what engines, builders and registries say to a class. First match wins.
+// phrases maps phrases of engines, builders and registries to errors. The first match wins.
 var phrases = []struct {
 	text  string
 	class error
 }{
-	{"for api route and version", ErrUnreachable}, // the engine's answer had no text: it is starting or stopping
-	{"image not known", ErrNotFound},              // Podman, when somebody removes it at this moment
+	{"for api route and version", ErrUnreachable}, // the engine is starting or stopping: its answer had no text
+	{"image not known", ErrNotFound},              // Podman, when the image is being removed
 	{"no space left on device", ErrDiskFull},
 	{"disk quota exceeded", ErrDiskFull},
 	{"is not running", ErrNotRunning},
@@ -145,7 +143,7 @@ var phrases = []struct {
 
 func classOf(text string) error { return classFor(text, "") }
 
-// classFor is classOf without the phrases that stand in words of the job's.
+// classFor is classOf without the phrases that words contains.
 func classFor(text, words string) error {
 	text, words = strings.ToLower(text), strings.ToLower(words)
 	for _, p := range phrases {
@@ -165,7 +163,7 @@ func ofImage(in image.InspectResponse) *container.Config {
 		Env: in.Config.Env, Volumes: in.Config.Volumes}
 }
 
-// wordsOf are those that a container's configuration has from the job, its image or the Dockerfile.
+// wordsOf are the words of a container's configuration that come from the job, its image or the Dockerfile.
 func wordsOf(configs ...*container.Config) string {
 	var words []string
 	for _, c := range configs {
@@ -179,8 +177,8 @@ func wordsOf(configs ...*container.Config) string {
 	return strings.Join(words, "\n")
 }
 
-// HostsFault reports a file that is there and that this computer can't read: its disk, its permissions, its limits. That
-// a name leads nowhere, or to no file, is the fault of who gave it.
+// HostsFault reports that a file exists and this computer can't read it, because of its disk, permissions or limits. A
+// name that doesn't exist or is no file is the fault of whoever gave it.
 func HostsFault(err error) bool {
 	var errno syscall.Errno
 	return errors.As(err, &errno) && !errors.Is(err, fs.ErrNotExist) &&
