@@ -1,0 +1,138 @@
+//go:build unix
+
+package session
+
+import (
+	"context"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/engine/enginetest"
+	"boincdocker/docker_wrapper/internal/job"
+)
+
+// nobody is a client that takes no interest.
+type nobody struct{}
+
+func (nobody) RereadInitData() (boincapi.InitData, error) { return boincapi.InitData{}, nil }
+func (nobody) SetWebGraphicsURL(string)                   {}
+func (nobody) SendTrickleUp(string, string) error         { return nil }
+func (nobody) UploadFile(string) error                    { return nil }
+
+// keeperOf is a job by hand, in a fake engine of its own. Its program runs until it is ended.
+func keeperOf(t *testing.T, change func(*job.Job)) (*Keeper, *enginetest.Engine) {
+	t.Helper()
+	fake, err := enginetest.New(enginetest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { fake.Close() })
+	if err := fake.AddImage("image", enginetest.Image{Command: []string{"hold"}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DOCKER_HOST", fake.Host())
+	dir := t.TempDir()
+	j := &job.Job{
+		Standalone: true,
+		Slot:       job.Slot{Dir: dir},
+		Image:      job.Image{Sources: []job.Source{{Name: "image", Pull: true}}, LockDir: dir},
+		Container:  job.Container{Name: "job", Network: "none", User: job.User{Mode: "image"}},
+		Checkpoint: job.Checkpoint{Method: job.ByNobody},
+	}
+	change(j)
+	store, err := OpenStore("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := New(Options{
+		Dir: dir, Job: j, Store: store, Client: nobody{}, Log: zerolog.Nop(), Patience: time.Millisecond,
+		Output:   func() (io.Writer, io.Writer, io.Closer) { return io.Discard, io.Discard, nil },
+		ListGPUs: func() ([]job.GPU, error) { return nil, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	return k, fake
+}
+
+// A session stays what it is while the next one is opened: what asks it at the same time, as samples do, asks its own container.
+// Under the race detector, nothing that both touch is written.
+func TestSessionIsNotSwapped(t *testing.T) {
+	k, fake := keeperOf(t, func(j *job.Job) {
+		j.Progress.ContainerFile = "/fraction"
+		j.Checkpoint = job.Checkpoint{Method: job.ByApp, ContainerFile: "/checkpoint"}
+	})
+	first, err := k.Open(t.Context(), job.Before{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var asking sync.WaitGroup
+	for _, ask := range []func(){
+		func() { first.Fraction(ctx) },
+		func() { first.Made(ctx) },
+		func() { first.Usage(ctx) },
+		func() { first.Taken(job.Mark{At: time.Now(), Ran: time.Second}) },
+	} {
+		asking.Go(func() {
+			for ctx.Err() == nil {
+				ask()
+			}
+		})
+	}
+	last := first
+	for range 10 {
+		if err := last.c.Remove(ctx); err != nil {
+			t.Fatal(err)
+		}
+		next, err := k.Open(ctx, job.Before{Outside: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if next == last || next.c.ID == last.c.ID {
+			t.Fatal("got the session of the container that was removed")
+		}
+		last = next
+	}
+	stop()
+	asking.Wait()
+	if got := len(fake.Containers()); got != 1 {
+		t.Errorf("%d containers are there, want that of the last session", got)
+	}
+	if err := k.Remove(t.Context()); err != nil || len(fake.Containers()) > 0 {
+		t.Errorf("left: %v, %v", fake.Containers(), err)
+	}
+}
+
+// What several goroutines note is all there, and is all in the file.
+func TestStoreIsShared(t *testing.T) {
+	dir := t.TempDir()
+	s, err := OpenStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const goroutines, times = 4, 20
+	var noting sync.WaitGroup
+	for range goroutines {
+		noting.Go(func() {
+			for range times {
+				if err := s.Change(func(e *Episode) { e.Tries++ }); err != nil {
+					t.Error(err)
+				}
+				s.Episode()
+			}
+		})
+	}
+	noting.Wait()
+	again, err := OpenStore(dir)
+	if err != nil || again.Episode().Tries != goroutines*times || s.Episode() != again.Episode() {
+		t.Errorf("got %+v in the file, %v, want %d tries", again.Episode(), err, goroutines*times)
+	}
+}
