@@ -46,13 +46,12 @@ func (v value) words() ([]word, bool) {
 		return nil, false
 	}
 	parts, offsets, err := splitWords(s)
-	at := v.places.of(v.path)
 	var words []word
 	for i, p := range parts {
-		words = append(words, word{p, v.reader.position(v.inString(at, s, offsets[i]))})
+		words = append(words, word{p, v.reader.position(v.inString(s, offsets[i]))})
 	}
 	if err != nil {
-		p := v.reader.position(v.inString(at, s, offsets[len(parts)]))
+		p := v.reader.position(v.inString(s, offsets[len(parts)]))
 		v.reader.mistake(p, v.key, "", "%s", err)
 	}
 	return words, err == nil
@@ -398,7 +397,7 @@ func refuse(reasons map[string]string) []*flagOption {
 
 func (v value) buildArgs() BuildArgs {
 	var b BuildArgs
-	if _, ok := v.v.(map[string]any); ok {
+	if _, ok := v.v.(*table); ok {
 		for _, f := range v.fields() {
 			name := unquoteKey(strings.TrimPrefix(f.key, v.key+"."))
 			if err := checkEnvName(name); err != nil {

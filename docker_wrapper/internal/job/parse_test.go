@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BurntSushi/toml"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -262,6 +263,9 @@ func FuzzParseConfig(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	for _, text := range tomls {
+		f.Add([]byte(text))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := ParseConfig("", data)
 		mistakesOf(t, err)
@@ -272,55 +276,84 @@ func FuzzParseConfig(f *testing.F) {
 		if fmt.Sprint(err) != fmt.Sprint(err2) || fmt.Sprint(c.Warnings) != fmt.Sprint(again.Warnings) {
 			t.Errorf("got %v, then %v", err, err2)
 		}
-		checkPlaces(t, string(data))
+		checkTOML(t, string(data))
 	})
 }
 
-// checkPlaces holds the locator against the parser: wherever that finds a value, there must be one of its kind.
-func checkPlaces(t *testing.T, text string) {
-	text = strings.TrimPrefix(text, "\ufeff")
-	root := map[string]any{}
-	if _, problem, _ := badText(text); problem != "" || unmarshal(text, &root) != nil {
+// tomls are forms of TOML that job.toml rarely has.
+var tomls = []string{
+	"a = [nan, +nan, -nan, inf, +inf, -inf, 1e3, 6.626e-34, 1_0.0_1, -0.0]\n",
+	"a = [0, +0, -0, 1_000, 0xdead_BEEF, 0o755, 0b11, -9223372036854775808, 9223372036854775807]\n",
+	"a = [9223372036854775808]\n", "a = 1e999\n", "a = 1979-05-27T07:32:00Z\nb = 07:32:00\nc = [1979-05-27]\n",
+	"a.b.c = 1\na.d = 2\n[e.f]\n[e]\n[e.f.g]\nh = 3\n", "[[a]]\nb = 1\n[a.c]\n[[a]]\n[[a.d]]\ne = 2\n[[a.d]]\n",
+	"a = []\n[[a]]\n", "[[a]]\n[a]\n", "[a]\n[[a]]\n", "a = {b = 1, c.d = 2, e = {}}\n[a.f]\n", "a = {}\n[a]\n", "a = 1\n[a.b]\n", "a = {b = 1, b = 2}\n",
+	"a = {\n  b = [ [1, [2]], [\"x\"], ], # c\n}\n", "\"\" = 1\n'a.b' = 2\n\"\\u00e9\\x41\\e\" = 3\n",
+	"a = \"\"\"\n\\\n  b\\\"\\u00e9\"\"\"\"\"\nc = '''\r\nd''''\n",
+}
+
+// checkTOML compares what is read with what another library reads. They may differ in what they refuse: that library
+// doesn't notice every table that is written twice, ours takes tables in pieces, and checks no dates.
+func checkTOML(t *testing.T, text string) {
+	r := newReader("", []byte(text))
+	got := r.decode()
+	want := map[string]any{}
+	if _, problem, _ := badText(r.text); problem != "" || got == nil && strings.Contains(r.err().Error(), " than ") {
+		return // what only we refuse
+	}
+	switch err := toml.Unmarshal([]byte(r.text), &want); {
+	case got != nil && err == nil:
+		checkTable(t, r.text, got, want)
+	case got != nil && !strings.Contains(err.Error(), "datetime") && !strings.Contains(err.Error(), "already"):
+		t.Fatalf("%q: got no mistake, want %v", text, err)
+	case got == nil && err == nil && !strings.Contains(r.err().Error(), "written twice"):
+		t.Fatalf("%q: got %v, want no mistake", text, r.err())
+	}
+}
+
+func checkTable(t *testing.T, text string, got *table, want map[string]any) {
+	if len(got.fields) != len(want) {
+		t.Fatalf("%q: got %v, want %v", text, got.fields, want)
+	}
+	for k, w := range want {
+		if got.fields[k] == nil {
+			t.Fatalf("%q: %s is missing", text, k)
+		}
+		checkNode(t, text, *got.fields[k], w)
+	}
+}
+
+// checkNode also looks whether there is a value of its kind where n says.
+func checkNode(t *testing.T, text string, n node, want any) {
+	begins := ""
+	switch w := want.(type) {
+	case map[string]any:
+		checkTable(t, text, n.v.(*table), w)
 		return
-	}
-	if strings.Contains(text, `\e`) || strings.Contains(text, `\x`) {
-		return // keys with TOML 1.1's escapes are known by their source
-	}
-	p := locate(text)
-	var walk func(path string, v any)
-	walk = func(path string, v any) {
-		at, ok := p.at[path]
-		if !ok {
-			t.Fatalf("%q: %s has no place", text, path)
+	case []map[string]any:
+		for i, e := range n.v.(*array).elements {
+			checkTable(t, text, e.v.(*table), w[i])
 		}
-		begins := ""
-		switch v := v.(type) {
-		case map[string]any:
-			for k, e := range v {
-				walk(joinKey(path, k), e)
-			}
-		case []map[string]any:
-			for i, e := range v {
-				walk(fmt.Sprintf("%s[%d]", path, i), e)
-			}
-		case []any:
-			begins = "["
-			for i, e := range v {
-				walk(fmt.Sprintf("%s[%d]", path, i), e)
-			}
-		case string:
-			begins = `"'`
-		case bool:
-			begins = "tf"
-		case int64, float64:
-			begins = "+-0123456789in"
+		return
+	case []any:
+		begins = "["
+		for i, e := range n.v.(*array).elements {
+			checkNode(t, text, e, w[i])
 		}
-		if begins != "" && (at.value >= len(text) || !strings.Contains(begins, text[at.value:at.value+1])) {
-			t.Fatalf("%q: %s = %v is not at byte %d", text, path, v, at.value)
-		}
+	case string:
+		begins = `"'`
+	case bool:
+		begins = "tf"
+	case int64, float64:
+		begins = "+-0123456789in"
+	case time.Time:
+		begins, want = "0123456789", date{}
 	}
-	for k, v := range root {
-		walk(joinKey("", k), v)
+	bothNaN := n.v != n.v && want != want
+	if _, isArray := want.([]any); !isArray && n.v != want && !bothNaN {
+		t.Fatalf("%q: got %#v, want %#v", text, n.v, want)
+	}
+	if !strings.Contains(begins, text[n.at:n.at+1]) {
+		t.Fatalf("%q: %v is not at byte %d", text, want, n.at)
 	}
 }
 
@@ -429,38 +462,44 @@ var mistakes = []struct {
 	{"value and table", "env = 1\n[env]\n", []string{
 		"2:2: env: written twice (first on line 1)",
 	}},
+	{"table and value", "checkpoint.file = \"a\"\ncheckpoint = 1\n", []string{
+		"2:1: checkpoint: written twice (first on line 1)",
+	}},
+	{"array in an array", "command = [\n  [1],\n]\n", []string{
+		"1:11: command: want a string, got an array",
+	}},
 	{"capital True", "use_gpu = True\n", []string{
-		`1:11: expected value but found "True" (write true)`,
+		`1:11: want a value, got "True" (write true)`,
 	}},
 	{"no", "use_gpu = no\n", []string{
-		`1:11: expected value but found "no" (write false)`,
+		`1:11: want a value, got "no" (write false)`,
 	}},
 	{"no quotes", "image_name = app\n", []string{
-		`1:14: expected value but found "app" (strings stand in quotes)`,
+		`1:14: want a value, got "app" (strings stand in quotes)`,
 	}},
 	{"no value", "verbose =\n", []string{
-		"1:10: expected value but found the end of the line",
+		"1:10: want a value, got the end of the line",
 	}},
 	{"no comma", "mount = [\"/a\" \"/b\"]\n", []string{
-		`1:15: expected a comma (',') or array terminator (']'), but got '"'`,
+		"1:15: expected ',' or ']' after array value",
 	}},
 	{"open string", "verbose = 1\nworkdir = \"/app\n", []string{
-		"2:16: strings cannot contain newlines",
+		"2:16: basic strings cannot have new lines",
 	}},
 	{"open array", "mount = [\"/a:/b\"\nverbose = 1\n", []string{
-		"2:1: expected a comma (',') or array terminator (']'), but got 'v'",
+		"2:1: expected ',' or ']' after array value",
 	}},
 	{"open table", "[checkpoint\nfile = \"x\"\n", []string{
-		"1:12: expected '.' or ']' to end table name, but got the end of the line",
+		"1:12: expected ']' to close table name",
 	}},
 	{"leading zero", "verbose = 01\n", []string{
-		`1:11: invalid integer "01": cannot have leading zeroes`,
+		"1:11: integers cannot have leading zeroes",
 	}},
 	{"escape in a Windows path", "mount = [\"C:\\data:/d\"]\n", []string{
-		"1:11: invalid escape in string '\\d'",
+		"1:13: invalid escape character U+0064 'd'",
 	}},
 	{"integer too large", "verbose = 99999999999999999999\n", []string{
-		"1:11: 99999999999999999999 is out of range for int64",
+		"1:11: verbose: 99999999999999999999: is too large",
 	}},
 	{"control byte", "verbose = 1\n# a\x01b\n", []string{
 		"2:4: control byte 0x01",

@@ -61,7 +61,7 @@ var policyKeys = []policyKey{
 	{KeyInfo{"mounts", "array of string or \"none\"", "`/cvmfs`", "host directories, and volumes by name; `\"none\"`: not even `/cvmfs`"},
 		func(p *Policy, v value) {
 			if v.v == "none" {
-				v.v = []any{v.v}
+				v.v = &array{elements: []node{v.node}}
 			}
 			p.Mounts = each(v, notEmpty)
 		}},
@@ -87,7 +87,7 @@ func ParsePolicy(name string, data []byte) (Policy, error) {
 	var p Policy
 	r := newReader(name, data)
 	if root := r.decode(); root != nil {
-		for _, v := range (value{reader: r, v: root}).fields() {
+		for _, v := range (value{reader: r, node: node{v: root}}).fields() {
 			i := slices.IndexFunc(policyKeys, func(k policyKey) bool { return k.Name == v.key })
 			if i < 0 {
 				v.mistake(didYouMean(nearest(v.key, policyNames())), "unknown key")

@@ -214,7 +214,7 @@ func TestParsePolicy(t *testing.T) {
 		"images_days = nan":                           {"1:15: images_days: NaN: want a number from 0, or inf"},
 		"images_gb = \"20 GB\"":                       {"1:13: images_gb: want a number from 0, or inf, got a string (write 20)"},
 		"privileged = \"yes\"\nhost_network = 0":      {"1:14: privileged: want a bool, got a string (write true)", "2:16: host_network: want a bool, got an integer (write false)"},
-		"privileged = tru":                            {"1:14: expected value but found \"tru\" (strings stand in quotes)"},
+		"privileged = tru":                            {"1:14: want a value, got \"tru\" (strings stand in quotes)"},
 		"mounts = \"/data\"":                          {`1:10: mounts: want an array of strings, got a string (write ["/data"])`},
 		"mounts = [\"\"]":                             {`1:11: mounts: "": is empty`},
 		"devices = [\"fuse\"]":                        {`1:12: devices: "fuse": want an absolute path of the host`},
