@@ -15,32 +15,32 @@ import (
 	"github.com/docker/go-units"
 )
 
-// MaxFile is the most bytes that job.toml or the policy file may have. They come from strangers, and what
-// makes sense of them needs many times as much memory. No file that a person writes is nearly as large.
+// MaxFile is the most bytes that job.toml or the policy file may have. job.toml comes from strangers, and reading it takes
+// many times its size in memory. Files that people write are far smaller.
 const MaxFile = 1 << 20
 
 const (
 	maxNesting     = 32     // brackets and dotted parts
 	maxValues      = 10_000 // keys and elements of arrays
-	maxWords       = 2000   // of docker's options: what is wrong with each is looked for one by one
+	maxWords       = 2000   // of docker's options, which are checked one by one
 	maxKeyBytes    = 128    // of a dotted key
-	maxMistakes    = 20     // of each kind; people read no more, and the file may be no job.toml at all
+	maxMistakes    = 20     // shown of each kind; people read no more
 	maxSeconds     = 1e9    // about 31 years
 	maxBytes       = 1 << 46
 	minMemoryBytes = 6 << 20 // docker refuses less: runconfig's linuxMinMemory in moby's daemon/daemon_unix.go
-	minShmBytes    = 1 << 20 // engines take less, but then it is a number whose unit was forgotten
+	minShmBytes    = 1 << 20 // engines take less, but so small a number lacks its unit
 	maxPids        = 1 << 22 // PID_MAX_LIMIT in linux's include/linux/threads.h
 	maxID          = 1<<31 - 1
 
-	// A path has 4096 bytes at most, its NUL included, and a part of it 255: PATH_MAX and NAME_MAX in linux's
-	// include/uapi/linux/limits.h. Half of that leaves room for the directory that a name is in, or that the engine puts it in.
+	// Linux allows paths of 4096 bytes, NUL included, and names of 255: PATH_MAX and NAME_MAX in
+	// include/uapi/linux/limits.h. Half of PATH_MAX leaves room for the directory that the slot or the engine puts in front.
 	maxPath     = 2048
 	maxPathPart = 255
 )
 
 var tooManyValues = fmt.Sprintf("has more than %d keys and values", maxValues)
 
-// KeyInfo describes one key of job.toml, for people.
+// KeyInfo describes one key of job.toml for the manual.
 type KeyInfo struct {
 	Name    string // tables as "checkpoint.file"; "env.*" stands for any name
 	Type    string
@@ -62,7 +62,7 @@ func Keys() []KeyInfo {
 	return infos
 }
 
-// keys is a function, as a variable would refer to itself through the readers.
+// keys is a function because the readers refer to it: a variable would depend on itself.
 func keys() []key {
 	return []key{
 		{KeyInfo{"slot_dir_mount", "string", "", "mount the slot directory here"},
@@ -168,12 +168,12 @@ func keys() []key {
 	}
 }
 
-// ParseConfig reads job.toml; nil is a missing file and gives the defaults. Messages call the
-// file name, or job.toml if that is empty.
+// ParseConfig reads job.toml. nil stands for a missing file and gives the defaults. Messages call the
+// file name, or job.toml if name is empty.
 //
-// The error joins a *[ConfigError] for every mistake, in the order of the file; a mistake of syntax
-// hides those behind it. Unknown keys are no error but Config.Warnings. With an error the Config is
-// not nil, but good for its File and Warnings only. Of more than 20 mistakes of a kind, the last says how many.
+// The error joins a *[ConfigError] for every mistake, in the order of the file. A mistake of syntax ends the
+// reading. Unknown keys go to Config.Warnings. With an error the Config is not nil, but only its File and
+// Warnings are valid. At most 20 errors and 20 warnings are listed; one more says how many are left out.
 func ParseConfig(name string, data []byte) (*Config, error) {
 	if name == "" {
 		name = "job.toml"
@@ -201,14 +201,14 @@ func inFileOrder(es []*ConfigError) {
 
 // reader reads one file.
 type reader struct {
-	config   *Config // of the policy file, its name only
+	config   *Config // for the policy file, only its name is used
 	text     string  // without byte order mark
 	mistakes []*ConfigError
 
 	unsaid, unwarned int // mistakes and warnings beyond the most that are shown
 
-	// The last position asked for: as questions come nearly in the order of the file, counting goes
-	// on from here and is done once over.
+	// The last position asked for. Positions are asked for nearly in the order of the file, so counting
+	// continues from here.
 	offset int
 	here   position
 }
@@ -272,7 +272,7 @@ func (r *reader) warn(p position, key, hint, format string, args ...any) {
 	*w = append(*w, &ConfigError{r.config.File, p.line, p.col, key, fmt.Sprintf(format, args...), hint})
 }
 
-// unknown warns of a key. What may have been meant is looked for only where it is shown.
+// unknown warns of a key. meant is slow, and called only if the warning is shown.
 func (v value) unknown(meant func() string) {
 	if len(v.config.Warnings) == maxMistakes {
 		v.unwarned++
@@ -368,7 +368,7 @@ func typeName(v any) string {
 
 const maxQuoted = 80 // bytes
 
-// quote cuts what would flood the log.
+// quote quotes s and cuts it to a length that suits a log.
 func quote(s string) string {
 	if len(s) > maxQuoted {
 		s = strings.ToValidUTF8(s[:maxQuoted], "") + "…"
@@ -446,7 +446,7 @@ func each[T any](v value, parse func(string) (T, error)) []T {
 	return list
 }
 
-// wordsQuoted gives the words of a command line as strings. What stands in quotes isn't guessed at.
+// wordsQuoted gives the words of a command line as quoted strings. A line with quotes or escapes stays one word.
 func wordsQuoted(s string) []string {
 	words := []string{s}
 	if !strings.ContainsAny(s, "\"'\\`$") && len(s) <= maxQuoted && strings.TrimSpace(s) != "" {
@@ -471,7 +471,7 @@ func (v value) elements(want, hint string) ([]value, bool) {
 	return values, true
 }
 
-// fields are those of a table, in the order of the file.
+// fields gives the fields of a table in the order of the file.
 func (v value) fields() []value {
 	t, ok := v.v.(*table)
 	if !ok {
@@ -486,8 +486,8 @@ func (v value) fields() []value {
 	return fields
 }
 
-// members are a table's fields by name; unknown ones are warned of. One that stands in the place of a known
-// one is a mistake, and read as that.
+// members gives a table's fields by name and warns of unknown ones. If an unknown name resembles a known one that is
+// missing, it is a mistake, and its value is read as that one's.
 func (v value) members(known ...string) map[string]value {
 	m := map[string]value{}
 	var unknown []value
@@ -670,7 +670,7 @@ func (v value) pairs(src, dst func(string) (string, error)) []CopyPair {
 	return pairs
 }
 
-// examplePair is what the name of a file was perhaps meant to be in a copy list.
+// examplePair guesses which pair was meant by a lone file name in a copy list.
 func examplePair(key, name string) string {
 	inSlot, inContainer := name, path.Join(defaultWorkdir, name)
 	if strings.HasPrefix(name, "/") {
@@ -751,7 +751,7 @@ func oneOf(words ...string) func(string) (string, error) {
 	}
 }
 
-// CheckLength reports a name or path that is too long for the kernel, or would be in the directory that it stands in.
+// CheckLength refuses a path that is too long for the kernel, or would be with its directory in front.
 func CheckLength(s string) error {
 	if len(s) > maxPath {
 		return fmt.Errorf("is a path of more than %d bytes", maxPath)
@@ -764,7 +764,7 @@ func CheckLength(s string) error {
 	return nil
 }
 
-// containerPath takes an absolute path; a slash at its end is dropped.
+// containerPath reads an absolute path and drops a slash at its end.
 func containerPath(s string) (string, error) {
 	if !strings.HasPrefix(s, "/") {
 		return "", errors.New("want an absolute path in the container")
@@ -808,7 +808,7 @@ func mountPoint(s string) (string, error) {
 	return p, err
 }
 
-// copyInto keeps the slash that says "into this directory".
+// copyInto keeps a slash at the end: it means "into this directory".
 func copyInto(s string) (string, error) {
 	p, err := containerPath(s)
 	if err == nil && strings.HasSuffix(s, "/") && p != "/" {
@@ -820,12 +820,12 @@ func copyInto(s string) (string, error) {
 func copySource(s string) (string, error) {
 	p, err := containerPath(s)
 	if p == "/" {
-		return "", errors.New("is the whole container")
+		return "", errors.New("would copy the whole container")
 	}
 	return p, err
 }
 
-// slotName takes a path inside the slot that neither the client nor the wrapper owns.
+// slotName reads a path inside the slot. Paths of the client's and the wrapper's own files are refused.
 func slotName(s string) (string, error) {
 	switch {
 	case strings.HasPrefix(s, "/") || isDrive(s):
@@ -841,7 +841,7 @@ func slotName(s string) (string, error) {
 	case path.Clean(s) != s:
 		return "", hint("write "+quote(path.Clean(s)), "want a path without \"..\", \".\" and \"//\"")
 	case Reserved(s):
-		return "", errors.New("is a file of BOINC's or the wrapper's own")
+		return "", errors.New("belongs to BOINC or to the wrapper")
 	}
 	return s, CheckLength(s)
 }

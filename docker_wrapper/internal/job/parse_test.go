@@ -475,7 +475,7 @@ var mistakes = []struct {
 		`1:11: want a value, got "no" (write false)`,
 	}},
 	{"no quotes", "image_name = app\n", []string{
-		`1:14: want a value, got "app" (strings stand in quotes)`,
+		`1:14: want a value, got "app" (put strings in quotes)`,
 	}},
 	{"no value", "verbose =\n", []string{
 		"1:10: want a value, got the end of the line",
@@ -540,9 +540,9 @@ var mistakes = []struct {
 		`6:8: checkpoint.file: "C:x": want a name in the slot, got an absolute path`,
 	}},
 	{"reserved names", "stderr_file = \"stderr.txt\"\nstdout_file = \"boinc_finish_called\"\ncopy_to_container = [{src = \"init_data.xml\", dst = \"/x\"}]\n", []string{
-		`1:15: stderr_file: "stderr.txt": is a file of BOINC's or the wrapper's own`,
-		`2:15: stdout_file: "boinc_finish_called": is a file of BOINC's or the wrapper's own`,
-		`3:29: copy_to_container.src: "init_data.xml": is a file of BOINC's or the wrapper's own`,
+		`1:15: stderr_file: "stderr.txt": belongs to BOINC or to the wrapper`,
+		`2:15: stdout_file: "boinc_finish_called": belongs to BOINC or to the wrapper`,
+		`3:29: copy_to_container.src: "init_data.xml": belongs to BOINC or to the wrapper`,
 	}},
 	{"unclean slot name", "stdout_file = \"./a\"\nstderr_file = \"a\\nb\"\n", []string{
 		`1:15: stdout_file: "./a": want a path without "..", "." and "//" (write "a")`,
@@ -588,7 +588,7 @@ var mistakes = []struct {
 		`1:66: copy_to_container.dst: "/d/a": is the dst of two copies`,
 	}},
 	{"whole container", "copy_from_container = [{src = \"/\", dst = \"x\"}]\n", []string{
-		`1:31: copy_from_container.src: "/": is the whole container`,
+		`1:31: copy_from_container.src: "/": would copy the whole container`,
 	}},
 	{"sizes", "memory = 512\nshm_size = \"lots\"\n", []string{
 		`1:10: memory: 512: want at least 6MiB (a number alone is bytes; write "512m")`,
@@ -636,7 +636,7 @@ var mistakes = []struct {
 		`1:8: user: "1:x": want "auto", "image" or numbers UID[:GID]`,
 	}},
 	{"images", "image = \"https://quay.io/a\"\nimage_name = \"App\"\nimages = [\"a b\", {}, {image = \"a\", archive = \"b\"}]\n", []string{
-		`1:9: image: "https://quay.io/a": an image has no scheme (write "quay.io/a")`,
+		`1:9: image: "https://quay.io/a": an image name has no scheme (write "quay.io/a")`,
 		`2:14: image_name: "App": image names are lower case (write "app")`,
 		`3:11: images: "a b": want [REGISTRY/]NAME[:TAG][@DIGEST]`,
 		"3:18: images: want either image or archive",
@@ -646,7 +646,7 @@ var mistakes = []struct {
 		`1:9: image: "a@sha256:12": its digest isn't sha256: and 64 hexadecimal digits`,
 	}},
 	{"image ID", "image = \"abababababababababababababababababababababababababababababababab\"\n", []string{
-		`1:9: image: "abababababababababababababababababababababababababababababababab": is an image's ID, which means nothing elsewhere; want a name`,
+		`1:9: image: "abababababababababababababababababababababababababababababababab": is an image's ID, which other computers don't know; want a name`,
 	}},
 	{"environment names", "[env]\n\"A=B\" = \"1\"\n\"\" = \"x\"\n1A = \"x\"\nB = 4\n", []string{
 		`2:9: env."A=B": want a name of letters, digits and "_"`,
@@ -655,27 +655,27 @@ var mistakes = []struct {
 		`5:5: env.B: want a string, got an integer (write "4")`,
 	}},
 	{"ports", "portmap = [\"x\", \"80:\", \"1:2:3:4\", \"80/sctp\", \"0\", \":80\"]\n", []string{
-		`1:12: portmap: "x": "x" is no port, 1 to 65535 (want [IP:][HOST:]GUEST[/PROTO])`,
-		`1:17: portmap: "80:": "" is no port, 1 to 65535 (want [IP:][HOST:]GUEST[/PROTO])`,
-		`1:24: portmap: "1:2:3:4": want [IP:][HOST:]GUEST[/PROTO] (an IPv6 address stands in brackets)`,
+		`1:12: portmap: "x": "x" is not a port from 1 to 65535 (want [IP:][HOST:]GUEST[/PROTO])`,
+		`1:17: portmap: "80:": "" is not a port from 1 to 65535 (want [IP:][HOST:]GUEST[/PROTO])`,
+		`1:24: portmap: "1:2:3:4": want [IP:][HOST:]GUEST[/PROTO] (put an IPv6 address in brackets)`,
 		`1:35: portmap: "80/sctp": protocol "sctp": want tcp or udp`,
-		`1:46: portmap: "0": "0" is no port, 1 to 65535 (want [IP:][HOST:]GUEST[/PROTO])`,
+		`1:46: portmap: "0": "0" is not a port from 1 to 65535 (want [IP:][HOST:]GUEST[/PROTO])`,
 		`1:51: portmap: ":80": want [IP:][HOST:]GUEST[/PROTO]`,
 	}},
 	{"more ports", "portmap = [\"8000-8010:80\", \"127.0.0.1:80\", \"[::1]:80\", \"::1:80:80\", \"[1.2.3.4]:1:2\", \"1.2.3:1:2\"]\n", []string{
 		`1:12: portmap: "8000-8010:80": a range of ports is not supported (write each port by itself)`,
 		`1:28: portmap: "127.0.0.1:80": has an address, but no port of the host (write "127.0.0.1::80")`,
 		`1:44: portmap: "[::1]:80": has an address, but no port of the host (write "[::1]::80")`,
-		`1:56: portmap: "::1:80:80": want [IP:][HOST:]GUEST[/PROTO] (an IPv6 address stands in brackets)`,
-		`1:69: portmap: "[1.2.3.4]:1:2": "1.2.3.4" is no IPv6 address`,
-		`1:86: portmap: "1.2.3:1:2": "1.2.3" is no IP address`,
+		`1:56: portmap: "::1:80:80": want [IP:][HOST:]GUEST[/PROTO] (put an IPv6 address in brackets)`,
+		`1:69: portmap: "[1.2.3.4]:1:2": "1.2.3.4" is not an IPv6 address`,
+		`1:86: portmap: "1.2.3:1:2": "1.2.3" is not an IP address`,
 	}},
 	{"mounts", "mount = [\"/a:/b:rx\", \"/a:/b:ro,rw\", \"./a:/b\", \"/a:ro\", \"$PWD:/a\", \":/a\", \"/a:/\"]\n", []string{
-		`1:10: mount: "/a:/b:rx": "rx" is no option of a mount`,
+		`1:10: mount: "/a:/b:rx": "rx" is not a mount option`,
 		`1:22: mount: "/a:/b:ro,rw": options ro and rw exclude each other`,
-		`1:37: mount: "./a:/b": its source is no absolute path and no volume's name`,
+		`1:37: mount: "./a:/b": its source is neither an absolute path nor a volume's name`,
 		`1:47: mount: "/a:ro": has no target (write "/a:/a:ro")`,
-		`1:56: mount: "$PWD:/a": its source is no absolute path and no volume's name (nothing is expanded)`,
+		`1:56: mount: "$PWD:/a": its source is neither an absolute path nor a volume's name (variables are not expanded)`,
 		`1:67: mount: ":/a": its source is empty`,
 		`1:74: mount: "/a:/": target "/": would hide the whole image`,
 	}},
@@ -685,7 +685,7 @@ var mistakes = []struct {
 		`1:41: mount: "/a:/b:": want [SOURCE:]TARGET[:OPTIONS]`,
 		`1:51: mount: "/a:/b:ro:z": want [SOURCE:]TARGET[:OPTIONS]`,
 		`1:65: mount: "/../a:/b": its source contains ".."`,
-		"1:77: mount: \"C:\\\\x:y\": its source is no absolute path and no volume's name",
+		"1:77: mount: \"C:\\\\x:y\": its source is neither an absolute path nor a volume's name",
 	}},
 	{"refused options", "create_args = \"--rm -it --name x\"\n", []string{
 		"1:16: create_args: --rm: the wrapper removes the container",
@@ -726,7 +726,7 @@ var mistakes = []struct {
 	{"more option values", "create_args = \"--mount type=bind,src=a,dst=/b --mount foo=1 --device x --gpus ?\"\n", []string{
 		`1:24: create_args: --mount "type=bind,src=a,dst=/b": the source of a bind is an absolute path of the host`,
 		`1:55: create_args: --mount "foo=1": foo is not supported`,
-		`1:70: create_args: --device "x": "x" is no absolute path without ".." (want HOST[:CONTAINER][:rwm])`,
+		`1:70: create_args: --device "x": "x" is not an absolute path without ".." (want HOST[:CONTAINER][:rwm])`,
 		`1:79: create_args: --gpus "?": want "all", a number or "device=…"`,
 	}},
 	{"still more option values", "create_args = \"--cap-add 1 --dns x --add-host a --network a:b --platform x --pids-limit 0 --sysctl a --init=x\"\n", []string{
@@ -760,7 +760,7 @@ var mistakes = []struct {
 		"1:17: create_args: ends with a backslash",
 	}},
 	{"several words in an element", "create_args = [\"--cap-add SYS_ADMIN\"]\n", []string{
-		"1:16: create_args: --cap-add SYS_ADMIN: is not supported (each word is an element of its own)",
+		"1:16: create_args: --cap-add SYS_ADMIN: is not supported (write each word as an element of its own)",
 	}},
 	{"element that is no string", "create_args = [\"--rm\", 1]\n", []string{
 		`1:24: create_args: want a string, got an integer (write "1")`,
@@ -770,7 +770,7 @@ var mistakes = []struct {
 		"1:30: create_args: -t: a job has no terminal",
 	}},
 	{"shell", "create_args = \"$OPTIONS\"\n", []string{
-		`1:16: create_args: "$OPTIONS": want an option of docker create (nothing is expanded)`,
+		`1:16: create_args: "$OPTIONS": want an option of docker create (variables are not expanded)`,
 	}},
 	{"build options", "build_args = \"--tag x --secret=id=a --network=bridge --targt=a\"\n", []string{
 		"1:15: build_args: --tag: the wrapper names the image",

@@ -99,7 +99,7 @@ func (b *builder) syntax(err error) {
 		case "false", "no", "off":
 			h = "write false"
 		default:
-			h = "strings stand in quotes"
+			h = "put strings in quotes"
 		}
 	}
 	problem = strings.NewReplacer(`"\n"`, "the end of the line", `U+000A`, "the end of the line").Replace(problem)
