@@ -159,12 +159,7 @@ func Plan(in Input) (*Job, error) {
 	if c.AppendCmdlineArgs {
 		j.Container.AppendArgs = in.Args
 	}
-	j.Image.Labels = map[string]string{}
-	for _, l := range []string{LabelProject, LabelApp, LabelDataDir} {
-		if v := j.Container.Labels[l]; v != "" {
-			j.Image.Labels[l] = v
-		}
-	}
+	j.Image.Labels = imageLabels(j.Container.Labels)
 	if j.Container.GPU = gpus; gpus != nil {
 		gpus.Prover = in.Self
 		j.Container.Labels[LabelGPU] = gpus.Identity()
@@ -179,20 +174,38 @@ func Plan(in Input) (*Job, error) {
 			j.Notes = append(j.Notes, "on a volunteer's computer: "+err.Error())
 		}
 	}
-	if asked := max(c.Memory, c.Create.Memory); bounds.Memory > 0 && asked > bounds.Memory {
-		key := "memory"
-		if c.Memory < asked {
-			key = "create_args"
-		}
-		e := c.Errorf(key, "%d MB of memory are more than this job may have: it gets %d MB", asked>>20, bounds.Memory>>20)
-		e.Hint = "the limit comes from the volunteer's preferences or the workunit's rsc_memory_bound"
-		j.Notes = append(j.Notes, e.Error())
-	}
+	j.Notes = append(j.Notes, lessMemory(c, bounds)...)
 	j.Notes = append(j.Notes, misunderstood(c, slotMount)...)
 	for _, w := range c.Warnings {
 		j.Warnings = append(j.Warnings, w.Error())
 	}
 	return j, nil
+}
+
+// imageLabels gives the labels of an image that the wrapper builds, from those of the container.
+func imageLabels(container map[string]string) map[string]string {
+	l := map[string]string{}
+	for _, name := range []string{LabelProject, LabelApp, LabelDataDir} {
+		if v := container[name]; v != "" {
+			l[name] = v
+		}
+	}
+	return l
+}
+
+// lessMemory gives a note if the job gets less memory than job.toml asks for.
+func lessMemory(c *Config, bounds Limits) []string {
+	asked := max(c.Memory, c.Create.Memory)
+	if bounds.Memory == 0 || asked <= bounds.Memory {
+		return nil
+	}
+	key := "memory"
+	if c.Memory < asked {
+		key = "create_args"
+	}
+	e := c.Errorf(key, "%d MB of memory are more than this job may have: it gets %d MB", asked>>20, bounds.Memory>>20)
+	e.Hint = "the limit comes from the volunteer's preferences or the workunit's rsc_memory_bound"
+	return []string{e.Error()}
 }
 
 // misunderstood gives notes on keys that may not do what their author meant.
@@ -326,24 +339,55 @@ func ports(c *Config) []Port {
 	return list
 }
 
-// planFiles decides what of the slot and the project directory the container sees, and how
-// files get in and out.
+// planFiles decides what the container sees of the slot and the project directory, and how files get in and out.
 func planFiles(in Input, j *Job, slotMount string) error {
-	c := in.Config
+	planSlot(in, j, slotMount)
+	if err := planMounts(in, j, slotMount); err != nil {
+		return err
+	}
+	links := map[string]Link{}
+	for _, l := range j.Slot.Links {
+		links[l.Name] = l
+	}
+	if err := planCopies(in, j, links); err != nil {
+		return err
+	}
+	if err := planLogs(in, j, links); err != nil {
+		return err
+	}
+	j.Progress = planProgress(in.Config, slotMount)
+	return nil
+}
+
+// planSlot decides where the job's files are in the slot, and which links lead to its outputs.
+func planSlot(in Input, j *Job, slotMount string) {
 	j.Slot = Slot{Dir: in.Dir}
 	if slotMount != "" {
 		j.Slot.Payload = in.Dir
 		if !j.Standalone {
 			j.Slot.Payload = filepath.Join(in.Dir, filepath.FromSlash(payloadDir))
 			j.Slot.Move = true
-			j.Slot.Copied = []string{first(c.File, "job.toml"), in.Dockerfile}
-			j.Slot.Kept = archives(c)
+			j.Slot.Copied = []string{in.configFile(), in.Dockerfile}
+			j.Slot.Kept = archives(in.Config)
 		}
 	}
-	// The job may not overwrite the files that the wrapper itself reads.
-	readHere := func(name string) bool {
-		return name == path.Clean(first(c.File, "job.toml")) || name == path.Clean(in.Dockerfile) || slices.Contains(archives(c), name)
+	for _, l := range in.Links {
+		l.Output = isOutput(in.Init, l.Target) || j.Standalone && l.Missing
+		j.Slot.Links = append(j.Slot.Links, l)
 	}
+}
+
+func (in Input) configFile() string { return first(in.Config.File, "job.toml") }
+
+// reads reports whether the wrapper itself reads a file of the slot. The job may not overwrite such files.
+func (in Input) reads(name string) bool {
+	name = path.Clean(name)
+	return name == path.Clean(in.configFile()) || name == path.Clean(in.Dockerfile) || slices.Contains(archives(in.Config), name)
+}
+
+// planMounts mounts the slot, the project directory and what links lead to.
+func planMounts(in Input, j *Job, slotMount string) error {
+	c := in.Config
 	mount := func(source, target string, readOnly bool) {
 		j.Container.Mounts = append(j.Container.Mounts, Mount{source, target, readOnly})
 	}
@@ -353,27 +397,19 @@ func planFiles(in Input, j *Job, slotMount string) error {
 	if c.ProjectDirMount != "" && j.Signed {
 		mount(in.ProjectDir, c.ProjectDirMount, !j.Standalone)
 	}
-	// An unsigned job sees only those files of the project directory that its slot links to. Others belong to other jobs.
 	shown := map[string]bool{}
-	linked := func(target string) {
-		if !shown[target] {
-			shown[target] = true
-			mount(target, path.Join(c.ProjectDirMount, filepath.Base(target)), true)
-		}
-	}
-	byName := map[string]Link{}
-	for _, l := range in.Links {
-		l.Output = isOutput(in.Init, l.Target) || j.Standalone && l.Missing
-		byName[l.Name] = l
-		j.Slot.Links = append(j.Slot.Links, l)
-		if c.ProjectDirMount != "" && !j.Signed && !l.Output && !l.Missing {
-			linked(l.Target)
+	for _, l := range j.Slot.Links {
+		inProject := path.Join(c.ProjectDirMount, filepath.Base(l.Target))
+		// An unsigned job sees only those files of the project directory that its slot links to. Others belong to other jobs.
+		if c.ProjectDirMount != "" && !j.Signed && !l.Output && !l.Missing && !shown[l.Target] {
+			shown[l.Target] = true
+			mount(l.Target, inProject, true)
 		}
 		switch {
 		case l.Output:
 			if c.ProjectDirMount != "" && !j.Standalone {
 				j.Slot.MakeOutputs = true
-				mount(l.Target, path.Join(c.ProjectDirMount, filepath.Base(l.Target)), false)
+				mount(l.Target, inProject, false)
 			}
 		case slotMount != "" && asFiles(c) && !l.Missing && !slices.Contains(j.Slot.Copied, l.Name) && !slices.Contains(j.Slot.Kept, l.Name):
 			mount(l.Target, path.Join(slotMount, l.Name), true)
@@ -385,54 +421,67 @@ func planFiles(in Input, j *Job, slotMount string) error {
 			return c.Errorf("project_dir_mount", "%q is mounted twice", m.Target)
 		}
 	}
+	return nil
+}
 
+// planCopies reads the copy lists.
+func planCopies(in Input, j *Job, links map[string]Link) error {
+	c := in.Config
 	for _, p := range c.CopyToContainer {
 		// The file is the target of a link, or it will have been moved into the payload, or it is in the slot.
 		cp := Copy{Root: first(j.Slot.Payload, in.Dir), Src: p.Src, Dst: p.Dst}
-		if l, ok := byName[p.Src]; ok {
+		if l, ok := links[p.Src]; ok {
 			cp.Root, cp.Src = filepath.Dir(l.Target), filepath.Base(l.Target)
 		}
 		j.CopyIn = append(j.CopyIn, cp)
 	}
 	for _, p := range c.CopyFromContainer {
 		cp := Copy{Root: in.Dir, Src: p.Src, Dst: p.Dst}
-		if readHere(path.Clean(p.Dst)) && !j.Standalone {
+		l, linked := links[p.Dst]
+		if !j.Standalone && (in.reads(p.Dst) || linked && !l.Output) {
 			return c.Errorf("copy_from_container", "dst %q is an input of this job, not an output", p.Dst)
 		}
-		if l, ok := byName[p.Dst]; ok {
-			if !l.Output && !j.Standalone {
-				return c.Errorf("copy_from_container", "dst %q is an input of this job, not an output", p.Dst)
-			}
+		if linked {
 			cp.Root, cp.Dst = filepath.Dir(l.Target), filepath.Base(l.Target)
 		}
 		j.CopyOut = append(j.CopyOut, cp)
 	}
+	return nil
+}
+
+// planLogs decides which files get the container's output.
+func planLogs(in Input, j *Job, links map[string]Link) error {
+	c := in.Config
 	for _, f := range []struct {
 		key, name string
 		to        *string
 	}{{"stdout_file", c.StdoutFile, &j.Logs.Stdout}, {"stderr_file", c.StderrFile, &j.Logs.Stderr}} {
-		l, linked := byName[f.name]
+		l, linked := links[f.name]
 		switch {
 		case f.name == "":
 		case linked && l.Output:
 			*f.to = l.Target
-		case linked || readHere(path.Clean(f.name)):
+		case linked || in.reads(f.name):
 			return c.Errorf(f.key, "%q is an input of this job, not an output", f.name)
 		default:
 			*f.to = filepath.Join(in.Dir, filepath.FromSlash(f.name))
 		}
 	}
+	return nil
+}
 
+// planProgress decides which file holds the fraction done.
+func planProgress(c *Config, slotMount string) Progress {
 	f := first(c.FractionDoneFile, defaultFraction)
 	switch rel, ok := strings.CutPrefix(f, slotMount+"/"); {
 	case path.IsAbs(f) && slotMount != "" && ok:
-		j.Progress.File = rel
+		return Progress{File: rel}
 	case path.IsAbs(f):
-		j.Progress.ContainerFile = f
+		return Progress{ContainerFile: f}
 	case slotMount != "":
-		j.Progress.File = f
+		return Progress{File: f}
 	}
-	return nil
+	return Progress{}
 }
 
 // asFiles reports whether the job sees linked inputs as the files that the links lead to.
