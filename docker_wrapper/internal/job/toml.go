@@ -69,7 +69,7 @@ func (r *reader) decode() *table {
 	}
 	if err := b.Error(); err != nil {
 		b.syntax(err)
-		return nil
+		ok = false
 	}
 	if !ok {
 		return nil
@@ -85,13 +85,17 @@ func (b *builder) syntax(err error) {
 		return
 	}
 	offset := int(b.Range(pe.Highlight).Offset)
+	char, width := utf8.DecodeRuneInString(b.text[offset:])
 	problem, h := pe.Message, ""
+	if width > 1 { // of which the parser shows the first byte
+		problem = strings.ReplaceAll(problem, fmt.Sprintf("%#U", b.text[offset]), fmt.Sprintf("%#U", char))
+	}
 	if strings.HasSuffix(problem, "at start of value") || strings.HasPrefix(problem, "expected keyword") {
 		word := b.text[offset:]
 		if end := strings.IndexFunc(word, func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) }); end >= 0 {
 			word = word[:end]
 		}
-		problem = "want a value, got " + quote(cmp.Or(word, string(pe.Highlight)))
+		problem = "want a value, got " + quote(cmp.Or(word, b.text[offset:offset+width]))
 		switch strings.ToLower(word) {
 		case "":
 		case "true", "yes", "on":
@@ -173,26 +177,27 @@ func (b *builder) header(root *table, e *unstable.Node) (t *table, path string, 
 		return nil, path, false
 	}
 	path = joinKey(path, names[last])
+	many := e.Kind == unstable.ArrayTable
 	n := parent.fields[names[last]]
-	t = newTable(true)
-	here := node{t, from, from, from}
-	switch {
-	case n == nil && e.Kind == unstable.ArrayTable:
-		parent.fields[names[last]] = &node{&array{[]node{here}, true}, from, from, from}
-		return t, path, true
-	case n == nil:
-		parent.fields[names[last]] = &here
-		return t, path, true
-	case e.Kind == unstable.ArrayTable:
-		if a, ok := n.v.(*array); ok && a.tables {
-			a.elements = append(a.elements, here)
+	if n == nil {
+		n = &node{newTable(false), from, from, from}
+		if many {
+			n.v = &array{tables: true}
+		}
+		parent.fields[names[last]] = n
+	}
+	switch v := n.v.(type) {
+	case *array:
+		if many && v.tables {
+			t := newTable(true)
+			v.elements = append(v.elements, node{t, from, from, from})
 			return t, path, true
 		}
-	default:
-		if old, ok := n.v.(*table); ok && !old.written {
-			here.v, old.written = old, true
-			*n = here
-			return old, path, true
+	case *table:
+		if !many && !v.written {
+			v.written = true
+			*n = node{v, from, from, from}
+			return v, path, true
 		}
 	}
 	return nil, path, b.twice(path, n, from)
