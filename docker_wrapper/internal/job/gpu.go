@@ -297,7 +297,7 @@ func (in Input) physical(vendor string, number int) (GPU, error) {
 			return g, nil
 		}
 	}
-	return GPU{}, fmt.Errorf("%w: BOINC assigned device %d, but this computer has %d GPUs of %s (%s lists them; then restart the BOINC client: sudo systemctl restart boinc-client)",
+	return GPU{}, fmt.Errorf("%w: BOINC assigned device %d, but this computer has only %d from %s (%s lists them; then restart the BOINC client: sudo systemctl restart boinc-client)",
 		ErrNoGPU, number, len(gpus), m.title, m.look)
 }
 
@@ -324,7 +324,7 @@ func (in Input) address(vendor string, number int, gpus []GPU) (string, error) {
 	stale := slices.ContainsFunc(used, func(a string) bool { return !slices.Contains(all, a) })
 	if len(all) > 0 && !stale {
 		if number >= len(all) {
-			return "", fmt.Errorf("%w: BOINC assigned device %d, but it found only %d GPUs (restart the BOINC client: sudo systemctl restart boinc-client)", ErrNoGPU, number, len(all))
+			return "", fmt.Errorf("%w: BOINC assigned device %d, but it found only %d (restart the BOINC client: sudo systemctl restart boinc-client)", ErrNoGPU, number, len(all))
 		}
 		return all[number], nil
 	}
@@ -342,7 +342,7 @@ func (in Input) address(vendor string, number int, gpus []GPU) (string, error) {
 	case len(used) >= have && number < len(used):
 		return used[number], nil
 	case len(used) >= have:
-		return "", fmt.Errorf("%w: BOINC assigned device %d, but it uses only %d GPUs (restart the BOINC client: sudo systemctl restart boinc-client)", ErrNoGPU, number, len(used))
+		return "", fmt.Errorf("%w: BOINC assigned device %d, but it uses only %d (restart the BOINC client: sudo systemctl restart boinc-client)", ErrNoGPU, number, len(used))
 	}
 	return "", fmt.Errorf("%w: BOINC uses %d of %d GPUs, only %[5]s says which one is its device %[4]d, and that file can't be read (ls -l %[5]s in BOINC's data directory)",
 		ErrNoGPU, len(used), have, number, boincapi.CoprocInfoFile)

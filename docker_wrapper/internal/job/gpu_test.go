@@ -71,11 +71,11 @@ func TestAssignedGPU(t *testing.T) {
 		{name: "a list of another time", number: 1, used: "1 2", found: "1 9", gpus: nvidiaGPUs(2), want: "GPU-1"},
 		{name: "found by OpenCL, which knows no addresses", number: 1, used: "0 0", gpus: nvidiaGPUs(2), want: "GPU-1"},
 		{name: "a number that is none", number: 5, gpus: nvidiaGPUs(2),
-			want: "BOINC assigned device 5, but this computer has 2 GPUs of NVIDIA (nvidia-smi -L lists them; then restart the BOINC client: " + restart},
+			want: "BOINC assigned device 5, but this computer has only 2 from NVIDIA (nvidia-smi -L lists them; then restart the BOINC client: " + restart},
 		{name: "a number beyond what the client found", number: 2, found: "1 2", gpus: nvidiaGPUs(2),
-			want: "BOINC assigned device 2, but it found only 2 GPUs (restart the BOINC client: " + restart},
+			want: "BOINC assigned device 2, but it found only 2 (restart the BOINC client: " + restart},
 		{name: "a number beyond what the client uses", number: 2, used: "1 2", gpus: nvidiaGPUs(2),
-			want: "BOINC assigned device 2, but it uses only 2 GPUs (restart the BOINC client: " + restart},
+			want: "BOINC assigned device 2, but it uses only 2 (restart the BOINC client: " + restart},
 		{name: "a number below all", number: -1, openCL: -1, args: "--device -1", used: "1 2", found: "1 2", gpus: nvidiaGPUs(2),
 			want: "there is no device -1 (--device counts from 0)"},
 		{name: "unplugged", number: 1, used: "1 2", gpus: nvidiaGPUs(1),
@@ -238,7 +238,7 @@ func TestManyAssigned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "BOINC assigned 3 GPUs but names only 1: the job gets those"; !slices.Contains(j.Notes, want) {
+	if want := "BOINC assigned 3 GPUs but names only 1: the job gets no more"; !slices.Contains(j.Notes, want) {
 		t.Errorf("got %q, want %q", j.Notes, want)
 	}
 }

@@ -164,7 +164,7 @@ func Plan(in Input) (*Job, error) {
 		gpus.Prover = in.Self
 		j.Container.Labels[LabelGPU] = gpus.Identity()
 		if n := gpuCount(in.Init); n > len(gpus.Devices) {
-			j.Notes = append(j.Notes, fmt.Sprintf("BOINC assigned %d GPUs but names only %d: the job gets those", n, len(gpus.Devices)))
+			j.Notes = append(j.Notes, fmt.Sprintf("BOINC assigned %d GPUs but names only %d: the job gets no more", n, len(gpus.Devices)))
 		}
 	}
 	j.Container.Env = environment(c, in, slotMount, int(math.Ceil(threads)), gpus)
