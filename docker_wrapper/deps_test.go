@@ -51,7 +51,7 @@ var guests = map[string][]string{
 	"github.com/klauspost/compress":    {rooms + "engine"},
 	"github.com/NVIDIA/go-nvml":        {rooms + "gpu"},
 	"go.yaml.in/yaml/v3":               {rooms + "gpu"},
-	"github.com/BurntSushi/toml":       {rooms + "job"},
+	"github.com/pelletier/go-toml/v2":  {rooms + "job"},
 	"github.com/docker/go-units":       {rooms + "job"},
 	"github.com/spf13/pflag":           {rooms + "job"},
 	"github.com/rs/zerolog":            {module + "/docker_wrapper", rooms + "session", rooms + "engine", rooms + "supervise"},
@@ -177,7 +177,7 @@ func TestWallsHold(t *testing.T) {
 		p    pkg
 		want string
 	}{
-		{pkg{ImportPath: rooms + "job", Doc: "x", Imports: []string{"strings", module + "/boincapi", "github.com/BurntSushi/toml"}}, ""},
+		{pkg{ImportPath: rooms + "job", Doc: "x", Imports: []string{"strings", module + "/boincapi", "github.com/pelletier/go-toml/v2/unstable"}}, ""},
 		{pkg{ImportPath: rooms + "job", Doc: "x", Imports: []string{"os"}}, rooms + "job: imports os, and is pure"},
 		{pkg{ImportPath: rooms + "job"}, rooms + "job: has no package comment"},
 		{pkg{ImportPath: rooms + "engine", Doc: "x", Imports: []string{module + "/boincapi"}}, rooms + "engine: imports " + module + "/boincapi through a wall"},

@@ -714,7 +714,7 @@ func TestBadInput(t *testing.T) {
 			return nil
 		}, kind: failed, number: 206, says: "^job.toml:1:11: use_gpu: GPUs of type \"apple_gpu\" can't"},
 		{name: "all GPUs", files: program("create_args = '--gpus all'"), kind: failed, number: 206,
-			says: "^job.toml:1:15: create_args: --gpus all may be another job's, too \\(use_gpu = true gives the GPU that BOINC assigned\\)"},
+			says: "^job.toml:1:15: create_args: --gpus all may give this job the GPUs of other jobs \\(use_gpu = true gives the GPU that BOINC assigned\\)"},
 
 		// The image.
 		{name: "an unknown instruction", files: dockerfile("FROM scratch\nFROBNICATE\n"), kind: failed, number: 206,

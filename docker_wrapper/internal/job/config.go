@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Config is job.toml as it was written: every key parsed and checked by itself, nothing decided
-// yet. The zero value is a missing file. What keys mean together is [Plan]'s to say.
+// Config is job.toml as it was written: every key is parsed and checked by itself. [Plan] decides what
+// the keys mean together. The zero value is a missing file.
 type Config struct {
 	File string // the name it was read from, for error messages
 
@@ -55,7 +55,7 @@ type Config struct {
 	StopSignal       string // such as "SIGTERM"; "" means the image's
 	StopTimeout      time.Duration
 
-	// Warnings are mistakes that don't kill a job: unknown keys, which a newer project may use.
+	// Warnings are mistakes that don't end a job, such as unknown keys, which newer wrappers may know.
 	// With --check they are errors.
 	Warnings []*ConfigError
 
@@ -71,8 +71,8 @@ type CheckpointConfig struct {
 	Copy    []CopyPair
 }
 
-// CopyPair is one {src, dst} of a copy list: a slot name and a container path, in the order of
-// the direction.
+// CopyPair is one {src, dst} of a copy list. One is a slot name and the other a container path; the
+// list's direction decides which.
 type CopyPair struct{ Src, Dst string }
 
 // ImageChoice is one of the alternatives of the key images: a reference to pull, or the logical
@@ -81,7 +81,7 @@ type ImageChoice struct{ Image, Archive string }
 
 // BuildArgs is build_args: the options of `docker build` that have a meaning here.
 type BuildArgs struct {
-	Args       map[string]*string `json:"args,omitempty"` // --build-arg; nil takes the value from nowhere, as docker does for an unset variable
+	Args       map[string]*string `json:"args,omitempty"` // --build-arg; nil for a name without a value, which docker leaves unset
 	Target     string             `json:"target,omitempty"`
 	Network    string             `json:"network,omitempty"`
 	Platform   string             `json:"platform,omitempty"` // such as "linux/arm64"
@@ -98,7 +98,7 @@ type Bind struct {
 	Options string // such as "ro" or "rshared,z"; may be empty
 }
 
-// String gives the `-v` form back.
+// String gives the `-v` form.
 func (b Bind) String() string {
 	s := b.Target
 	if b.Source != "" {
@@ -121,8 +121,7 @@ type Port struct {
 	Protocol string // "tcp" or "udp"
 }
 
-// CreateArgs is create_args: the options of `docker create` that are supported, each as one
-// would read it. Zero values mean not given.
+// CreateArgs is create_args: the supported options of `docker create`. Zero values mean not given.
 type CreateArgs struct {
 	AddHosts     []string          `json:"add_hosts,omitempty"`
 	CapAdd       []string          `json:"cap_add,omitempty"`
@@ -166,14 +165,13 @@ type Ulimit struct {
 	Soft, Hard int64
 }
 
-// ConfigError is a mistake in job.toml (or in another file of the job's), shown where its author
-// made it.
+// ConfigError is a mistake in job.toml or another file of the job, with its position.
 type ConfigError struct {
 	File      string
-	Line, Col int    // from 1; 0 where there is no place to point at
+	Line, Col int    // from 1; 0 if the mistake has no position
 	Key       string // "" for a mistake of syntax
 	Problem   string // what is wrong, lower case
-	Hint      string // what was perhaps meant; "" for none
+	Hint      string // what may have been meant, or what to do; "" for none
 }
 
 func (e *ConfigError) Error() string {

@@ -16,14 +16,14 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// word is one argument and where it stands.
+// word is one argument and its position.
 type word struct {
 	text string
 	at   position
 }
 
-// words reads a command line: an array of words, or a string that is split as a shell would, but
-// nothing in it is expanded.
+// words reads a command line: an array of words, or a string that is split as a shell would. Variables and
+// patterns are not expanded.
 func (v value) words() ([]word, bool) {
 	if _, ok := v.v.(string); !ok {
 		elements, ok := v.elements("a string or an array of strings", "")
@@ -46,21 +46,20 @@ func (v value) words() ([]word, bool) {
 		return nil, false
 	}
 	parts, offsets, err := splitWords(s)
-	at := v.places.of(v.path)
 	var words []word
 	for i, p := range parts {
-		words = append(words, word{p, v.reader.position(v.inString(at, s, offsets[i]))})
+		words = append(words, word{p, v.reader.position(v.inString(s, offsets[i]))})
 	}
 	if err != nil {
-		p := v.reader.position(v.inString(at, s, offsets[len(parts)]))
+		p := v.reader.position(v.inString(s, offsets[len(parts)]))
 		v.reader.mistake(p, v.key, "", "%s", err)
 	}
 	return words, err == nil
 }
 
 // splitWords splits s by the rules of a POSIX shell, XCU 2.2 and 2.3: blanks, quotes, backslashes,
-// comments. It gives the offset of each word as well; with an error, the offset of what is wrong comes
-// last. shlex packages tell no offsets, and some take the backslashes of "C:\x" away.
+// comments. It also gives the offset of each word. With an error, the last offset is that of the mistake.
+// shlex packages give no offsets, and some remove the backslashes of "C:\x".
 func splitWords(s string) (words []string, offsets []int, err error) {
 	for i := 0; i < len(s); {
 		switch c := s[i]; {
@@ -100,7 +99,7 @@ func splitWords(s string) (words []string, offsets []int, err error) {
 	return words, offsets, nil
 }
 
-// quoted unquotes what s begins with and gives its length.
+// quoted unquotes the string at the beginning of s and gives its length there; false if its quote isn't closed.
 func quoted(s string, to *strings.Builder) (int, bool) {
 	q := s[0]
 	for i := 1; i < len(s); i++ {
@@ -122,8 +121,8 @@ type flagOption struct {
 	name, short string
 	set         func(string) error
 	bool        bool
-	ignored     string // why it is passed over with a warning
-	refused     string // why it can't be had
+	ignored     string // the warning, for an option without effect
+	refused     string // the mistake, for an option that isn't supported
 }
 
 // Set, String and Type make *flagOption a [pflag.Value].
@@ -146,7 +145,7 @@ func flag(name, short string, set func(bool)) *flagOption {
 	}}
 }
 
-// into makes a setter of a parser.
+// into gives a setter that parses a value into *to.
 func into[T any](to *T, parse func(string) (T, error)) func(string) error {
 	return func(s string) error {
 		t, err := parse(s)
@@ -167,7 +166,7 @@ func appendTo[T any](to *[]T, parse func(string) (T, error)) func(string) error 
 	}
 }
 
-// options reads words as docker would; command is what docs call it.
+// options reads words as docker would. command is the name for messages.
 func (v value) options(words []word, command string, options []*flagOption) {
 	flags := pflag.NewFlagSet(command, pflag.ContinueOnError)
 	flags.Usage = func() {}
@@ -186,13 +185,13 @@ func (v value) options(words []word, command string, options []*flagOption) {
 		v.mistake("", "has more than %d words", maxWords)
 		return
 	}
-	// Word by word, as the parser doesn't tell which of them it dislikes.
+	// Word by word, because pflag doesn't tell which word is wrong.
 	for i := 0; i < len(words); i++ {
 		w := words[i]
 		if len(w.text) < 2 || w.text[0] != '-' || w.text == "--" {
 			h := ""
 			if v, isString := v.v.(string); isString && strings.Contains(v, "$") && strings.Contains(w.text, "$") {
-				h = "nothing is expanded"
+				h = "variables are not expanded"
 			}
 			v.reader.mistake(w.at, v.key, h, "%s: want an option of %s", quote(w.text), command)
 			continue
@@ -209,7 +208,7 @@ func (v value) options(words []word, command string, options []*flagOption) {
 				w = words[i]
 			}
 			v.reader.mistake(w.at, v.key, h, "%s", problem)
-			// What follows is most likely the value of the option that isn't known.
+			// The words that follow an unknown option are most likely its values.
 			for errors.As(err, new(*pflag.NotExistError)) && i+1 < len(words) && !strings.HasPrefix(words[i+1].text, "-") {
 				i++
 			}
@@ -272,7 +271,7 @@ func explain(err error, w, last string, options []*flagOption, names []string) (
 			}
 		}
 		if strings.ContainsAny(name, " \t") {
-			h = "each word is an element of its own"
+			h = "write each word as an element of its own"
 		} else if long, ok := strings.CutPrefix(name, "--"); ok {
 			if n := nearest(long, names); n != "" {
 				h = didYouMean("--" + n)
@@ -282,7 +281,7 @@ func explain(err error, w, last string, options []*flagOption, names []string) (
 		}
 		return cut(name) + ": is not supported", h
 	}
-	return cut(w) + ": is no option", ""
+	return cut(w) + ": is not an option", ""
 }
 
 func cut(s string) string {
@@ -375,18 +374,18 @@ func createOptions(c *CreateArgs) []*flagOption {
 		"pull":          "the wrapper gets the image; use the key image",
 		"cgroup-parent": limits, "cgroupns": limits, "cpu-period": limits, "cpu-quota": limits, "cpu-shares c": limits,
 		"blkio-weight": limits, "memory-reservation": limits, "memory-swap": limits, "memory-swappiness": limits,
-		"oom-kill-disable": "would take the volunteer's memory", "oom-score-adj": "would take the volunteer's memory",
+		"oom-kill-disable": "would let the job use up the volunteer's memory", "oom-score-adj": "would let the job use up the volunteer's memory",
 		"userns":       "is the engine's choice; use the key user",
 		"uts":          "would let the job rename the volunteer's computer",
 		"volumes-from": "would need another container", "link": "would need another container",
 		"volume-driver": "is not supported; use the key mount",
-		"publish-all P": "would open ports that nobody asked for; use -p",
-		"health-cmd":    "nobody looks at the health of a job", "no-healthcheck": "nobody looks at the health of a job",
+		"publish-all P": "would open every port of the image; use -p",
+		"health-cmd":    "the wrapper checks no health", "no-healthcheck": "the wrapper checks no health",
 		"device-cgroup-rule": "is not supported; use --device",
 	})...)
 }
 
-// refuse makes options of "name short" → reason.
+// refuse gives the options that aren't supported. Keys are "name short"; values say why.
 func refuse(reasons map[string]string) []*flagOption {
 	var list []*flagOption
 	for n, reason := range reasons {
@@ -398,7 +397,7 @@ func refuse(reasons map[string]string) []*flagOption {
 
 func (v value) buildArgs() BuildArgs {
 	var b BuildArgs
-	if _, ok := v.v.(map[string]any); ok {
+	if _, ok := v.v.(*table); ok {
 		for _, f := range v.fields() {
 			name := unquoteKey(strings.TrimPrefix(f.key, v.key+"."))
 			if err := checkEnvName(name); err != nil {
@@ -464,7 +463,7 @@ func buildOptions(b *BuildArgs) []*flagOption {
 	})...)
 }
 
-// put writes into a map that may not be there yet.
+// put writes into a map that may be nil.
 func put[T any](m *map[string]T, name string, val T) {
 	if *m == nil {
 		*m = map[string]T{}
@@ -610,13 +609,13 @@ func isAbsolute(s string) bool {
 var (
 	volumeName   = whole(`[A-Za-z0-9][A-Za-z0-9_.-]+`)
 	mountOptions = []string{"ro", "rw", "z", "Z", "shared", "rshared", "slave", "rslave", "private", "rprivate", "nocopy", "consistent", "cached", "delegated"}
-	// Of each group, one at most may be given.
+	// At most one of each group may be given.
 	mountOptionGroups = [][]string{{"ro", "rw"}, {"z", "Z"}, {"shared", "rshared", "slave", "rslave", "private", "rprivate"}, {"consistent", "cached", "delegated"}}
 )
 
 // parseBind reads the syntax of docker's -v.
 //
-// Format: volumemounter's linux and windows parsers in moby's daemon/volume/mounts.
+// Format: the linux and windows parsers in moby's daemon/volume/mounts.
 func parseBind(s string) (Bind, error) {
 	const want = "want [SOURCE:]TARGET[:OPTIONS]"
 	if s == "" {
@@ -658,9 +657,9 @@ func parseBind(s string) (Bind, error) {
 				return Bind{}, fmt.Errorf("its source %w", err)
 			}
 		case strings.Contains(b.Source, "$"):
-			return Bind{}, hint("nothing is expanded", "its source is no absolute path and no volume's name")
+			return Bind{}, hint("variables are not expanded", "its source is neither an absolute path nor a volume's name")
 		case !volumeName.MatchString(b.Source):
-			return Bind{}, errors.New("its source is no absolute path and no volume's name")
+			return Bind{}, errors.New("its source is neither an absolute path nor a volume's name")
 		case len(b.Source) > maxPathPart:
 			return Bind{}, fmt.Errorf("its source is a name of more than %d bytes", maxPathPart)
 		}
@@ -689,7 +688,7 @@ func checkMountOptions(b Bind) error {
 	options := strings.Split(b.Options, ",")
 	for i, o := range options {
 		if !slices.Contains(mountOptions, o) {
-			return hint(didYouMean(nearest(o, mountOptions)), "%s is no option of a mount", quote(o))
+			return hint(didYouMean(nearest(o, mountOptions)), "%s is not a mount option", quote(o))
 		}
 		if slices.Contains(options[:i], o) {
 			return fmt.Errorf("option %s is given twice", o)
@@ -721,7 +720,7 @@ func parsePort(s string) (Port, error) {
 	if ip, after, ok := strings.Cut(rest, "]"); ok && strings.HasPrefix(ip, "[") {
 		addr, err := netip.ParseAddr(ip[1:])
 		if err != nil || !addr.Is6() {
-			return Port{}, fmt.Errorf("%s is no IPv6 address", quote(ip[1:]))
+			return Port{}, fmt.Errorf("%s is not an IPv6 address", quote(ip[1:]))
 		}
 		if p.HostIP = addr.String(); !strings.HasPrefix(after, ":") {
 			return Port{}, errors.New(want)
@@ -738,11 +737,11 @@ func parsePort(s string) (Port, error) {
 	case len(parts) == 3:
 		addr, err := netip.ParseAddr(parts[0])
 		if err != nil {
-			return Port{}, fmt.Errorf("%s is no IP address", quote(parts[0]))
+			return Port{}, fmt.Errorf("%s is not an IP address", quote(parts[0]))
 		}
 		p.HostIP, parts = addr.String(), parts[1:]
 	case len(parts) > 3:
-		return Port{}, hint("an IPv6 address stands in brackets", want)
+		return Port{}, hint("put an IPv6 address in brackets", want)
 	case len(parts) == 2 && p.HostIP == "" && strings.Contains(parts[0], "."):
 		if _, err := netip.ParseAddr(parts[0]); err == nil {
 			return Port{}, hint("write "+quote(parts[0]+"::"+parts[1]), "has an address, but no port of the host")
@@ -754,7 +753,7 @@ func parsePort(s string) (Port, error) {
 			return 0, hint("write each port by itself", "a range of ports is not supported")
 		}
 		if !isPort(s) {
-			return 0, hint(want, "%s is no port, 1 to 65535", quote(s))
+			return 0, hint(want, "%s is not a port from 1 to 65535", quote(s))
 		}
 		return strconv.Atoi(s)
 	}
@@ -797,12 +796,12 @@ func imageReference(s string) (string, error) {
 	switch {
 	case strings.Contains(s, "://"):
 		_, rest, _ := strings.Cut(s, "://")
-		return "", hint("write "+quote(rest), "an image has no scheme")
+		return "", hint("write "+quote(rest), "an image name has no scheme")
 	case imageID.MatchString(s):
-		return "", errors.New("is an image's ID, which means nothing elsewhere; want a name")
+		return "", errors.New("is an image's ID, which other computers don't know; want a name")
 	case imageName.MatchString(s):
 		if hasDigest && strings.HasPrefix(digest, "sha256:") && len(digest) != len("sha256:")+64 {
-			return "", errors.New("its digest hasn't 64 digits")
+			return "", errors.New("its digest must have 64 digits")
 		}
 		if tag := strings.LastIndexByte(name, ':'); tag > strings.LastIndexByte(name, '/') {
 			name = name[:tag]
@@ -845,11 +844,11 @@ func parseSize(s string, least int64) (int64, error) {
 
 var sizeText = whole(`[0-9]+(?:\.[0-9]+)? ?(?:[kKmMgGtTpP][iI]?)?[bB]?`)
 
-// signals are Linux's, as those of a container always are; Linux's signal(7) for x86 and ARM.
+// signals are Linux's, since containers run on Linux. Source: signal(7), for x86 and ARM.
 var signals = []string{1: "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
 	"STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS"}
 
-// parseSignal gives a signal's name, such as "SIGUSR1", of that, "usr1" or "10".
+// parseSignal gives the name of a signal: "SIGUSR1" for "SIGUSR1", "usr1" and "10".
 func parseSignal(s string) (string, error) {
 	if n, err := strconv.Atoi(s); err == nil {
 		if n >= 1 && n < len(signals) {
@@ -896,7 +895,7 @@ func parseCPUs(s string) (float64, error) {
 	return n, nil
 }
 
-// parseDevice takes HOST[:CONTAINER][:rwm] and names of the Container Device Interface.
+// parseDevice reads HOST[:CONTAINER][:rwm] or a name of the Container Device Interface (CDI).
 func parseDevice(s string) (string, error) {
 	if cdiName.MatchString(s) {
 		return s, nil
@@ -914,7 +913,7 @@ func parseDevice(s string) (string, error) {
 			if CheckLength(p) != nil {
 				return "", CheckLength(p)
 			}
-			return "", hint("want HOST[:CONTAINER][:rwm]", "%s is no absolute path without \"..\"", quote(p))
+			return "", hint("want HOST[:CONTAINER][:rwm]", "%s is not an absolute path without \"..\"", quote(p))
 		}
 	}
 	return s, nil
@@ -933,7 +932,7 @@ func parseIP(s string) (string, error) {
 	return addr.String(), nil
 }
 
-// parseAddHost gives NAME:ADDRESS of that or of NAME=ADDRESS.
+// parseAddHost reads NAME:ADDRESS or NAME=ADDRESS and gives NAME:ADDRESS.
 func parseAddHost(s string) (string, error) {
 	i := strings.IndexAny(s, ":=")
 	if i < 1 || strings.ContainsAny(s, " \t\n") {
@@ -944,7 +943,7 @@ func parseAddHost(s string) (string, error) {
 		addr = strings.TrimSuffix(inner, "]")
 	}
 	if _, err := netip.ParseAddr(addr); err != nil && addr != "host-gateway" {
-		return "", fmt.Errorf("%s is no IP address", quote(addr))
+		return "", fmt.Errorf("%s is not an IP address", quote(addr))
 	}
 	return name + ":" + addr, nil
 }

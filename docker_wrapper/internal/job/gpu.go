@@ -22,26 +22,26 @@ const (
 type GPU struct {
 	Vendor string `json:"vendor"`           // NVIDIA, AMD or Intel
 	Index  int    `json:"index"`            // in the order of the maker's driver, from 0 for each maker
-	UUID   string `json:"uuid,omitempty"`   // as the driver has it, "GPU-..."
+	UUID   string `json:"uuid,omitempty"`   // as the driver writes it, "GPU-..."
 	PCI    string `json:"pci,omitempty"`    // DOMAIN:BUS:DEVICE.FUNCTION, lower case hexadecimal
 	Name   string `json:"name,omitempty"`   //
 	Memory int64  `json:"memory,omitempty"` // bytes
-	Driver string `json:"driver,omitempty"` // its name, or its version where it has one of its own
+	Driver string `json:"driver,omitempty"` // its version, or its name if it has no version of its own
 
-	CUDA        string `json:"cuda,omitempty"`         // the newest that the driver can, such as "12.4"
+	CUDA        string `json:"cuda,omitempty"`         // the newest version that the driver supports, such as "12.4"
 	ComputeMode string `json:"compute_mode,omitempty"` // "" is shared; "exclusive process" or "prohibited"
 
-	MIG   bool       `json:"mig,omitempty"` // it is used by its instances alone
+	MIG   bool       `json:"mig,omitempty"` // in MIG mode: programs use its instances only
 	Parts []Instance `json:"parts,omitempty"`
 
-	Nodes []Node   `json:"nodes,omitempty"` // the first is its own; those that others of its kind use, too, come after
-	CDI   []string `json:"cdi,omitempty"`   // its names in CDI specifications of this host, the best first
+	Nodes []Node   `json:"nodes,omitempty"` // the GPU's own first, then those that it shares with others
+	CDI   []string `json:"cdi,omitempty"`   // its names in the host's CDI specifications, best first
 
-	// Trouble is why it can't be used, with the command that mends it; "" when it can.
+	// Trouble says why the GPU can't be used, with the command that repairs it; "" if it can be used.
 	Trouble string `json:"trouble,omitempty"`
 }
 
-// Instance is a part of a GPU that stands for itself (NVIDIA's multi-instance GPU).
+// Instance is a part of a GPU that programs use like a GPU (NVIDIA's multi-instance GPU, MIG).
 type Instance struct {
 	UUID string   `json:"uuid,omitempty"` // "MIG-..."
 	Name string   `json:"name"`           // "GPU:INSTANCE", by indexes
@@ -51,8 +51,8 @@ type Instance struct {
 // Node is a device file.
 type Node struct {
 	Path      string `json:"path"`
-	GID       int    `json:"gid"`                 // its group; -1 where there are none
-	Everybody bool   `json:"everybody,omitempty"` // may read and write it
+	GID       int    `json:"gid"`                 // its group; -1 on systems without groups
+	Everybody bool   `json:"everybody,omitempty"` // every user may read and write it
 }
 
 // GPUGrant is the GPUs that BOINC assigned to this job, and no others. In the container they are numbered from 0.
@@ -64,18 +64,18 @@ type GPUGrant struct {
 	// Others are device files of this computer's other GPUs, which the container mustn't see.
 	Others []string `json:"others,omitempty"`
 
-	// Prover is a static program of the host's that is run in the container to look for the devices; "" for none.
+	// Prover is the host path of a static program that looks for the devices from inside the container; "" for none.
 	Prover string `json:"-"`
 }
 
 // Device is one GPU of a grant, or a part of one.
 type Device struct {
-	ID    string   `json:"id"` // NVIDIA's: UUID, else index, as its tools take them; else PCI address
+	ID    string   `json:"id"` // for NVIDIA the UUID or else the index, as its tools take them; for others the PCI address or else the index
 	CDI   []string `json:"cdi,omitempty"`
 	Nodes []Node   `json:"nodes,omitempty"`
 }
 
-// Identity names the devices of a grant: a container with others is another's.
+// Identity names the devices of a grant, to tell containers with different devices apart.
 func (g *GPUGrant) Identity() string {
 	if g == nil {
 		return ""
@@ -87,7 +87,7 @@ func (g *GPUGrant) Identity() string {
 	return strings.Join(ids, ",")
 }
 
-// Alone is the grant of this GPU and no other; ErrNoGPU says why it can't be used.
+// Alone gives a grant of this GPU only. An error that wraps ErrNoGPU says why the GPU can't be used.
 func (g GPU) Alone() (*GPUGrant, error) {
 	d, err := deviceOf(g)
 	if err != nil {
@@ -96,15 +96,15 @@ func (g GPU) Alone() (*GPUGrant, error) {
 	return &GPUGrant{Vendor: g.Vendor, Numbers: []int{g.Index}, Devices: []Device{d}}, nil
 }
 
-// ErrNoGPU is wrapped when BOINC assigned no GPU, or one that isn't there. A driver may come back.
+// ErrNoGPU is wrapped if the assigned GPU can't be used now. That may be temporary.
 var ErrNoGPU = errors.New("no GPU for this job")
 
-// Lost says which device of a grant is not among this computer's GPUs any more, or can't be used any more; nil when none.
+// Lost gives an error for the first device of a grant that is gone or can't be used any more; nil if there is none.
 func (g *GPUGrant) Lost(now []GPU) error {
 	for i, d := range g.Devices {
 		if !slices.ContainsFunc(now, func(have GPU) bool {
 			device, err := deviceOf(have)
-			// The UUID may have become known since.
+			// The UUID may be known only now, so the device file counts, too.
 			same := device.ID == d.ID || len(d.Nodes) > 0 && len(device.Nodes) > 0 && device.Nodes[0].Path == d.Nodes[0].Path
 			return err == nil && have.Vendor == g.Vendor && same
 		}) {
@@ -114,8 +114,8 @@ func (g *GPUGrant) Lost(now []GPU) error {
 	return nil
 }
 
-// maker is what BOINC calls a maker's GPUs (lib/coproc.cpp), how OpenCL's name of the maker begins, and the command that shows
-// them.
+// maker holds BOINC's name for a maker's GPUs (lib/coproc.cpp), the beginning of OpenCL's name for the maker, and the command
+// that lists the GPUs.
 type maker struct{ vendor, boinc, title, openCL, look string }
 
 var makers = []maker{
@@ -124,7 +124,7 @@ var makers = []maker{
 	{Intel, "intel_gpu", "Intel", "Intel", "ls -l /dev/dri"},
 }
 
-// vendorOf is the maker of what BOINC assigned; "" when it is none that can be given to a container.
+// vendorOf gives the maker of the GPUs that BOINC assigned; "" if containers can't have them.
 func vendorOf(gpuType string) string {
 	for _, m := range makers {
 		if gpuType == m.boinc || strings.HasPrefix(gpuType, m.openCL) {
@@ -134,8 +134,8 @@ func vendorOf(gpuType string) string {
 	return ""
 }
 
-// planGPU finds the device that BOINC assigned: never another, never all. The arguments are given back as the container
-// is to see them.
+// planGPU finds the devices that BOINC assigned, and only these. It also gives the arguments with device numbers as the
+// container counts them.
 func planGPU(in Input) (*GPUGrant, []string, error) {
 	numbers, appended := option(in.Args, "--device"), 0
 	vendor := handVendor(in.Host.GPUs)
@@ -151,7 +151,7 @@ func planGPU(in Input) (*GPUGrant, []string, error) {
 			return nil, nil, in.noneAssigned()
 		}
 		if n := in.count(vendor); appended == 0 && n > 1 && gpuCount(d) == n {
-			for i := range n { // it names one, and means all
+			for i := range n { // the client names one and means all
 				numbers = append(numbers, i)
 			}
 		}
@@ -172,19 +172,19 @@ func planGPU(in Input) (*GPUGrant, []string, error) {
 			return nil, nil, err
 		}
 		if slices.Contains(taken, device.ID) {
-			return nil, nil, fmt.Errorf("%w: two of BOINC's devices, %v, are one GPU here, %s (restart the BOINC client, which counts them anew: sudo systemctl restart boinc-client)",
+			return nil, nil, fmt.Errorf("%w: BOINC's devices %v are the same GPU here, %s (restart the BOINC client, so that it counts them again: sudo systemctl restart boinc-client)",
 				ErrNoGPU, numbers, device.ID)
 		}
 		taken = append(taken, device.ID)
 		g.Devices = append(g.Devices, device)
 	}
-	if !in.Config.Create.Privileged { // which this computer's owner allows to have all of them
+	if !in.Config.Create.Privileged { // a privileged container may see all GPUs
 		g.Others = others(g, in.Host.GPUs)
 	}
 	return g, args, nil
 }
 
-// count is how many GPUs of a maker's this computer has.
+// count gives the number of GPUs of one maker in this computer.
 func (in Input) count(vendor string) (n int) {
 	for _, g := range in.Host.GPUs {
 		if g.Vendor == vendor {
@@ -198,7 +198,7 @@ func (in Input) noneAssigned() error {
 	return in.Config.Errorf("use_gpu", "BOINC assigned no GPU to this job: its plan class must ask for one")
 }
 
-// handVendor is whose GPU a person gets who starts a job by hand.
+// handVendor gives the maker of the GPUs for a job that is started by hand.
 func handVendor(gpus []GPU) string {
 	for _, m := range makers {
 		if slices.ContainsFunc(gpus, func(g GPU) bool { return g.Vendor == m.vendor }) {
@@ -208,9 +208,9 @@ func handVendor(gpus []GPU) string {
 	return NVIDIA
 }
 
-// assigned lists the GPUs that the client gave to this job. It writes the first into init_data.xml and
-// appends --device for each to the command line, after the workunit's own, unless the application is
-// new enough to do without (coproc_cmdline in BOINC's client/app_start.cpp). appended is how many of the last are
+// assigned lists the GPUs that the client assigned to this job. The client writes the first into init_data.xml. It also
+// appends --device for each to the command line, after the workunit's arguments, unless the application's API version is
+// new (coproc_cmdline in BOINC's client/app_start.cpp). appended is the number of --device options, at the end, that are
 // the client's.
 func assigned(d *boincapi.InitData, devices []int) (numbers []int, appended int) {
 	last := devices[max(0, len(devices)-gpuCount(d)):]
@@ -224,7 +224,7 @@ func assigned(d *boincapi.InitData, devices []int) (numbers []int, appended int)
 	return last, len(last)
 }
 
-// gpuCount is how many GPUs the client gave; a part of one is one, which others use, too.
+// gpuCount gives the number of GPUs that the client assigned. A fraction counts as one, which other jobs share.
 func gpuCount(d *boincapi.InitData) int {
 	const most = 64 // of one kind (MAX_COPROC_INSTANCES in lib/coproc.h)
 	switch {
@@ -246,7 +246,7 @@ func distinct(numbers []int) (list []int) {
 	return list
 }
 
-// renumbered are the arguments with the last appended --device as the container counts its GPUs.
+// renumbered gives the arguments with the last appended --device options changed to the container's numbers.
 func renumbered(args []string, numbers []int, appended int) []string {
 	list, left := slices.Clone(args), appended
 	for i := len(list) - 2; i >= 0 && left > 0; i-- {
@@ -258,7 +258,7 @@ func renumbered(args []string, numbers []int, appended int) []string {
 	return list
 }
 
-// physical is the GPU that BOINC's client means by a number.
+// physical gives the GPU that the client means by a number.
 func (in Input) physical(vendor string, number int) (GPU, error) {
 	var gpus []GPU
 	for _, g := range in.Host.GPUs {
@@ -267,17 +267,17 @@ func (in Input) physical(vendor string, number int) (GPU, error) {
 		}
 	}
 	if number < 0 {
-		return GPU{}, fmt.Errorf("%w: device %d is none (the client's --device, or one by hand, counts from 0)", ErrNoGPU, number)
+		return GPU{}, fmt.Errorf("%w: there is no device %d (--device counts from 0)", ErrNoGPU, number)
 	}
 	m := makers[slices.IndexFunc(makers, func(m maker) bool { return m.vendor == vendor })]
 	if len(gpus) == 0 && in.Host.Blind {
 		if vendor == NVIDIA {
-			return GPU{Vendor: vendor, Index: number}, nil // the engine knows it or refuses
+			return GPU{Vendor: vendor, Index: number}, nil // the engine checks the index
 		}
 		return GPU{}, fmt.Errorf("%w: GPUs of %s are only given to containers on Linux", ErrNoGPU, m.title)
 	}
 	if len(gpus) == 0 {
-		return GPU{}, fmt.Errorf("%w: this computer shows no GPU of %s's (is its driver installed and loaded? try: %s)", ErrNoGPU, m.title, m.look)
+		return GPU{}, fmt.Errorf("%w: found no %s GPU on this computer (is its driver installed and loaded? try: %s)", ErrNoGPU, m.title, m.look)
 	}
 	address, err := in.address(vendor, number, gpus)
 	if err != nil {
@@ -297,12 +297,12 @@ func (in Input) physical(vendor string, number int) (GPU, error) {
 			return g, nil
 		}
 	}
-	return GPU{}, fmt.Errorf("%w: BOINC assigned device %d, and this computer has %d of %s's (%s lists them; then restart the BOINC client: sudo systemctl restart boinc-client)",
+	return GPU{}, fmt.Errorf("%w: BOINC assigned device %d, but this computer has only %d from %s (%s lists them; then restart the BOINC client: sudo systemctl restart boinc-client)",
 		ErrNoGPU, number, len(gpus), m.title, m.look)
 }
 
-// position is where a device stands among its maker's. For OpenCL's devices, which the client counts over all that it
-// is told of, OpenCL's own index counts within one platform (client/gpu_opencl.cpp).
+// position gives the index of a device among those of its maker. The client numbers OpenCL's devices over all platforms, while
+// OpenCL's own index counts within one platform (client/gpu_opencl.cpp).
 func (in Input) position(vendor string, number int) int {
 	if d := in.Init; d != nil && vendor != NVIDIA && d.GPUOpenCLDevIndex >= 0 && number == d.GPUDeviceNum {
 		return d.GPUOpenCLDevIndex
@@ -310,11 +310,11 @@ func (in Input) position(vendor string, number int) int {
 	return number
 }
 
-// address is where on the bus a device of BOINC's is; "" when the client doesn't say. CUDA, by which it counts, puts the
-// fastest first, the driver the lowest address: the number alone may mean another GPU.
+// address gives the PCI address of a device of BOINC's; "" if the client doesn't write it. The client counts in CUDA's order,
+// fastest first, and the driver counts by address. So equal numbers may mean different GPUs.
 //
-// What the client has found is in coproc_info.xml, in the order of its numbers (COPROCS::write_coproc_info_file).
-// init_data.xml has only those that it uses, so a number is a place there only if it uses all.
+// coproc_info.xml lists all GPUs that the client has found, in the order of its numbers (COPROCS::write_coproc_info_file).
+// init_data.xml lists only those that it uses, so its order gives the numbers only if the client uses all.
 func (in Input) address(vendor string, number int, gpus []GPU) (string, error) {
 	if vendor != NVIDIA || in.Init == nil {
 		return "", nil
@@ -324,11 +324,11 @@ func (in Input) address(vendor string, number int, gpus []GPU) (string, error) {
 	stale := slices.ContainsFunc(used, func(a string) bool { return !slices.Contains(all, a) })
 	if len(all) > 0 && !stale {
 		if number >= len(all) {
-			return "", fmt.Errorf("%w: BOINC assigned device %d, and it has found %d itself (restart the BOINC client: sudo systemctl restart boinc-client)", ErrNoGPU, number, len(all))
+			return "", fmt.Errorf("%w: BOINC assigned device %d, but it found only %d (restart the BOINC client: sudo systemctl restart boinc-client)", ErrNoGPU, number, len(all))
 		}
 		return all[number], nil
 	}
-	have := 0 // that the client may have found
+	have := 0 // GPUs that the client may have found
 	for _, g := range gpus {
 		if g.Trouble == "" || slices.Contains(used, g.PCI) {
 			have++
@@ -338,21 +338,21 @@ func (in Input) address(vendor string, number int, gpus []GPU) (string, error) {
 	case len(used) == 0:
 		return "", nil
 	case len(used) == 1:
-		return used[0], nil // it has no other
+		return used[0], nil // the only one
 	case len(used) >= have && number < len(used):
 		return used[number], nil
 	case len(used) >= have:
-		return "", fmt.Errorf("%w: BOINC assigned device %d, and it uses %d (restart the BOINC client: sudo systemctl restart boinc-client)", ErrNoGPU, number, len(used))
+		return "", fmt.Errorf("%w: BOINC assigned device %d, but it uses only %d (restart the BOINC client: sudo systemctl restart boinc-client)", ErrNoGPU, number, len(used))
 	}
-	return "", fmt.Errorf("%w: BOINC uses %d of %d GPUs, and which of them is its device %d is in %s alone, which can't be read (ls -l %[5]s in BOINC's data directory)",
+	return "", fmt.Errorf("%w: BOINC uses %d of %d GPUs, only %[5]s says which one is its device %[4]d, and that file can't be read (ls -l %[5]s in BOINC's data directory)",
 		ErrNoGPU, len(used), have, number, boincapi.CoprocInfoFile)
 }
 
-// addresses are those of NVIDIA's GPUs; none when one of them isn't known.
+// addresses lists the PCI addresses of NVIDIA's GPUs; nil if one is unknown.
 func addresses(coprocs []boincapi.Coproc) (list []string) {
 	for _, c := range coprocs {
 		for _, p := range c.PCI {
-			if p == (boincapi.PCIInfo{}) { // found by OpenCL, which doesn't say
+			if p == (boincapi.PCIInfo{}) { // found by OpenCL, which gives no address
 				return nil
 			}
 			list = append(list, fmt.Sprintf("%04x:%02x:%02x.0", p.DomainID, p.BusID, p.DeviceID))
@@ -361,7 +361,7 @@ func addresses(coprocs []boincapi.Coproc) (list []string) {
 	return list
 }
 
-// deviceOf is what of a GPU the container gets.
+// deviceOf gives the device that a container gets for a GPU.
 func deviceOf(g GPU) (Device, error) {
 	title := fmt.Sprintf("GPU %d", g.Index)
 	for _, more := range []string{g.Name, g.PCI} {
@@ -378,7 +378,7 @@ func deviceOf(g GPU) (Device, error) {
 		return Device{}, fmt.Errorf("%w: %s: it is in MIG mode and has no instances (make some: sudo nvidia-smi mig -i %d -cgi 0 -C; or end it: sudo nvidia-smi -i %[3]d -mig 0)",
 			ErrNoGPU, title, g.Index)
 	case g.MIG:
-		// CUDA shows a program one instance, the first, and so it does to the client.
+		// CUDA shows a program, and so the client, only the first instance.
 		p := g.Parts[0]
 		return Device{ID: first(p.UUID, p.Name), CDI: p.CDI, Nodes: g.Nodes}, nil
 	}
@@ -389,7 +389,7 @@ func deviceOf(g GPU) (Device, error) {
 	return Device{ID: id, CDI: g.CDI, Nodes: g.Nodes}, nil
 }
 
-// others are the device files that other GPUs alone use.
+// others lists the device files of GPUs that aren't granted.
 func others(g *GPUGrant, gpus []GPU) (list []string) {
 	for _, other := range gpus {
 		if len(other.Nodes) == 0 {
@@ -405,7 +405,7 @@ func others(g *GPUGrant, gpus []GPU) (list []string) {
 	return list
 }
 
-// environment is what frameworks look at. All of them count what they see, from 0.
+// environment gives the variables by which frameworks find the GPUs. All of them count the visible GPUs from 0.
 func (g *GPUGrant) environment() map[string]string {
 	if g == nil {
 		return nil
@@ -413,7 +413,7 @@ func (g *GPUGrant) environment() map[string]string {
 	seen := make([]string, len(g.Devices))
 	for i, d := range g.Devices {
 		if seen[i] = strconv.Itoa(i); strings.HasPrefix(d.ID, "MIG-") {
-			seen[i] = d.ID // CUDA's documentation knows no other names for them
+			seen[i] = d.ID // CUDA's documentation knows no other names for instances
 		}
 	}
 	list := strings.Join(seen, ",")

@@ -66,23 +66,23 @@ func TestAssignedGPU(t *testing.T) {
 		{name: "two of three, and the client's own list says which", number: 1, used: "2 3", found: "1 2 3", gpus: nvidiaGPUs(3), want: "GPU-1"},
 		{name: "two of three, the fastest first", number: 1, used: "2 3", found: "2 3 1", gpus: nvidiaGPUs(3), want: "GPU-2"},
 		{name: "two of three, and nothing says which", number: 1, used: "2 3", gpus: nvidiaGPUs(3),
-			want: "BOINC uses 2 of 3 GPUs, and which of them is its device 1 is in coproc_info.xml alone, which can't be read (ls -l coproc_info.xml in BOINC's data directory)"},
+			want: "BOINC uses 2 of 3 GPUs, only coproc_info.xml says which one is its device 1, and that file can't be read (ls -l coproc_info.xml in BOINC's data directory)"},
 		{name: "two of three, of which one can't compute", number: 1, used: "1 3", gpus: []GPU{nvidiaGPU(0), {Vendor: NVIDIA, Index: 3, PCI: "0000:02:00.0", Trouble: "the driver nouveau drives it"}, nvidiaGPU(2)}, want: "GPU-2"},
 		{name: "a list of another time", number: 1, used: "1 2", found: "1 9", gpus: nvidiaGPUs(2), want: "GPU-1"},
 		{name: "found by OpenCL, which knows no addresses", number: 1, used: "0 0", gpus: nvidiaGPUs(2), want: "GPU-1"},
 		{name: "a number that is none", number: 5, gpus: nvidiaGPUs(2),
-			want: "BOINC assigned device 5, and this computer has 2 of NVIDIA's (nvidia-smi -L lists them; then restart the BOINC client: " + restart},
+			want: "BOINC assigned device 5, but this computer has only 2 from NVIDIA (nvidia-smi -L lists them; then restart the BOINC client: " + restart},
 		{name: "a number beyond what the client found", number: 2, found: "1 2", gpus: nvidiaGPUs(2),
-			want: "BOINC assigned device 2, and it has found 2 itself (restart the BOINC client: " + restart},
+			want: "BOINC assigned device 2, but it found only 2 (restart the BOINC client: " + restart},
 		{name: "a number beyond what the client uses", number: 2, used: "1 2", gpus: nvidiaGPUs(2),
-			want: "BOINC assigned device 2, and it uses 2 (restart the BOINC client: " + restart},
+			want: "BOINC assigned device 2, but it uses only 2 (restart the BOINC client: " + restart},
 		{name: "a number below all", number: -1, openCL: -1, args: "--device -1", used: "1 2", found: "1 2", gpus: nvidiaGPUs(2),
-			want: "device -1 is none (the client's --device, or one by hand, counts from 0)"},
+			want: "there is no device -1 (--device counts from 0)"},
 		{name: "unplugged", number: 1, used: "1 2", gpus: nvidiaGPUs(1),
 			want: "BOINC's device 1, at 0000:02:00.0, isn't there any more (sudo dmesg says why; then restart the computer, or the BOINC client: " + restart},
 		{name: "the one that is left after another was unplugged", number: 0, used: "1 2", gpus: nvidiaGPUs(1), want: "GPU-0"},
-		{name: "none at all", want: "this computer shows no GPU of NVIDIA's (is its driver installed and loaded? try: nvidia-smi -L)"},
-		{name: "none of this maker's", kind: "ATI", gpus: nvidiaGPUs(1), want: "this computer shows no GPU of AMD's (is its driver installed and loaded? try: ls -l /dev/kfd /dev/dri)"},
+		{name: "none at all", want: "found no NVIDIA GPU on this computer (is its driver installed and loaded? try: nvidia-smi -L)"},
+		{name: "none of this maker's", kind: "ATI", gpus: nvidiaGPUs(1), want: "found no AMD GPU on this computer (is its driver installed and loaded? try: ls -l /dev/kfd /dev/dri)"},
 		{name: "in trouble", gpus: troubled("no driver drives it"), want: "GPU 0, NVIDIA A100, 0000:01:00.0: no driver drives it"},
 		{name: "prohibited", gpus: []GPU{{Vendor: NVIDIA, ComputeMode: "prohibited"}}, want: "GPU 0: its compute mode lets no program use it (sudo nvidia-smi -i 0 -c DEFAULT)"},
 		{name: "exclusive", gpus: []GPU{{Vendor: NVIDIA, UUID: "GPU-x", ComputeMode: "exclusive process"}}, want: "GPU-x"},
@@ -103,7 +103,7 @@ func TestAssignedGPU(t *testing.T) {
 		{name: "one and a half", number: 2, usage: 1.5, args: "--device 2 --device 1", gpus: nvidiaGPUs(3), want: "GPU-2,GPU-1", seen: "--device 0 --device 1"},
 		{name: "the same twice", number: 1, usage: 2, args: "--device 1 --device 1", gpus: nvidiaGPUs(3), want: "GPU-1", seen: "--device 0 --device 0"},
 		{name: "two that are one", number: 0, usage: 2, args: "--device 0 --device 1", used: "1 1", gpus: nvidiaGPUs(2),
-			want: "two of BOINC's devices, [0 1], are one GPU here, GPU-0 (restart the BOINC client, which counts them anew: " + restart},
+			want: "BOINC's devices [0 1] are the same GPU here, GPU-0 (restart the BOINC client, so that it counts them again: " + restart},
 		{name: "the workunit asks for another", number: 1, args: "--device 0", gpus: nvidiaGPUs(2), want: "GPU-1"},
 		{name: "an old client, which names it on the command line alone", number: -1, openCL: -1, args: "--device 1", gpus: nvidiaGPUs(2), want: "GPU-1", seen: "--device 0"},
 
@@ -196,7 +196,7 @@ func TestGPUByHand(t *testing.T) {
 		{"", nvidiaGPUs(2), "GPU-0"},
 		{"--device 1", nvidiaGPUs(2), "GPU-1"},
 		{"", []GPU{openCLGPU(Intel, 0), openCLGPU(AMD, 0)}, "0000:11:00.0"},
-		{"", nil, "no GPU for this job: this computer shows no GPU of NVIDIA's (is its driver installed and loaded? try: nvidia-smi -L)"},
+		{"", nil, "no GPU for this job: found no NVIDIA GPU on this computer (is its driver installed and loaded? try: nvidia-smi -L)"},
 	} {
 		in := testInput(t, "use_gpu = true")
 		in.Init, in.Args, in.Host.GPUs = nil, strings.Fields(tt.args), tt.gpus
@@ -238,7 +238,7 @@ func TestManyAssigned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "BOINC assigned 3 GPUs and names 1: the job gets what it names"; !slices.Contains(j.Notes, want) {
+	if want := "BOINC assigned 3 GPUs but names only 1: the job gets no more"; !slices.Contains(j.Notes, want) {
 		t.Errorf("got %q, want %q", j.Notes, want)
 	}
 }

@@ -1,9 +1,9 @@
 package job
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"path"
 	"slices"
@@ -12,34 +12,35 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/BurntSushi/toml"
 	"github.com/docker/go-units"
 )
 
-// MaxFile is the most bytes that job.toml or the policy file may have. They come from strangers, and what
-// makes sense of them needs many times as much memory. No file that a person writes is nearly as large.
+// MaxFile is the most bytes that job.toml or the policy file may have. job.toml comes from strangers, and reading it takes
+// many times its size in memory. Files that people write are far smaller.
 const MaxFile = 1 << 20
 
 const (
-	maxNesting     = 32     // brackets and dotted parts; the parser's recursion has no limit of its own
-	maxValues      = 10_000 // keys and elements of arrays: each costs about 1 kB of memory
-	maxWords       = 2000   // of docker's options: what is wrong with each is looked for one by one
-	maxKeyBytes    = 128    // of a dotted key: the parser keeps each key with the names of all tables around it
-	maxMistakes    = 20     // of each kind; people read no more, and the file may be no job.toml at all
+	maxNesting     = 32     // brackets and dotted parts
+	maxValues      = 10_000 // keys and elements of arrays
+	maxWords       = 2000   // of docker's options, which are checked one by one
+	maxKeyBytes    = 128    // of a dotted key
+	maxMistakes    = 20     // shown of each kind; people read no more
 	maxSeconds     = 1e9    // about 31 years
 	maxBytes       = 1 << 46
 	minMemoryBytes = 6 << 20 // docker refuses less: runconfig's linuxMinMemory in moby's daemon/daemon_unix.go
-	minShmBytes    = 1 << 20 // engines take less, but then it is a number whose unit was forgotten
+	minShmBytes    = 1 << 20 // engines take less, but so small a number lacks its unit
 	maxPids        = 1 << 22 // PID_MAX_LIMIT in linux's include/linux/threads.h
 	maxID          = 1<<31 - 1
 
-	// A path has 4096 bytes at most, its NUL included, and a part of it 255: PATH_MAX and NAME_MAX in linux's
-	// include/uapi/linux/limits.h. Half of that leaves room for the directory that a name is in, or that the engine puts it in.
+	// Linux allows paths of 4096 bytes, NUL included, and names of 255: PATH_MAX and NAME_MAX in
+	// include/uapi/linux/limits.h. Half of PATH_MAX leaves room for the directory that the slot or the engine puts in front.
 	maxPath     = 2048
 	maxPathPart = 255
 )
 
-// KeyInfo describes one key of job.toml, for people.
+var tooManyValues = fmt.Sprintf("has more than %d keys and values", maxValues)
+
+// KeyInfo describes one key of job.toml for the manual.
 type KeyInfo struct {
 	Name    string // tables as "checkpoint.file"; "env.*" stands for any name
 	Type    string
@@ -61,7 +62,7 @@ func Keys() []KeyInfo {
 	return infos
 }
 
-// keys is a function, as a variable would refer to itself through the readers.
+// keys is a function because the readers refer to it: a variable would depend on itself.
 func keys() []key {
 	return []key{
 		{KeyInfo{"slot_dir_mount", "string", "", "mount the slot directory here"},
@@ -167,12 +168,12 @@ func keys() []key {
 	}
 }
 
-// ParseConfig reads job.toml; nil is a missing file and gives the defaults. Messages call the
-// file name, or job.toml if that is empty.
+// ParseConfig reads job.toml. nil stands for a missing file and gives the defaults. Messages call the
+// file name, or job.toml if name is empty.
 //
-// The error joins a *[ConfigError] for every mistake, in the order of the file; a mistake of syntax
-// hides those behind it. Unknown keys are no error but Config.Warnings. With an error the Config is
-// not nil, but good for its File and Warnings only. Of more than 20 mistakes of a kind, the last says how many.
+// The error joins a *[ConfigError] for every mistake, in the order of the file. A mistake of syntax ends the
+// reading. Unknown keys go to Config.Warnings. With an error the Config is not nil, but only its File and
+// Warnings are valid. At most 20 errors and 20 warnings are listed; one more says how many are left out.
 func ParseConfig(name string, data []byte) (*Config, error) {
 	if name == "" {
 		name = "job.toml"
@@ -200,15 +201,14 @@ func inFileOrder(es []*ConfigError) {
 
 // reader reads one file.
 type reader struct {
-	config   *Config // of the policy file, its name only
+	config   *Config // for the policy file, only its name is used
 	text     string  // without byte order mark
-	places   places
 	mistakes []*ConfigError
 
 	unsaid, unwarned int // mistakes and warnings beyond the most that are shown
 
-	// The last position asked for: as questions come nearly in the order of the file, counting goes
-	// on from here and is done once over.
+	// The last position asked for. Positions are asked for nearly in the order of the file, so counting
+	// continues from here.
 	offset int
 	here   position
 }
@@ -272,7 +272,7 @@ func (r *reader) warn(p position, key, hint, format string, args ...any) {
 	*w = append(*w, &ConfigError{r.config.File, p.line, p.col, key, fmt.Sprintf(format, args...), hint})
 }
 
-// unknown warns of a key. What may have been meant is looked for only where it is shown.
+// unknown warns of a key. meant is slow, and called only if the warning is shown.
 func (v value) unknown(meant func() string) {
 	if len(v.config.Warnings) == maxMistakes {
 		v.unwarned++
@@ -281,112 +281,8 @@ func (v value) unknown(meant func() string) {
 	v.warn(v.position(), v.key, meant(), "unknown key")
 }
 
-// decode gives nil after a mistake of syntax.
-func (r *reader) decode() map[string]any {
-	if len(r.text) > MaxFile {
-		r.mistake(position{}, "", "", "is larger than %d MiB", MaxFile>>20)
-		return nil
-	}
-	if offset, problem, hint := badText(r.text); problem != "" {
-		r.mistake(r.position(offset), "", hint, "%s", problem)
-		return nil
-	}
-	if r.places = locate(r.text); r.places.excess != "" {
-		r.mistake(r.position(r.places.excessAt), "", "", "%s", r.places.excess)
-		return nil
-	}
-	root := map[string]any{}
-	if err := unmarshal(r.text, &root); err != nil {
-		r.syntax(err)
-		return nil
-	}
-	return root
-}
-
-// unmarshal makes an error of a panic: the parser panics with what it takes for its own bugs.
-func unmarshal(text string, v any) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%v", p)
-		}
-	}()
-	return toml.Unmarshal([]byte(text), v)
-}
-
-func (r *reader) syntax(err error) {
-	var pe toml.ParseError
-	if !errors.As(err, &pe) {
-		r.mistake(position{}, "", "", "%s", err)
-		return
-	}
-	if d := r.places.twice; strings.Contains(pe.Message, "already") && d.path != "" {
-		r.mistake(r.position(d.second), d.path, fmt.Sprintf("first on line %d", r.position(d.first).line), "written twice")
-		return
-	}
-	problem := strings.TrimSuffix(pe.Message, " instead")
-	if len(problem) > 2*maxQuoted {
-		problem = strings.ToValidUTF8(problem[:2*maxQuoted], "") + "…"
-	}
-	problem = strings.ReplaceAll(problem, `'\n'`, "the end of the line")
-	if first, rest, _ := strings.Cut(problem, " "); first == "Key" || first == "Invalid" {
-		problem = strings.ToLower(first) + " " + rest
-	}
-	var hint string
-	if word, ok := strings.CutPrefix(problem, "expected value but found \""); ok {
-		switch word = strings.TrimSuffix(word, `"`); strings.ToLower(word) {
-		case "true", "yes", "on":
-			hint = "write true"
-		case "false", "no", "off":
-			hint = "write false"
-		default:
-			hint = "strings stand in quotes"
-		}
-	}
-	// Position's own line and column are wrong near the start of a line; its offset is right.
-	r.mistake(r.position(pe.Position.Start), "", hint, "%s", problem)
-}
-
-// badText finds what no TOML file may contain, and nesting that only an attack needs.
-func badText(text string) (offset int, problem, hint string) {
-	if strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") {
-		return 0, "is UTF-16", "save it as UTF-8"
-	}
-	for i, c := range text {
-		switch {
-		case c == utf8.RuneError && !strings.HasPrefix(text[i:], "\ufffd"):
-			return i, fmt.Sprintf("byte 0x%02x is not UTF-8", text[i]), "save it as UTF-8"
-		case c == '\t' || c == '\n' || c == '\r' && strings.HasPrefix(text[i:], "\r\n"):
-		case c < ' ' || c == 0x7f:
-			return i, fmt.Sprintf("control byte 0x%02x", c), ""
-		}
-	}
-	depth, dots := 0, 0
-	for i := 0; i < len(text); {
-		next := i + 1
-		switch text[i] {
-		case '#':
-			next = i + lineLen(text[i:])
-		case '"', '\'':
-			next = i + stringLen(text[i:])
-		case '[', '{':
-			depth, dots = depth+1, 0
-		case ']', '}':
-			depth, dots = max(0, depth-1), 0
-		case '.':
-			dots++
-		case ',', '=', '\n':
-			dots = 0
-		}
-		if depth > maxNesting || dots > maxNesting {
-			return i, "is nested too deeply", ""
-		}
-		i = next
-	}
-	return 0, "", ""
-}
-
 // readAll reads the keys in the order of the file.
-func (r *reader) readAll(root map[string]any) {
+func (r *reader) readAll(root *table) {
 	known, tables := map[string]key{}, map[string]bool{}
 	for _, k := range keys() {
 		known[k.Name] = k
@@ -414,7 +310,7 @@ func (r *reader) readAll(root map[string]any) {
 			v.unknown(func() string { return suggestKey(name) })
 		}
 	}
-	for _, v := range (value{reader: r, v: root}).fields() {
+	for _, v := range (value{reader: r, node: node{v: root}}).fields() {
 		read(v, v.key)
 	}
 }
@@ -422,12 +318,11 @@ func (r *reader) readAll(root map[string]any) {
 // value is one value of the file and where it stands.
 type value struct {
 	*reader
-	key  string // for messages, such as "checkpoint.copy.dst"
-	path string // for places, such as "checkpoint.copy[2].dst"
-	v    any
+	key string // for messages, such as "checkpoint.copy.dst"
+	node
 }
 
-func (v value) position() position { return v.reader.position(v.places.of(v.path).value) }
+func (v value) position() position { return v.reader.position(v.at) }
 
 func (v value) mistake(hint, format string, args ...any) {
 	if len(v.mistakes) == maxMistakes {
@@ -461,11 +356,11 @@ func typeName(v any) string {
 		return "a float"
 	case bool:
 		return "a bool"
-	case []any, []map[string]any:
+	case *array:
 		return "an array"
-	case map[string]any:
+	case *table:
 		return "a table"
-	case time.Time:
+	case date:
 		return "a date or time"
 	}
 	return fmt.Sprintf("%T", v)
@@ -473,7 +368,7 @@ func typeName(v any) string {
 
 const maxQuoted = 80 // bytes
 
-// quote cuts what would flood the log.
+// quote quotes s and cuts it to a length that suits a log.
 func quote(s string) string {
 	if len(s) > maxQuoted {
 		s = strings.ToValidUTF8(s[:maxQuoted], "") + "…"
@@ -551,7 +446,7 @@ func each[T any](v value, parse func(string) (T, error)) []T {
 	return list
 }
 
-// wordsQuoted gives the words of a command line as strings. What stands in quotes isn't guessed at.
+// wordsQuoted gives the words of a command line as quoted strings. A line with quotes or escapes stays one word.
 func wordsQuoted(s string) []string {
 	words := []string{s}
 	if !strings.ContainsAny(s, "\"'\\`$") && len(s) <= maxQuoted && strings.TrimSpace(s) != "" {
@@ -564,42 +459,35 @@ func wordsQuoted(s string) []string {
 }
 
 func (v value) elements(want, hint string) ([]value, bool) {
-	var list []any
-	switch l := v.v.(type) {
-	case []any:
-		list = l
-	case []map[string]any: // [[key]]
-		for _, e := range l {
-			list = append(list, e)
-		}
-	default:
+	a, ok := v.v.(*array)
+	if !ok {
 		v.mistyped(want, hint)
 		return nil, false
 	}
-	values := make([]value, len(list))
-	for i, e := range list {
-		values[i] = value{v.reader, v.key, fmt.Sprintf("%s[%d]", v.path, i), e}
+	values := make([]value, len(a.elements))
+	for i, e := range a.elements {
+		values[i] = value{v.reader, v.key, e}
 	}
 	return values, true
 }
 
-// fields are those of a table, in the order of the file.
+// fields gives the fields of a table in the order of the file.
 func (v value) fields() []value {
-	t, ok := v.v.(map[string]any)
+	t, ok := v.v.(*table)
 	if !ok {
 		v.mistyped("a table", "write ["+v.key+"]")
 		return nil
 	}
 	var fields []value
-	for _, k := range slices.Sorted(maps.Keys(t)) {
-		fields = append(fields, value{v.reader, joinKey(v.key, k), joinKey(v.path, k), t[k]})
+	for name, n := range t.fields {
+		fields = append(fields, value{v.reader, joinKey(v.key, name), *n})
 	}
-	slices.SortStableFunc(fields, func(a, b value) int { return v.places.of(a.path).key - v.places.of(b.path).key })
+	slices.SortFunc(fields, func(a, b value) int { return cmp.Or(a.from-b.from, strings.Compare(a.key, b.key)) })
 	return fields
 }
 
-// members are a table's fields by name; unknown ones are warned of. One that stands in the place of a known
-// one is a mistake, and read as that.
+// members gives a table's fields by name and warns of unknown ones. If an unknown name resembles a known one that is
+// missing, it is a mistake, and its value is read as that one's.
 func (v value) members(known ...string) map[string]value {
 	m := map[string]value{}
 	var unknown []value
@@ -740,7 +628,7 @@ func (v value) pairs(src, dst func(string) (string, error)) []CopyPair {
 	var pairs []CopyPair
 	seen := map[string]bool{}
 	for _, e := range elements {
-		if _, ok := e.v.(map[string]any); !ok {
+		if _, ok := e.v.(*table); !ok {
 			h := ""
 			if s, ok := e.v.(string); ok {
 				h = "write " + examplePair(v.key, s)
@@ -782,7 +670,7 @@ func (v value) pairs(src, dst func(string) (string, error)) []CopyPair {
 	return pairs
 }
 
-// examplePair is what the name of a file was perhaps meant to be in a copy list.
+// examplePair guesses which pair was meant by a lone file name in a copy list.
 func examplePair(key, name string) string {
 	inSlot, inContainer := name, path.Join(defaultWorkdir, name)
 	if strings.HasPrefix(name, "/") {
@@ -805,7 +693,7 @@ func (v value) images() []ImageChoice {
 		switch e.v.(type) {
 		case string:
 			scalar(e, &choice.Image, imageReference)
-		case map[string]any:
+		case *table:
 			m := e.members("image", "archive")
 			image, hasImage := m["image"]
 			archive, hasArchive := m["archive"]
@@ -863,7 +751,7 @@ func oneOf(words ...string) func(string) (string, error) {
 	}
 }
 
-// CheckLength reports a name or path that is too long for the kernel, or would be in the directory that it stands in.
+// CheckLength refuses a path that is too long for the kernel, or would be with its directory in front.
 func CheckLength(s string) error {
 	if len(s) > maxPath {
 		return fmt.Errorf("is a path of more than %d bytes", maxPath)
@@ -876,7 +764,7 @@ func CheckLength(s string) error {
 	return nil
 }
 
-// containerPath takes an absolute path; a slash at its end is dropped.
+// containerPath reads an absolute path and drops a slash at its end.
 func containerPath(s string) (string, error) {
 	if !strings.HasPrefix(s, "/") {
 		return "", errors.New("want an absolute path in the container")
@@ -920,7 +808,7 @@ func mountPoint(s string) (string, error) {
 	return p, err
 }
 
-// copyInto keeps the slash that says "into this directory".
+// copyInto keeps a slash at the end: it means "into this directory".
 func copyInto(s string) (string, error) {
 	p, err := containerPath(s)
 	if err == nil && strings.HasSuffix(s, "/") && p != "/" {
@@ -932,12 +820,12 @@ func copyInto(s string) (string, error) {
 func copySource(s string) (string, error) {
 	p, err := containerPath(s)
 	if p == "/" {
-		return "", errors.New("is the whole container")
+		return "", errors.New("would copy the whole container")
 	}
 	return p, err
 }
 
-// slotName takes a path inside the slot that neither the client nor the wrapper owns.
+// slotName reads a path inside the slot. Paths of the client's and the wrapper's own files are refused.
 func slotName(s string) (string, error) {
 	switch {
 	case strings.HasPrefix(s, "/") || isDrive(s):
@@ -953,7 +841,7 @@ func slotName(s string) (string, error) {
 	case path.Clean(s) != s:
 		return "", hint("write "+quote(path.Clean(s)), "want a path without \"..\", \".\" and \"//\"")
 	case Reserved(s):
-		return "", errors.New("is a file of BOINC's or the wrapper's own")
+		return "", errors.New("belongs to BOINC or to the wrapper")
 	}
 	return s, CheckLength(s)
 }
@@ -984,345 +872,4 @@ func userID(s string) (string, error) {
 		}
 	}
 	return s, nil
-}
-
-// place is where a key and its value begin, in bytes.
-type place struct{ key, value, end int }
-
-// places says where everything in a TOML file stands, which the parser doesn't tell: by path,
-// such as `checkpoint.copy[2].dst`.
-type places struct {
-	at    map[string]place
-	twice struct {
-		path          string
-		first, second int
-	} // the first key that is written twice
-
-	excess   string // what there is too much of; "" for nothing
-	excessAt int
-}
-
-// of gives the place of a path, or of what it is part of.
-func (p places) of(path string) place {
-	for path != "" {
-		if at, ok := p.at[path]; ok {
-			return at
-		}
-		path = path[:max(0, strings.LastIndexAny(path, ".["))]
-	}
-	return place{}
-}
-
-func joinKey(parent, key string) string {
-	bare := key != "" && !strings.ContainsFunc(key, func(c rune) bool {
-		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-')
-	})
-	if !bare {
-		key = strconv.Quote(key)
-	}
-	if parent == "" {
-		return key
-	}
-	return parent + "." + key
-}
-
-func unquoteKey(key string) string {
-	if s, err := strconv.Unquote(key); err == nil {
-		return s
-	}
-	return key
-}
-
-// locate walks over a file, of which the part before the first mistake of syntax is understood;
-// the rest may be nonsense, but does no harm.
-func locate(text string) places {
-	l := &locator{text: text, places: places{at: map[string]place{}}, count: map[string]int{}, defined: map[string]bool{}}
-	for l.blank("\n"); l.i < len(text) && l.excess == ""; l.blank("\n") {
-		if text[l.i] != '[' {
-			start := l.i
-			l.pair(l.table)
-			if l.i == start {
-				l.i++
-			}
-			continue
-		}
-		l.i++
-		many := l.i < len(text) && text[l.i] == '['
-		if many {
-			l.i++
-		}
-		l.header(many)
-		for l.i < len(text) && (text[l.i] == ']' || text[l.i] == ' ' || text[l.i] == '\t') {
-			l.i++
-		}
-	}
-	return l.places
-}
-
-type locator struct {
-	text    string
-	i       int
-	table   string          // path of the last [header]
-	count   map[string]int  // elements of each [[header]] so far
-	defined map[string]bool // paths that may not come again
-	places
-}
-
-// blank skips white space and comments, and line breaks if asked to.
-func (l *locator) blank(newline string) {
-	for l.i < len(l.text) {
-		switch c := l.text[l.i]; {
-		case c == '#':
-			l.i += lineLen(l.text[l.i:])
-		case strings.IndexByte(" \t\r"+newline, c) >= 0:
-			l.i++
-		default:
-			return
-		}
-	}
-}
-
-// tooMuch ends the walk: what is too much is refused before it is parsed.
-func (l *locator) tooMuch(offset int, what string) {
-	if l.excess == "" {
-		l.excess, l.excessAt = what, offset
-	}
-	l.i = len(l.text)
-}
-
-// note keeps a place.
-func (l *locator) note(path string, at place) {
-	if l.at[path] = at; len(l.at) > maxValues {
-		l.tooMuch(at.key, fmt.Sprintf("has more than %d keys and values", maxValues))
-	}
-}
-
-// parts reads a dotted key.
-func (l *locator) parts() (keys []string, offset int) {
-	l.blank("")
-	offset = l.i
-	defer func() {
-		if l.i-offset > maxKeyBytes {
-			keys = nil
-			l.tooMuch(offset, fmt.Sprintf("a key is longer than %d bytes", maxKeyBytes))
-		}
-	}()
-	for l.i < len(l.text) {
-		l.blank("")
-		start := l.i
-		if l.i < len(l.text) && (l.text[l.i] == '"' || l.text[l.i] == '\'') {
-			l.i += stringLen(l.text[l.i:])
-			k := l.text[start:l.i]
-			if k[0] == '\'' {
-				keys = append(keys, strings.Trim(k, "'"))
-			} else {
-				keys = append(keys, unquoteKey(k))
-			}
-		} else {
-			for l.i < len(l.text) && strings.IndexByte(" \t\r\n.=#[]{},\"'", l.text[l.i]) < 0 {
-				l.i++
-			}
-			keys = append(keys, l.text[start:l.i])
-		}
-		l.blank("")
-		if l.i >= len(l.text) || l.text[l.i] != '.' {
-			break
-		}
-		l.i++
-	}
-	return keys, offset
-}
-
-// implied notes a table that is only named on the way to one of its keys.
-func (l *locator) implied(path string, offset int) {
-	if _, ok := l.at[path]; !ok {
-		l.note(path, place{offset, offset, offset})
-	}
-}
-
-func (l *locator) written(path string, offset int) {
-	if l.defined[path] && l.twice.path == "" {
-		l.twice.path, l.twice.first, l.twice.second = path, l.at[path].key, offset
-	}
-	l.defined[path] = true
-	l.note(path, place{offset, offset, offset})
-}
-
-func (l *locator) header(many bool) {
-	keys, offset := l.parts()
-	p := ""
-	for i, k := range keys {
-		p = joinKey(p, k)
-		last := i == len(keys)-1
-		n, isArray := l.count[p]
-		switch {
-		case last && many:
-			l.implied(p, offset)
-			l.count[p]++
-			p = fmt.Sprintf("%s[%d]", p, n)
-			l.note(p, place{offset, offset, offset})
-		case isArray:
-			p = fmt.Sprintf("%s[%d]", p, n-1)
-		case last:
-			l.written(p, offset)
-		default:
-			l.implied(p, offset)
-		}
-	}
-	l.table = p
-}
-
-// pair reads KEY = VALUE of a table.
-func (l *locator) pair(table string) {
-	keys, offset := l.parts()
-	p := table
-	for i, k := range keys {
-		p = joinKey(p, k)
-		if i < len(keys)-1 {
-			l.implied(p, offset)
-		}
-	}
-	if l.i >= len(l.text) || l.text[l.i] != '=' {
-		return
-	}
-	l.written(p, offset)
-	l.i++
-	l.blank("")
-	at := l.at[p]
-	at.value = l.i
-	l.value(p)
-	at.end = l.i
-	l.at[p] = at
-}
-
-func (l *locator) value(p string) {
-	if l.i >= len(l.text) {
-		return
-	}
-	switch l.text[l.i] {
-	case '"', '\'':
-		l.i += stringLen(l.text[l.i:])
-	case '[':
-		l.sequence(']', func(i int) {
-			e, start := fmt.Sprintf("%s[%d]", p, i), l.i
-			l.value(e)
-			l.note(e, place{start, start, l.i})
-		})
-	case '{':
-		l.sequence('}', func(int) { l.pair(p) })
-	default:
-		for l.i < len(l.text) && strings.IndexByte(",]}#\r\n", l.text[l.i]) < 0 {
-			l.i++
-		}
-	}
-}
-
-func (l *locator) sequence(end byte, element func(int)) {
-	l.i++
-	for i := 0; ; i++ {
-		l.blank("\n")
-		if l.i >= len(l.text) {
-			return
-		}
-		if l.text[l.i] == end {
-			l.i++
-			return
-		}
-		start := l.i
-		element(i)
-		l.blank("\n")
-		if l.i < len(l.text) && l.text[l.i] == ',' {
-			l.i++
-		}
-		if l.i == start {
-			l.i++ // nonsense
-		}
-	}
-}
-
-func lineLen(s string) int {
-	if i := strings.IndexByte(s, '\n'); i >= 0 {
-		return i
-	}
-	return len(s)
-}
-
-// stringLen is the length of the TOML string that s begins with, quotes included.
-func stringLen(s string) int {
-	q := s[:1]
-	triple := strings.Repeat(q, 3)
-	if !strings.HasPrefix(s, triple) {
-		for i := 1; i < len(s); i++ {
-			switch {
-			case s[i] == q[0]:
-				return i + 1
-			case s[i] == '\n':
-				return i
-			case s[i] == '\\' && q == `"`:
-				i++
-			}
-		}
-		return len(s)
-	}
-	for i := 3; i < len(s); i++ {
-		switch {
-		case strings.HasPrefix(s[i:], triple):
-			i += 3
-			for more := 0; more < 2 && i < len(s) && s[i] == q[0]; more++ { // quotes may stand before the end
-				i++
-			}
-			return i
-		case s[i] == '\\' && q == `"`:
-			i++
-		}
-	}
-	return len(s)
-}
-
-// inString finds byte n of the string value whose source is text[at.value:at.end]; where that can't
-// be told, it gives the value's beginning.
-func (r *reader) inString(at place, s string, n int) int {
-	source := r.text[at.value:at.end]
-	q := 1
-	if strings.HasPrefix(source, `"""`) || strings.HasPrefix(source, "'''") {
-		q = 3
-	}
-	if len(source) < 2*q {
-		return at.value
-	}
-	start, body := at.value+q, source[q:len(source)-q]
-	if q == 3 {
-		for _, newline := range []string{"\r\n", "\n"} {
-			if rest, ok := strings.CutPrefix(body, newline); ok {
-				start, body = start+len(newline), rest
-				break
-			}
-		}
-	}
-	if body == s {
-		return start + n
-	}
-	if q == 3 || source[0] != '"' {
-		return at.value
-	}
-	for i, seen := 0, 0; i < len(body); {
-		if seen >= n {
-			return start + i
-		}
-		width, bytes := 1, 1
-		if body[i] == '\\' && i+1 < len(body) {
-			width = 2
-			switch digits := map[byte]int{'x': 2, 'u': 4, 'U': 8}[body[i+1]]; {
-			case digits > 0 && i+2+digits <= len(body):
-				width += digits
-				c, err := strconv.ParseUint(body[i+2:i+width], 16, 32)
-				if err != nil {
-					return at.value
-				}
-				bytes = max(1, utf8.RuneLen(rune(c)))
-			}
-		}
-		i, seen = i+width, seen+bytes
-	}
-	return at.value
 }

@@ -28,50 +28,50 @@ const (
 	defaultDockerfile  = "Dockerfile"
 )
 
-// Input is all that a plan is made from.
+// Input is everything that Plan needs.
 type Input struct {
 	Config        *Config
-	Init          *boincapi.InitData // nil: standalone, no client
+	Init          *boincapi.InitData // nil: standalone, without a client
 	Dir           string             // the slot, absolute
 	ProjectDir    string             // absolute; need not exist when standalone
 	Args          []string           // the job's command line
 	Dockerfile    string             // slot name; "" means "Dockerfile"
 	HasDockerfile bool
 	Links         []Link // the slot's link files; Output is decided here
-	Signed        bool   // job.toml and Dockerfile are files of the app version, as far as they exist
+	Signed        bool   // job.toml and Dockerfile, if they exist, are files of the app version
 	Policy        Policy
 	Host          Host
-	Found         []boincapi.Coproc // what the client has found, used or not, each GPU by itself; nil where that isn't known
+	Found         []boincapi.Coproc // every GPU that the client has found, used or not; nil if unknown
 	LockDir       string            // absolute; "" means the project directory
 
 	// Proof goes on the container as [LabelProof]; "" for none.
 	Proof string
 
-	// Self is this program, for what of it runs in containers; "" for nothing.
+	// Self is the path of this program, which can also run in containers; "" if it can't.
 	Self string
 
-	// RealPath follows the symlinks of a host path, as far as it exists; "" when it can't be said
-	// where it leads. nil gives paths back as they are.
+	// RealPath follows the symlinks of a host path, as far as it exists. It gives "" if that fails. nil leaves
+	// paths as they are.
 	RealPath func(string) string
 }
 
-// Host is what the plan must know of this computer.
+// Host describes this computer.
 type Host struct {
-	UID, GID int // of the user that runs the wrapper; -1 where there are none (Windows)
+	UID, GID int // of the user account that runs the wrapper; -1 on Windows
 	CPUs     int
-	Memory   int64 // bytes; 0 where it isn't known
+	Memory   int64 // bytes; 0 if unknown
 	GPUs     []GPU
 	Blind    bool // GPUs can't be listed on this system
 }
 
-// Reserved reports whether a slot name, or the directory at the top of the slot that it is in, belongs to BOINC or to the
-// wrapper, on any file system.
+// Reserved reports whether a name in the slot, or its first directory, belongs to BOINC or to the wrapper. Names that any
+// file system takes for the same count as the same.
 func Reserved(name string) bool {
 	first, _, _ := strings.Cut(name, "/")
 	return boincapi.Reserved(first) || boincapi.FoldName(first) == WrapperDir
 }
 
-// Plan decides everything. Mistakes of the job's author are *ConfigError.
+// Plan decides everything about a job before it starts. Mistakes of the job's author are *ConfigError.
 func Plan(in Input) (*Job, error) {
 	c := in.Config
 	if in.Dockerfile == "" {
@@ -82,7 +82,7 @@ func Plan(in Input) (*Job, error) {
 	}
 	standalone := in.Init == nil
 	if c.Create.GPUs != "" {
-		e := c.Errorf("create_args", "--gpus %s may be another job's, too", c.Create.GPUs)
+		e := c.Errorf("create_args", "--gpus %s may give this job the GPUs of other jobs", c.Create.GPUs)
 		e.Hint = "use_gpu = true gives the GPU that BOINC assigned"
 		return nil, e
 	}
@@ -159,17 +159,12 @@ func Plan(in Input) (*Job, error) {
 	if c.AppendCmdlineArgs {
 		j.Container.AppendArgs = in.Args
 	}
-	j.Image.Labels = map[string]string{}
-	for _, l := range []string{LabelProject, LabelApp, LabelDataDir} {
-		if v := j.Container.Labels[l]; v != "" {
-			j.Image.Labels[l] = v
-		}
-	}
+	j.Image.Labels = imageLabels(j.Container.Labels)
 	if j.Container.GPU = gpus; gpus != nil {
 		gpus.Prover = in.Self
 		j.Container.Labels[LabelGPU] = gpus.Identity()
 		if n := gpuCount(in.Init); n > len(gpus.Devices) {
-			j.Notes = append(j.Notes, fmt.Sprintf("BOINC assigned %d GPUs and names %d: the job gets what it names", n, len(gpus.Devices)))
+			j.Notes = append(j.Notes, fmt.Sprintf("BOINC assigned %d GPUs but names only %d: the job gets no more", n, len(gpus.Devices)))
 		}
 	}
 	j.Container.Env = environment(c, in, slotMount, int(math.Ceil(threads)), gpus)
@@ -179,15 +174,7 @@ func Plan(in Input) (*Job, error) {
 			j.Notes = append(j.Notes, "on a volunteer's computer: "+err.Error())
 		}
 	}
-	if asked := max(c.Memory, c.Create.Memory); bounds.Memory > 0 && asked > bounds.Memory {
-		key := "memory"
-		if c.Memory < asked {
-			key = "create_args"
-		}
-		e := c.Errorf(key, "%d MB of memory are more than this job may have: it gets %d MB", asked>>20, bounds.Memory>>20)
-		e.Hint = "the volunteer's preferences, or the workunit's rsc_memory_bound, say so"
-		j.Notes = append(j.Notes, e.Error())
-	}
+	j.Notes = append(j.Notes, lessMemory(c, bounds)...)
 	j.Notes = append(j.Notes, misunderstood(c, slotMount)...)
 	for _, w := range c.Warnings {
 		j.Warnings = append(j.Warnings, w.Error())
@@ -195,18 +182,44 @@ func Plan(in Input) (*Job, error) {
 	return j, nil
 }
 
-// misunderstood tells of keys that perhaps do something else than their author meant.
+// imageLabels gives the labels of an image that the wrapper builds, from those of the container.
+func imageLabels(container map[string]string) map[string]string {
+	l := map[string]string{}
+	for _, name := range []string{LabelProject, LabelApp, LabelDataDir} {
+		if v := container[name]; v != "" {
+			l[name] = v
+		}
+	}
+	return l
+}
+
+// lessMemory gives a note if the job gets less memory than job.toml asks for.
+func lessMemory(c *Config, bounds Limits) []string {
+	asked := max(c.Memory, c.Create.Memory)
+	if bounds.Memory == 0 || asked <= bounds.Memory {
+		return nil
+	}
+	key := "memory"
+	if c.Memory < asked {
+		key = "create_args"
+	}
+	e := c.Errorf(key, "%d MB of memory are more than this job may have: it gets %d MB", asked>>20, bounds.Memory>>20)
+	e.Hint = "the limit comes from the volunteer's preferences or the workunit's rsc_memory_bound"
+	return []string{e.Error()}
+}
+
+// misunderstood gives notes on keys that may not do what their author meant.
 func misunderstood(c *Config, slotMount string) []string {
 	var notes []string
 	if c.Workdir != "" && c.Workdir != slotMount {
 		e := c.Errorf("workdir", "is ignored")
-		e.Hint = "it mounts the slot where neither slot_dir_mount nor a copy list is given"
+		e.Hint = "it is used only without slot_dir_mount and copy lists"
 		notes = append(notes, e.Error())
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
 		if isKey(name) {
-			e := c.Errorf("env."+name, "is a variable of the container")
-			e.Hint = name + " is a key of its own, too, above the first [table]"
+			e := c.Errorf("env."+name, "sets a variable in the container")
+			e.Hint = name + " is also a key; that one stands above the first [table]"
 			notes = append(notes, e.Error())
 		}
 	}
@@ -230,8 +243,7 @@ func planStop(c *Config, cp Checkpoint) Stop {
 	return s
 }
 
-// planCheckpoint decides how the job's checkpoints are noticed, asked for and kept. slotMount is "" when the slot
-// isn't mounted.
+// planCheckpoint decides how checkpoints are noticed, requested and saved. slotMount is "" if the slot isn't mounted.
 func planCheckpoint(in Input, j *Job, slotMount string) (Checkpoint, error) {
 	c, cp := in.Config, in.Config.Checkpoint
 	p := Checkpoint{Method: ByNobody, Period: Seconds(c.CheckpointPeriod)}
@@ -241,13 +253,13 @@ func planCheckpoint(in Input, j *Job, slotMount string) (Checkpoint, error) {
 	case cp.Method == ByEngine:
 		if p.Method = ByEngine; j.Standalone {
 			p.Method = ByNobody
-			e := c.Errorf("checkpoint.method", "by hand the engine makes no checkpoints")
-			e.Hint = "there is no next time"
+			e := c.Errorf("checkpoint.method", "the engine makes no checkpoints of a job that is started by hand")
+			e.Hint = "such a job is never resumed"
 			j.Notes = append(j.Notes, e.Error())
 		}
 		for key, written := range map[string]bool{"checkpoint.file": cp.File != "", "checkpoint.signal": cp.Signal != "", "checkpoint.copy": len(cp.Copy) > 0} {
 			if written {
-				e := c.Errorf(key, "is of no use with method = \"engine\"")
+				e := c.Errorf(key, "has no effect with method = \"engine\"")
 				e.Hint = "the job's own checkpoints need method = \"app\""
 				j.Notes = append(j.Notes, e.Error())
 			}
@@ -267,8 +279,8 @@ func planCheckpoint(in Input, j *Job, slotMount string) (Checkpoint, error) {
 			}
 			return p, nil
 		}
-		e := c.Errorf(key, "nothing tells when the job has checkpointed")
-		e.Hint = "add checkpoint.file, which the job writes then"
+		e := c.Errorf(key, "the wrapper can't tell when the job has checkpointed")
+		e.Hint = "add checkpoint.file, a file that the job writes at each checkpoint"
 		return p, e
 	}
 	p.Method, p.Signal = ByApp, cp.Signal
@@ -295,17 +307,17 @@ func planCheckpoint(in Input, j *Job, slotMount string) (Checkpoint, error) {
 	for i, pair := range cp.Copy {
 		for _, other := range cp.Copy[:i] {
 			if pair.Dst == other.Dst || strings.HasPrefix(pair.Dst, other.Dst+"/") || strings.HasPrefix(other.Dst, pair.Dst+"/") {
-				return p, c.Errorf("checkpoint.copy", "dst %q and dst %q are in each other's way", other.Dst, pair.Dst)
+				return p, c.Errorf("checkpoint.copy", "dst %q and dst %q overlap", other.Dst, pair.Dst)
 			}
 		}
-		if !j.Standalone { // nobody would put it back
+		if !j.Standalone { // a standalone job is never resumed
 			p.Copy = append(p.Copy, Copy{Root: filepath.Join(in.Dir, filepath.FromSlash(savedDir)), Src: pair.Src, Dst: pair.Dst})
 		}
 	}
 	return p, nil
 }
 
-// outlives reports whether a file of the container's lies in what is mounted.
+// outlives reports whether a file of the container is in a mount, and so remains after the container.
 func outlives(name string, c Container) bool {
 	in := func(target string) bool {
 		return name == target || strings.HasPrefix(name, strings.TrimSuffix(target, "/")+"/")
@@ -314,8 +326,7 @@ func outlives(name string, c Container) bool {
 		slices.ContainsFunc(c.Binds, func(b Bind) bool { return b.Source != "" && in(b.Target) })
 }
 
-// ports are on loopback unless an address is written: the job's author asked for a port, not for the
-// volunteer's network.
+// ports are on loopback unless an address is written, so that other computers can't reach them.
 func ports(c *Config) []Port {
 	var list []Port
 	for _, p := range slices.Concat(c.Ports, c.Create.Publish) {
@@ -328,24 +339,55 @@ func ports(c *Config) []Port {
 	return list
 }
 
-// planFiles decides what of the slot and the project directory the container sees, and how
-// files get in and out.
+// planFiles decides what the container sees of the slot and the project directory, and how files get in and out.
 func planFiles(in Input, j *Job, slotMount string) error {
-	c := in.Config
+	planSlot(in, j, slotMount)
+	if err := planMounts(in, j, slotMount); err != nil {
+		return err
+	}
+	links := map[string]Link{}
+	for _, l := range j.Slot.Links {
+		links[l.Name] = l
+	}
+	if err := planCopies(in, j, links); err != nil {
+		return err
+	}
+	if err := planLogs(in, j, links); err != nil {
+		return err
+	}
+	j.Progress = planProgress(in.Config, slotMount)
+	return nil
+}
+
+// planSlot decides where the job's files are in the slot, and which links lead to its outputs.
+func planSlot(in Input, j *Job, slotMount string) {
 	j.Slot = Slot{Dir: in.Dir}
 	if slotMount != "" {
 		j.Slot.Payload = in.Dir
 		if !j.Standalone {
 			j.Slot.Payload = filepath.Join(in.Dir, filepath.FromSlash(payloadDir))
 			j.Slot.Move = true
-			j.Slot.Copied = []string{first(c.File, "job.toml"), in.Dockerfile}
-			j.Slot.Kept = archives(c)
+			j.Slot.Copied = []string{in.configFile(), in.Dockerfile}
+			j.Slot.Kept = archives(in.Config)
 		}
 	}
-	// What the wrapper reads itself is no place for what the job writes.
-	readHere := func(name string) bool {
-		return name == path.Clean(first(c.File, "job.toml")) || name == path.Clean(in.Dockerfile) || slices.Contains(archives(c), name)
+	for _, l := range in.Links {
+		l.Output = isOutput(in.Init, l.Target) || j.Standalone && l.Missing
+		j.Slot.Links = append(j.Slot.Links, l)
 	}
+}
+
+func (in Input) configFile() string { return first(in.Config.File, "job.toml") }
+
+// reads reports whether the wrapper itself reads a file of the slot. The job may not overwrite such files.
+func (in Input) reads(name string) bool {
+	name = path.Clean(name)
+	return name == path.Clean(in.configFile()) || name == path.Clean(in.Dockerfile) || slices.Contains(archives(in.Config), name)
+}
+
+// planMounts mounts the slot, the project directory and what links lead to.
+func planMounts(in Input, j *Job, slotMount string) error {
+	c := in.Config
 	mount := func(source, target string, readOnly bool) {
 		j.Container.Mounts = append(j.Container.Mounts, Mount{source, target, readOnly})
 	}
@@ -355,27 +397,19 @@ func planFiles(in Input, j *Job, slotMount string) error {
 	if c.ProjectDirMount != "" && j.Signed {
 		mount(in.ProjectDir, c.ProjectDirMount, !j.Standalone)
 	}
-	// A job that isn't signed sees of the project directory what its slot links to: the rest is other jobs'.
 	shown := map[string]bool{}
-	linked := func(target string) {
-		if !shown[target] {
-			shown[target] = true
-			mount(target, path.Join(c.ProjectDirMount, filepath.Base(target)), true)
-		}
-	}
-	byName := map[string]Link{}
-	for _, l := range in.Links {
-		l.Output = isOutput(in.Init, l.Target) || j.Standalone && l.Missing
-		byName[l.Name] = l
-		j.Slot.Links = append(j.Slot.Links, l)
-		if c.ProjectDirMount != "" && !j.Signed && !l.Output && !l.Missing {
-			linked(l.Target)
+	for _, l := range j.Slot.Links {
+		inProject := path.Join(c.ProjectDirMount, filepath.Base(l.Target))
+		// An unsigned job sees only those files of the project directory that its slot links to. Others belong to other jobs.
+		if c.ProjectDirMount != "" && !j.Signed && !l.Output && !l.Missing && !shown[l.Target] {
+			shown[l.Target] = true
+			mount(l.Target, inProject, true)
 		}
 		switch {
 		case l.Output:
 			if c.ProjectDirMount != "" && !j.Standalone {
 				j.Slot.MakeOutputs = true
-				mount(l.Target, path.Join(c.ProjectDirMount, filepath.Base(l.Target)), false)
+				mount(l.Target, inProject, false)
 			}
 		case slotMount != "" && asFiles(c) && !l.Missing && !slices.Contains(j.Slot.Copied, l.Name) && !slices.Contains(j.Slot.Kept, l.Name):
 			mount(l.Target, path.Join(slotMount, l.Name), true)
@@ -387,58 +421,70 @@ func planFiles(in Input, j *Job, slotMount string) error {
 			return c.Errorf("project_dir_mount", "%q is mounted twice", m.Target)
 		}
 	}
+	return nil
+}
 
+// planCopies reads the copy lists.
+func planCopies(in Input, j *Job, links map[string]Link) error {
+	c := in.Config
 	for _, p := range c.CopyToContainer {
-		// The bytes are behind a link, else in the payload, where they will have been moved by then,
-		// else in the slot.
+		// The file is the target of a link, or it will have been moved into the payload, or it is in the slot.
 		cp := Copy{Root: first(j.Slot.Payload, in.Dir), Src: p.Src, Dst: p.Dst}
-		if l, ok := byName[p.Src]; ok {
+		if l, ok := links[p.Src]; ok {
 			cp.Root, cp.Src = filepath.Dir(l.Target), filepath.Base(l.Target)
 		}
 		j.CopyIn = append(j.CopyIn, cp)
 	}
 	for _, p := range c.CopyFromContainer {
 		cp := Copy{Root: in.Dir, Src: p.Src, Dst: p.Dst}
-		if readHere(path.Clean(p.Dst)) && !j.Standalone {
+		l, linked := links[p.Dst]
+		if !j.Standalone && (in.reads(p.Dst) || linked && !l.Output) {
 			return c.Errorf("copy_from_container", "dst %q is an input of this job, not an output", p.Dst)
 		}
-		if l, ok := byName[p.Dst]; ok {
-			if !l.Output && !j.Standalone {
-				return c.Errorf("copy_from_container", "dst %q is an input of this job, not an output", p.Dst)
-			}
+		if linked {
 			cp.Root, cp.Dst = filepath.Dir(l.Target), filepath.Base(l.Target)
 		}
 		j.CopyOut = append(j.CopyOut, cp)
 	}
+	return nil
+}
+
+// planLogs decides which files get the container's output.
+func planLogs(in Input, j *Job, links map[string]Link) error {
+	c := in.Config
 	for _, f := range []struct {
 		key, name string
 		to        *string
 	}{{"stdout_file", c.StdoutFile, &j.Logs.Stdout}, {"stderr_file", c.StderrFile, &j.Logs.Stderr}} {
-		l, linked := byName[f.name]
+		l, linked := links[f.name]
 		switch {
 		case f.name == "":
 		case linked && l.Output:
 			*f.to = l.Target
-		case linked || readHere(path.Clean(f.name)):
+		case linked || in.reads(f.name):
 			return c.Errorf(f.key, "%q is an input of this job, not an output", f.name)
 		default:
 			*f.to = filepath.Join(in.Dir, filepath.FromSlash(f.name))
 		}
 	}
-
-	f := first(c.FractionDoneFile, defaultFraction)
-	switch rel, ok := strings.CutPrefix(f, slotMount+"/"); {
-	case path.IsAbs(f) && slotMount != "" && ok:
-		j.Progress.File = rel
-	case path.IsAbs(f):
-		j.Progress.ContainerFile = f
-	case slotMount != "":
-		j.Progress.File = f
-	}
 	return nil
 }
 
-// asFiles reports whether linked inputs are shown to the job as the files they stand for.
+// planProgress decides which file holds the fraction done.
+func planProgress(c *Config, slotMount string) Progress {
+	f := first(c.FractionDoneFile, defaultFraction)
+	switch rel, ok := strings.CutPrefix(f, slotMount+"/"); {
+	case path.IsAbs(f) && slotMount != "" && ok:
+		return Progress{File: rel}
+	case path.IsAbs(f):
+		return Progress{ContainerFile: f}
+	case slotMount != "":
+		return Progress{File: f}
+	}
+	return Progress{}
+}
+
+// asFiles reports whether the job sees linked inputs as the files that the links lead to.
 func asFiles(c *Config) bool {
 	if c.Links != "" {
 		return c.Links == "files"
@@ -490,7 +536,7 @@ func planImage(in Input, signed bool) (Image, error) {
 	return im, nil
 }
 
-// archives names the image archives: as large as they are, they are nothing that the job needs to see.
+// archives names the image archives. The job doesn't see them: it doesn't need them, and they are large.
 func archives(c *Config) []string {
 	var names []string
 	for _, choice := range append(slices.Clone(c.Images), ImageChoice{Archive: c.ImageArchive}) {
@@ -501,10 +547,10 @@ func archives(c *Config) []string {
 	return names
 }
 
-// imageNames refuses names that would let a job stand in for images that others rely on.
+// imageNames refuses image names with which a job could replace the images of others.
 func imageNames(c *Config, signed bool) error {
 	if c.ImageName != "" && !signed {
-		e := c.Errorf("image_name", "a name in the engine that other jobs' images may have, and this file isn't signed")
+		e := c.Errorf("image_name", "other jobs' images may have this name, and this file isn't signed")
 		e.Hint = "leave the key out: the image is named after the workunit"
 		return e
 	}
@@ -523,14 +569,14 @@ func imageNames(c *Config, signed bool) error {
 			}
 		}
 		if OnlyOurs(k.name) {
-			return c.Errorf(k.key, "%q: such names are the wrapper's own", k.name)
+			return c.Errorf(k.key, "%q: such names are reserved for the wrapper", k.name)
 		}
 	}
 	return nil
 }
 
-// planUser decides as whom the container runs. One that isn't signed and writes files of the host's runs as BOINC's user: what
-// another user leaves there may have set-user-ID bits, and can't be removed by BOINC.
+// planUser decides which user the container runs as. An unsigned job that can write files of the host runs as BOINC's user:
+// files of another user could have set-user-ID bits, and BOINC couldn't remove them.
 func planUser(in Input, signed, slotMounted bool) (User, error) {
 	c := in.Config
 	auto := User{Mode: "auto", UID: in.Host.UID, GID: in.Host.GID}
@@ -542,7 +588,7 @@ func planUser(in Input, signed, slotMounted bool) (User, error) {
 		if u == own || u == own+":"+strconv.Itoa(in.Host.GID) {
 			return auto, nil
 		}
-		e := c.Errorf("user", "%q: a job whose files aren't signed runs as BOINC's user where files of the host are mounted", u)
+		e := c.Errorf("user", "%q: an unsigned job that mounts files of the host must run as BOINC's user", u)
 		e.Hint = "leave the key out, or copy files instead of mounting them"
 		return User{}, e
 	case u == "image":
@@ -550,13 +596,13 @@ func planUser(in Input, signed, slotMounted bool) (User, error) {
 	case u != "" && u != "auto":
 		return User{Mode: "fixed", Fixed: u}, nil
 	case !writes || in.Host.UID < 0:
-		return User{Mode: "image"}, nil // the container itself writes nothing of the host's
+		return User{Mode: "image"}, nil // the container can't write files of the host
 	default:
 		return auto, nil
 	}
 }
 
-// binds mounts what was checked: a symlink that changes later leads nowhere else.
+// binds gives mounts with the symlinks of their sources resolved. A symlink that changes after the check has no effect.
 func binds(c *Config, at hostPaths) []Bind {
 	list := slices.Concat(c.Mounts, c.Create.Volumes)
 	for i, b := range list {
@@ -579,8 +625,8 @@ func network(c *Config, p Policy, signed bool) string {
 	}
 }
 
-// boundBuild lets a build reach no further than the job. Its network is another matter than the
-// container's: Dockerfiles of workunits install packages.
+// boundBuild limits a build to what the job may do. A build may have a network where the job has none, because
+// Dockerfiles of workunits install packages.
 func boundBuild(s *Source, p Policy, signed bool, bounds Limits) {
 	args := *s.Build // the configuration's
 	if p.Network == "none" || p.BuildNetwork == "none" && !signed {
@@ -590,8 +636,8 @@ func boundBuild(s *Source, p Policy, signed bool, bounds Limits) {
 	s.NoFetch = !signed || args.Network == "none"
 }
 
-// nthreads is how many processors the job may use: what the client's --nthreads says, else what it
-// budgets. The command line may be the workunit's own, so it can't ask for more than the budget.
+// nthreads is the number of processors that the job may use: --nthreads of the command line, otherwise the client's
+// budget. The command line may come from the workunit, so the budget limits it.
 func nthreads(in Input) float64 {
 	n := option(in.Args, "--nthreads")
 	asked := 0.0
@@ -604,7 +650,7 @@ func nthreads(in Input) float64 {
 	case asked > 0:
 		return asked
 	case d != nil:
-		return max(1, d.NCPUs) // a job that is budgeted less, such as a GPU job, may still use one
+		return max(1, d.NCPUs) // GPU jobs have budgets below 1, and may use one
 	default:
 		return float64(max(in.Host.CPUs, 1))
 	}
@@ -618,7 +664,7 @@ func labels(in Input) map[string]string {
 	return l
 }
 
-// ContainerLabels are the labels that say which job's a container is. dir is the slot.
+// ContainerLabels are the labels that identify the job of a container. dir is the slot.
 func ContainerLabels(d *boincapi.InitData, dir string) map[string]string {
 	l := map[string]string{LabelWrapper: "1", LabelSlot: dir, LabelDataDir: dir}
 	if d != nil {

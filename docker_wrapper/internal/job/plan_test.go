@@ -132,11 +132,11 @@ func TestPlanMistakes(t *testing.T) {
 		set        func(*Input)
 		want       string // "" for none
 	}{
-		{name: "the helper's image", toml: `image = "docker.io/library/boinc_helper:0a"`, want: `job.toml:1:9: image: "docker.io/library/boinc_helper:0a": such names are the wrapper's own`},
+		{name: "the helper's image", toml: `image = "docker.io/library/boinc_helper:0a"`, want: `job.toml:1:9: image: "docker.io/library/boinc_helper:0a": such names are reserved for the wrapper`},
 		{name: "a wrapper's image by digest", toml: `image = "localhost/boinc_content@sha256:` + strings.Repeat("0", 64) + `"`,
-			want: `job.toml:1:9: image: "localhost/boinc_content@sha256:` + strings.Repeat("0", 64) + `": such names are the wrapper's own`},
-		{name: "the helper's image in a list", toml: `images = [{image = "boinc_helper"}]`, want: `job.toml:1:10: images: "boinc_helper": such names are the wrapper's own`},
-		{name: "the helper's image by name", toml: `image_name = "x/boinc_helper:1"`, want: `job.toml:1:14: image_name: "x/boinc_helper:1": such names are the wrapper's own`},
+			want: `job.toml:1:9: image: "localhost/boinc_content@sha256:` + strings.Repeat("0", 64) + `": such names are reserved for the wrapper`},
+		{name: "the helper's image in a list", toml: `images = [{image = "boinc_helper"}]`, want: `job.toml:1:10: images: "boinc_helper": such names are reserved for the wrapper`},
+		{name: "the helper's image by name", toml: `image_name = "x/boinc_helper:1"`, want: `job.toml:1:14: image_name: "x/boinc_helper:1": such names are reserved for the wrapper`},
 		{name: "no image", set: func(in *Input) { in.HasDockerfile = false },
 			want: "Dockerfile: no such file in the slot, and job.toml names no image (add a Dockerfile, or one of the keys image, image_archive, image_name)"},
 		{name: "copy out over an input", toml: `copy_from_container = [{src = "/x", dst = "in"}]`, set: func(in *Input) { in.Links = both },
@@ -154,14 +154,14 @@ func TestPlanMistakes(t *testing.T) {
 			want: `job.toml:3:8: checkpoint.file: "/data/state" is lost with the container (add checkpoint.copy, which saves what the job needs to go on)`},
 		{name: "a checkpoint in the mounted slot, by its path", toml: "[checkpoint]\nfile = \"/app/state\""},
 		{name: "asked for a checkpoint that nobody sees", toml: "[checkpoint]\nsignal = \"SIGUSR1\"",
-			want: "job.toml:2:10: checkpoint.signal: nothing tells when the job has checkpointed (add checkpoint.file, which the job writes then)"},
+			want: "job.toml:2:10: checkpoint.signal: the wrapper can't tell when the job has checkpointed (add checkpoint.file, a file that the job writes at each checkpoint)"},
 		{name: "saving a checkpoint that nobody sees", toml: "[checkpoint]\ncopy = [{src = \"/cp\", dst = \"cp\"}]",
-			want: "job.toml:2:8: checkpoint.copy: nothing tells when the job has checkpointed (add checkpoint.file, which the job writes then)"},
+			want: "job.toml:2:8: checkpoint.copy: the wrapper can't tell when the job has checkpointed (add checkpoint.file, a file that the job writes at each checkpoint)"},
 		{name: "no checkpoints, whatever else is said", toml: "[checkpoint]\nmethod = \"none\"\nsignal = \"SIGUSR1\""},
 		{name: "saved in each other's way", toml: "[checkpoint]\nfile = \"/a/f\"\ncopy = [{src = \"/a\", dst = \"cp\"}, {src = \"/b\", dst = \"cp/b\"}]",
-			want: `job.toml:3:8: checkpoint.copy: dst "cp" and dst "cp/b" are in each other's way`},
+			want: `job.toml:3:8: checkpoint.copy: dst "cp" and dst "cp/b" overlap`},
 		{name: "all GPUs, by hand too", toml: `create_args = "--gpus all"`, set: func(in *Input) { in.Init = nil },
-			want: "job.toml:1:15: create_args: --gpus all may be another job's, too (use_gpu = true gives the GPU that BOINC assigned)"},
+			want: "job.toml:1:15: create_args: --gpus all may give this job the GPUs of other jobs (use_gpu = true gives the GPU that BOINC assigned)"},
 		{name: "no GPU assigned", toml: "use_gpu = true", want: "job.toml:1:11: use_gpu: BOINC assigned no GPU to this job: its plan class must ask for one"},
 		{name: "a GPU type without a device", toml: "use_gpu = true", set: func(in *Input) { in.Init.GPUType = "NVIDIA" },
 			want: "job.toml:1:11: use_gpu: BOINC assigned no GPU to this job: its plan class must ask for one"},
@@ -240,16 +240,16 @@ func TestSeconds(t *testing.T) {
 }
 
 func TestMisunderstood(t *testing.T) {
-	const ignored = "is ignored (it mounts the slot where neither slot_dir_mount nor a copy list is given)"
+	const ignored = "is ignored (it is used only without slot_dir_mount and copy lists)"
 	for toml, want := range map[string]string{
 		"workdir = \"/w\"":                                                            "",
 		"workdir = \"/w\"\nslot_dir_mount = \"/w\"":                                   "",
 		"slot_dir_mount = \"/s\"\nworkdir = \"/w\"":                                   "job.toml:2:11: workdir: " + ignored,
 		"workdir = \"/w\"\ncopy_from_container = [{src = \"/w/out\", dst = \"out\"}]": "job.toml:1:11: workdir: " + ignored,
 		"env.MEMORY = \"1g\"":                                                         "",
-		"[checkpoint]\nmethod = \"engine\"\nfile = \"state\"\nsignal = \"USR1\"": "job.toml:3:8: checkpoint.file: is of no use with method = \"engine\" (the job's own checkpoints need method = \"app\")\n" +
-			"job.toml:4:10: checkpoint.signal: is of no use with method = \"engine\" (the job's own checkpoints need method = \"app\")",
-		"[env]\nA = \"\"\nmemory = \"1g\"": "job.toml:3:10: env.memory: is a variable of the container (memory is a key of its own, too, above the first [table])",
+		"[checkpoint]\nmethod = \"engine\"\nfile = \"state\"\nsignal = \"USR1\"": "job.toml:3:8: checkpoint.file: has no effect with method = \"engine\" (the job's own checkpoints need method = \"app\")\n" +
+			"job.toml:4:10: checkpoint.signal: has no effect with method = \"engine\" (the job's own checkpoints need method = \"app\")",
+		"[env]\nA = \"\"\nmemory = \"1g\"": "job.toml:3:10: env.memory: sets a variable in the container (memory is also a key; that one stands above the first [table])",
 	} {
 		j, err := Plan(testInput(t, toml))
 		if err != nil {

@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// PolicyFile is the volunteer's word on what jobs may ask of this computer: a file of this name in
+// PolicyFile is the name of the file in which the owner of this computer decides what jobs may do. It is in
 // BOINC's data directory, where no project writes.
 const PolicyFile = "docker_wrapper.toml"
 
 // Policy is what this computer's owner allows. The zero value is a missing file: signed jobs may
-// mount [cvmfs], publish ports and reach the network; nothing that amounts to being root on the host.
+// mount [cvmfs], publish ports and use the network. They may do nothing that amounts to being root on the host.
 //
-// Whatever it says, job files that aren't signed never reach beyond the slot.
+// Unsigned job files never reach beyond the slot, whatever the policy is.
 type Policy struct {
 	Privileged   bool     // --privileged
 	HostNetwork  bool     // --network host, --pid host, --ipc host
@@ -25,12 +25,12 @@ type Policy struct {
 	Mounts       []string // host directories and volumes' names; "none" allows no others
 	SecurityOpts bool
 	Network      string // "none": no job gets a network, nor does the build of its image
-	BuildNetwork string // "none": no build gets a network whose files aren't signed
-	Unsigned     string // "refuse": no job whose files aren't signed
+	BuildNetwork string // "none": no build of unsigned files gets a network
+	Unsigned     string // "refuse": jobs whose files aren't signed don't run
 
-	ProxyPassword bool // builds get it too, and jobs whose files aren't signed
+	ProxyPassword bool // builds and unsigned jobs get the password of the proxy, too
 
-	// What is kept of the images that wrappers got; nil means the default, inf for ever.
+	// Limits for the images that wrappers got. nil means the default; infinity means no limit.
 	ImagesGB   *float64 // 10^9 bytes, all together
 	ImagesDays *float64 // since the last use
 }
@@ -61,7 +61,7 @@ var policyKeys = []policyKey{
 	{KeyInfo{"mounts", "array of string or \"none\"", "`/cvmfs`", "host directories, and volumes by name; `\"none\"`: not even `/cvmfs`"},
 		func(p *Policy, v value) {
 			if v.v == "none" {
-				v.v = []any{v.v}
+				v.v = &array{elements: []node{v.node}}
 			}
 			p.Mounts = each(v, notEmpty)
 		}},
@@ -81,13 +81,13 @@ var policyKeys = []policyKey{
 		func(p *Policy, v value) { v.bound(&p.ImagesDays) }},
 }
 
-// ParsePolicy reads the policy file. The error joins a *[ConfigError] for every mistake, and an unknown key is
-// one: a rule that isn't understood must not be passed over.
+// ParsePolicy reads the policy file. The error joins a *[ConfigError] for every mistake. An unknown key is a mistake,
+// because ignoring a rule would be unsafe.
 func ParsePolicy(name string, data []byte) (Policy, error) {
 	var p Policy
 	r := newReader(name, data)
 	if root := r.decode(); root != nil {
-		for _, v := range (value{reader: r, v: root}).fields() {
+		for _, v := range (value{reader: r, node: node{v: root}}).fields() {
 			i := slices.IndexFunc(policyKeys, func(k policyKey) bool { return k.Name == v.key })
 			if i < 0 {
 				v.mistake(didYouMean(nearest(v.key, policyNames())), "unknown key")
@@ -152,36 +152,37 @@ func devicePath(s string) (string, error) {
 func knownCapability(s string) (string, error) {
 	name := strings.TrimPrefix(strings.ToUpper(s), "CAP_")
 	if !slices.Contains(capabilities, name) {
-		return "", hint(didYouMean(nearest(name, capabilities)), "is no capability")
+		return "", hint(didYouMean(nearest(name, capabilities)), "is not a capability")
 	}
 	return name, nil
 }
 
-// capabilities are Linux's (include/uapi/linux/capability.h), and the engines' word for all of them.
+// capabilities are Linux's (include/uapi/linux/capability.h), and ALL, which engines take for all of them.
 var capabilities = []string{"ALL", "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN",
 	"DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE",
 	"MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "PERFMON",
 	"SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE",
 	"SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM"}
 
-// defaultCaps are the capabilities that signed jobs may have: those that engines give without being asked, but those
-// that would outlive the container in its files (MKNOD, SETFCAP), and SYS_PTRACE, which reaches no further than it.
+// defaultCaps are the capabilities that signed jobs may have: those that engines give by default, and SYS_PTRACE, which
+// reaches no further than the container. MKNOD and SETFCAP are left out, because files keep their effect after the
+// container's end.
 var defaultCaps = []string{"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL",
 	"NET_BIND_SERVICE", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "SYS_PTRACE"}
 
-// cvmfs is the read-only network file system of particle physics, whose jobs mount it: the one host
-// directory that a signed job gets unasked.
+// cvmfs is the read-only network file system of particle physics. It is the only host directory that signed jobs may mount
+// by default.
 const cvmfs = "/cvmfs"
 
-// a rule is something that job.toml asks for that reaches beyond the slot.
+// rule is one request of job.toml that reaches beyond the slot.
 type rule struct {
-	key     string // where it was written
+	key     string // that asks for it
 	what    string
 	allowed bool
-	mend    string // the line of the policy file that allows it; "" when signing is enough, or nothing does
+	permit  string // the line of the policy file that allows it; "" if signing is enough or no line allows it
 }
 
-// check finds the first thing that this job may not have.
+// check gives the first request that this job isn't allowed; nil if there is none.
 func (p Policy) check(c *Config, signed bool, at hostPaths) *ConfigError {
 	if !signed && p.Unsigned == "refuse" {
 		return c.Errorf("", "the job's files aren't signed, and this computer's %s refuses such jobs", PolicyFile)
@@ -189,13 +190,13 @@ func (p Policy) check(c *Config, signed bool, at hostPaths) *ConfigError {
 	for _, r := range p.rules(c, at) {
 		if !signed {
 			e := c.Errorf(r.key, "%s reaches beyond the slot, and this file isn't signed", r.what)
-			e.Hint = "only files of the app version are"
+			e.Hint = "only files of the app version are signed"
 			return e
 		}
 		if !r.allowed {
 			e := c.Errorf(r.key, "%s isn't allowed on this computer", r.what)
-			if r.mend != "" {
-				e.Hint = "its owner can allow it: " + r.mend + " in " + PolicyFile + " in BOINC's data directory"
+			if r.permit != "" {
+				e.Hint = "its owner can allow it: " + r.permit + " in " + PolicyFile + " in BOINC's data directory"
 			}
 			return e
 		}
@@ -205,15 +206,15 @@ func (p Policy) check(c *Config, signed bool, at hostPaths) *ConfigError {
 
 func (p Policy) rules(c *Config, at hostPaths) []rule {
 	var rs []rule
-	add := func(key, what string, allowed bool, mend string) {
-		rs = append(rs, rule{key, what, allowed, mend})
+	add := func(key, what string, allowed bool, permit string) {
+		rs = append(rs, rule{key, what, allowed, permit})
 	}
 	bind := func(key, what string, b Bind) {
 		real := at.real(b.Source)
 		switch real {
 		case b.Source:
 		case "":
-			what += ", of which can't be said where it leads,"
+			what += ", whose target can't be determined,"
 		default:
 			what += ", which leads to " + real + ","
 		}
@@ -260,33 +261,32 @@ func (p Policy) rules(c *Config, at hostPaths) []rule {
 	if a.Runtime != "" || len(a.Sysctls) > 0 {
 		add("create_args", "--runtime or --sysctl", p.Privileged, "privileged = true")
 	}
-	// Whatever else is in create_args, an unsigned file doesn't get to write raw options.
+	// An unsigned file may not use create_args at all.
 	add("create_args", "a raw option", true, "")
 	return rs
 }
 
-// hostPaths is what of this computer's directories decides about mounts.
+// hostPaths is what must be known of the host's directories to decide about mounts.
 type hostPaths struct {
 	dataDir  string              // BOINC's; "" for none
 	realPath func(string) string // see [Input.RealPath]; nil gives paths back as they are
 }
 
-// real is where a mount's source is: the source itself unless symlinks lead elsewhere, "" when it
-// can't be said. A volume has no place.
+// real follows the symlinks of a mount's source. It gives "" if that fails, and the name of a volume as it is.
 func (at hostPaths) real(source string) string {
 	if at.realPath == nil || !isPath(source) {
 		return source
 	}
 	real := at.realPath(source)
 	if real != "" && cleanPath(real) == cleanPath(source) {
-		return source // an engine in a virtual machine must see it as it was written
+		return source // as it was written, for an engine in a virtual machine
 	}
 	return real
 }
 
 // mayMount reports whether a signed job may mount the source, a host path or a volume's name.
 func (p Policy) mayMount(source string, at hostPaths) bool {
-	if source == "" { // an anonymous volume, which goes with the container
+	if source == "" { // an anonymous volume, which is removed with the container
 		return true
 	}
 	real := at.real(source)
@@ -308,8 +308,8 @@ func (p Policy) mayMount(source string, at hostPaths) bool {
 	return allowed && !at.touchesData(clean)
 }
 
-// touchesData reports whether a path is in BOINC's data directory or holds it. Letters of either
-// case are the same, as on Windows.
+// touchesData reports whether a path is in BOINC's data directory or contains it. Case is ignored, as on
+// Windows.
 func (at hostPaths) touchesData(clean string) bool {
 	if at.dataDir == "" {
 		return false
@@ -322,7 +322,7 @@ func (at hostPaths) touchesData(clean string) bool {
 // isPath tells a host path from the name of a volume.
 func isPath(source string) bool { return strings.ContainsAny(source, `/\`) }
 
-// cleanPath is a host path in one form, whatever its separators.
+// cleanPath gives a host path in one form, with slashes.
 func cleanPath(p string) string { return path.Clean(strings.ReplaceAll(p, `\`, "/")) }
 
 // inside reports whether p is dir or below it. Both are clean.

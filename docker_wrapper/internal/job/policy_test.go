@@ -9,7 +9,7 @@ import (
 
 func TestPolicy(t *testing.T) {
 	const (
-		unsigned = "reaches beyond the slot, and this file isn't signed (only files of the app version are)"
+		unsigned = "reaches beyond the slot, and this file isn't signed (only files of the app version are signed)"
 		refused  = "isn't allowed on this computer (its owner can allow it: "
 		tail     = " in docker_wrapper.toml in BOINC's data directory)"
 	)
@@ -49,7 +49,7 @@ func TestPolicy(t *testing.T) {
 		{toml: `create_args = "--mount src=postgres,dst=/x"`, want: args(`volume "postgres:/x"`, `mounts = ["postgres"]`)},
 		{toml: `create_args = "-v /data:/x"`, policy: `mounts = ["/data"]`},
 		{toml: `mount = ["/cvmfs/link:/x"]`, want: deny("mount", `"/cvmfs/link:/x", which leads to /etc,`, `mounts = ["/etc"]`)},
-		{toml: `mount = ["/cvmfs/broken:/x"]`, want: deny("mount", `"/cvmfs/broken:/x", of which can't be said where it leads,`, `mounts = ["/cvmfs/broken"]`)},
+		{toml: `mount = ["/cvmfs/broken:/x"]`, want: deny("mount", `"/cvmfs/broken:/x", whose target can't be determined,`, `mounts = ["/cvmfs/broken"]`)},
 		{toml: `portmap = ["8080:80"]`},
 		{toml: `build_args = "--network default"`, always: true},
 		{toml: `build_args = "--network host"`, want: deny("build_args", "--network host", "host_network = true")},
@@ -214,11 +214,11 @@ func TestParsePolicy(t *testing.T) {
 		"images_days = nan":                           {"1:15: images_days: NaN: want a number from 0, or inf"},
 		"images_gb = \"20 GB\"":                       {"1:13: images_gb: want a number from 0, or inf, got a string (write 20)"},
 		"privileged = \"yes\"\nhost_network = 0":      {"1:14: privileged: want a bool, got a string (write true)", "2:16: host_network: want a bool, got an integer (write false)"},
-		"privileged = tru":                            {"1:14: expected value but found \"tru\" (strings stand in quotes)"},
+		"privileged = tru":                            {"1:14: want a value, got \"tru\" (put strings in quotes)"},
 		"mounts = \"/data\"":                          {`1:10: mounts: want an array of strings, got a string (write ["/data"])`},
 		"mounts = [\"\"]":                             {`1:11: mounts: "": is empty`},
 		"devices = [\"fuse\"]":                        {`1:12: devices: "fuse": want an absolute path of the host`},
-		"capabilities = [\"SYS_ADMN\", \"WINGS\"]":    {`1:17: capabilities: "SYS_ADMN": is no capability (did you mean SYS_ADMIN?)`, `1:29: capabilities: "WINGS": is no capability`},
+		"capabilities = [\"SYS_ADMN\", \"WINGS\"]":    {`1:17: capabilities: "SYS_ADMN": is not a capability (did you mean SYS_ADMIN?)`, `1:29: capabilities: "WINGS": is not a capability`},
 		"unsigned = \"refuse\"\nunsigned = \"allow\"": {"2:1: unsigned: written twice (first on line 1)"},
 	} {
 		p, err := ParsePolicy(PolicyFile, []byte(in))
