@@ -83,9 +83,9 @@ func documents(t *testing.T) []string {
 
 // Links lead to files and headings that exist, and so do the names of source files, make targets and tests.
 func TestLinks(t *testing.T) {
-	tests, makefile := testNames(t), read(t, "Makefile")
+	tests, makefile := testNames(t), document(t, "Makefile")
 	for _, name := range documents(t) {
-		for _, problem := range brokenNames(name, read(t, name), tests, makefile) {
+		for _, problem := range brokenNames(name, document(t, name), tests, makefile) {
 			t.Errorf("%s: %s", name, problem)
 		}
 	}
@@ -182,7 +182,7 @@ func testNames(t *testing.T) map[string]bool {
 	return names
 }
 
-func read(t *testing.T, name string) string {
+func document(t *testing.T, name string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("..", name))
 	if err != nil {
