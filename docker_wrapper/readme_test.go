@@ -97,7 +97,7 @@ func TestLinks(t *testing.T) {
 
 var (
 	mdLink     = regexp.MustCompile(`\]\(([^)\s]+)\)`)
-	codeSpan   = regexp.MustCompile("`[^`\n]+`")
+	codeSpan   = regexp.MustCompile("`[^`]+`")
 	sourceFile = regexp.MustCompile(`[A-Za-z0-9_./*-]+\.(?:go|sh|txtar|md)\b`)
 	testName   = regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w*`)
 	makeTarget = regexp.MustCompile(`^make ([a-z][a-z -]*)`)
@@ -125,8 +125,7 @@ func brokenNames(doc, text string, tests map[string]bool, makefile string) (prob
 		}
 	}
 	dirs := append(slices.Clone(sourceDirs), filepath.Join("..", filepath.Dir(doc)))
-	for _, span := range codeSpan.FindAllString(text, -1) {
-		span = strings.Trim(span, "`")
+	for _, span := range spans(text) {
 		for _, name := range sourceFile.FindAllString(span, -1) {
 			if !slices.ContainsFunc(dirs, func(dir string) bool {
 				found, err := filepath.Glob(filepath.Join(dir, name))
@@ -149,6 +148,20 @@ func brokenNames(doc, text string, tests map[string]bool, makefile string) (prob
 		}
 	}
 	return problems
+}
+
+// spans are what is written as code: between backticks, and the lines of blocks.
+func spans(text string) (list []string) {
+	for i, part := range strings.Split(text, "```") {
+		if i%2 == 1 {
+			list = append(list, strings.Split(part, "\n")...)
+			continue
+		}
+		for _, span := range codeSpan.FindAllString(part, -1) {
+			list = append(list, strings.Trim(span, "`"))
+		}
+	}
+	return list
 }
 
 // anchors are the headings as GitHub links to them.
