@@ -90,7 +90,8 @@ func (w *wrapper) mend(err error) supervise.Mend {
 	return supervise.Mend{Patience: m.patience, Network: m.network}
 }
 
-// end is the only place that ends a job. err says what came of it; nil can't be.
+// end ends the job, or leaves it, by what came of it: err, which is never nil. Endings without it: a finish file or an end noted by
+// an earlier episode (runJob), and a panic (guarded).
 func (w *wrapper) end(err error) int {
 	var done *ended
 	if errors.As(err, &done) {

@@ -2,6 +2,6 @@
 //
 // A [Keeper] is this job on this computer: it opens sessions, one after the other, and settles what the last one leaves. A
 // [Session] is one container that was found or made and started. It is handed over once, and nothing in it changes afterwards.
-// Nobody else holds a container. A [Store] is the only writer of episode.json, which is all that one episode of the job leaves
+// No other package holds a container. A [Store] is the only writer of episode.json, which is all that one episode of the job leaves
 // to the next and that the engine can't tell.
 package session

@@ -19,8 +19,9 @@ const maxFaithful = 5
 // printed up to a checkpoint.
 var longAgo = time.Unix(1, 0)
 
-// Open finds this job's container or makes it. One that runs is taken over, never killed; one that ended while the wrapper was away
-// is harvested, not run again. It stops soon when ctx ends.
+// Open finds this job's container or makes it. One that runs or is paused is taken over; it is made anew only when it was made for
+// another GPU than the job has now, or lacks its GPU, or is paused and its GPU was never looked for. One that ended by itself while
+// the wrapper was away is harvested, not run again. It stops soon when ctx ends.
 func (k *Keeper) Open(ctx context.Context, before job.Before) (*Session, error) {
 	if k.session != nil {
 		at := before.Stopped
