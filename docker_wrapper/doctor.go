@@ -159,7 +159,7 @@ func (p program) examine(ctx context.Context, dir string) diagnosis {
 		d.Rules = append(d.Rules, lines...)
 	}
 	gpus, err := p.listGPUs()
-	if err != nil && !errors.Is(err, gpu.ErrBlind) {
+	if err != nil && !errors.Is(err, gpu.ErrUnsupported) {
 		d.Problems = append(d.Problems, err.Error())
 	}
 	for _, g := range gpus {

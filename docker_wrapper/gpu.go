@@ -15,7 +15,7 @@ import (
 func (w *wrapper) lookForGPUs(in *job.Input) {
 	var err error
 	switch in.Host.GPUs, err = w.listGPUs(); {
-	case errors.Is(err, gpu.ErrBlind):
+	case errors.Is(err, gpu.ErrUnsupported):
 		in.Host.Blind = true
 	case err != nil:
 		w.log.Warn().Err(err).Msg("NVML says nothing of GPUs; the kernel does")

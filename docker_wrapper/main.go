@@ -172,14 +172,14 @@ func help(say string, args []string, stdout, stderr io.Writer) int {
 	var err error
 	switch say {
 	case engine.ProveCommand:
-		err = gpu.Try(args, stdout)
+		err = gpu.OpenDevices(args, stdout)
 	case engine.HelperCounts:
 		err = countAloud(engine.HelperDir)
 	default:
 		var uid, gid int
 		var shared bool
 		if _, err = fmt.Sscanf(say, "%d:%d:%t", &uid, &gid, &shared); err == nil {
-			err = slot.Own(engine.HelperDir, uid, gid, shared)
+			err = slot.ChangeOwner(engine.HelperDir, uid, gid, shared)
 		}
 	}
 	if err != nil {

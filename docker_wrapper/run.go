@@ -62,7 +62,7 @@ func (w *wrapper) runJob(ctx context.Context) int {
 	}
 	var squatted error
 	if !w.standalone {
-		squatted = slot.Vacate(w.dir)
+		squatted = slot.RemoveReservedDirs(w.dir)
 	}
 	var err error
 	w.app, err = boincapi.Start(ctx, boincapi.Options{Dir: w.dir, LockRetry: w.retryLock(), Sporadic: w.o.sporadic})

@@ -36,7 +36,7 @@ func (k *Keeper) openPayload() error {
 		}
 	}
 	if j.Slot.Payload != "" && j.Container.User.Mode != "auto" {
-		return slot.Open(j.Slot) // its user is not BOINC's
+		return slot.AllowWrites(j.Slot) // its user is not BOINC's
 	}
 	return nil
 }
@@ -71,12 +71,12 @@ func (k *Keeper) own(ctx context.Context, goesOn bool) {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return // it hasn't come to that
 	}
-	if !slot.Foreign(dir, os.Getuid()) || k.byHand() && u.Mode == "auto" {
+	if !slot.OthersOwn(dir, os.Getuid()) || k.byHand() && u.Mode == "auto" {
 		return
 	}
 	err := errors.New("not root")
 	if os.Getuid() == 0 {
-		err = slot.Own(dir, 0, os.Getgid(), goesOn)
+		err = slot.ChangeOwner(dir, 0, os.Getgid(), goesOn)
 	} else if self, exeErr := os.Executable(); exeErr == nil && k.container != nil {
 		uid, gid := os.Getuid(), os.Getgid()
 		if k.engine.Info.Rootless {
@@ -103,7 +103,7 @@ func (k *Keeper) moveOut() error {
 	}
 	switch {
 	case j.Standalone:
-		return slot.Settle(j.Slot)
+		return slot.MoveOutputs(j.Slot)
 	case j.Slot.MakeOutputs:
 		return slot.DropOutputs(j.Slot)
 	default:

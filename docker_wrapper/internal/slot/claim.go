@@ -73,9 +73,9 @@ func Claim(dir, seal string) error {
 	return nil
 }
 
-// Vacate removes directories that a workunit put under BOINC's file names, because the client and the wrapper must write
+// RemoveReservedDirs removes directories that a workunit put under BOINC's file names, because the client and the wrapper must write
 // files there. It returns a *[job.ConfigError] if it removed one.
-func Vacate(dir string) error {
+func RemoveReservedDirs(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return fmt.Errorf("open slot: %w", err)

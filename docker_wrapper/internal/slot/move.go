@@ -675,9 +675,9 @@ func (m *mover) pastLink(f *os.File) (int64, error) {
 	return int64(len(head) - len(data)), nil
 }
 
-// Settle moves outputs that a job without a client wrote under their logical names to the targets of their links, and
+// MoveOutputs moves outputs that a job without a client wrote under their logical names to the targets of their links, and
 // writes the link files again.
-func Settle(s job.Slot) error {
+func MoveOutputs(s job.Slot) error {
 	m, err := newMover(s)
 	if err != nil {
 		return err
@@ -688,14 +688,14 @@ func Settle(s job.Slot) error {
 		if !l.Output || err != nil || !fi.Mode().IsRegular() {
 			continue
 		}
-		if err := m.settle(l); err != nil {
+		if err := m.moveOutput(l); err != nil {
 			return fmt.Errorf("move output %s to %s: %w", l.Name, l.Target, err)
 		}
 	}
 	return nil
 }
 
-func (m *mover) settle(l job.Link) error {
+func (m *mover) moveOutput(l job.Link) error {
 	f, err := m.root.Open(l.Name)
 	if err != nil {
 		return err
@@ -722,7 +722,7 @@ func (m *mover) settle(l job.Link) error {
 // takeOver replaces another user's file by a copy that belongs to us. Only the owner can remove set-user-ID bits and
 // attributes. A file that we can't read is removed.
 func takeOver(name string) error {
-	if !Foreign(name, os.Getuid()) {
+	if !OthersOwn(name, os.Getuid()) {
 		return nil
 	}
 	f, err := os.Open(name)
