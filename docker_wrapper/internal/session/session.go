@@ -85,10 +85,10 @@ func (k *Keeper) byHand() bool { return k.o.Init == nil }
 
 func (k *Keeper) stateDir() string { return filepath.Join(k.o.Dir, job.WrapperDir) }
 
-// note changes what the next episode knows. Where that can't be written, it knows less.
+// note changes the episode file, from which the next episode continues.
 func (k *Keeper) note(f func(*Episode)) {
 	if err := k.store.Change(f); err != nil {
-		k.log.Warn().Err(err).Msg("the next episode knows less")
+		k.log.Warn().Err(err).Msg("cannot save the episode file; the next start may repeat work")
 	}
 }
 

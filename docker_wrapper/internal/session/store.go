@@ -28,7 +28,7 @@ type Episode struct {
 	Checkpoint job.Mark      `json:"checkpoint,omitzero"` // the newest; zero for none
 	Anew       bool          `json:"anew,omitempty"`      // the last checkpoint was lost, and there is none since
 	Unsigned   bool          `json:"unsigned,omitempty"`  // its files were not signed when it began, whatever they are now
-	Tries      int           `json:"tries,omitempty"`     // temporary exits since a container was last started
+	Tries      int           `json:"tries,omitempty"`     // temporary exits since the job last ran for 10 minutes
 	Done       *Done         `json:"done,omitempty"`      // the job has ended; only the finish file may be missing
 }
 
