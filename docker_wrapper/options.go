@@ -95,8 +95,8 @@ Runs the job in the current directory in a container. If init_data.xml is there,
 Otherwise it runs standalone, without a client.
 
 ` + always.String() + "\nOnly as the first argument:\n\n" + first.String() + `
-The job's arguments reach the container in the variable ARGS. Standalone, the project directory is ./project, and a first
-argument that looks like a mistyped option is refused.
+The job's arguments reach the container in the variable ARGS. Standalone, the project directory is ./project, and the
+wrapper refuses a first argument that looks like a mistyped option.
 `
 }
 
