@@ -91,12 +91,12 @@ func checkpoints(f engine.Found, dataDir string) ability {
 
 // byTrial returns the result of an engine's trials.
 func byTrial(tried map[string]string) ability {
-	a := ability{"checkpoints", "perhaps", "it is tried before the first job that needs it"}
+	a := ability{"checkpoints", "perhaps", "it is tried out before the first job that needs it"}
 	for _, key := range slices.Sorted(maps.Keys(tried)) {
 		if tried[key] == "" {
-			return ability{"checkpoints", "yes", "it was tried"}
+			return ability{"checkpoints", "yes", "it was tried out"}
 		}
-		a.Can, a.Why = "no", "it was tried: "+tried[key]
+		a.Can, a.Why = "no", "it was tried out: "+tried[key]
 	}
 	return a
 }

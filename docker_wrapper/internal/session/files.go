@@ -25,7 +25,7 @@ func (k *Keeper) openPayload() error {
 		}
 		k.mail.deliver() // a job may look only at its start
 		k.mail.sporadic()
-	} else if !j.Standalone {
+	} else if !k.standalone() {
 		if err := slot.NoteLinks(j.Slot); err != nil {
 			return err
 		}
@@ -64,14 +64,14 @@ func (k *Keeper) redactedInitData() ([]byte, error) {
 	return raw, nil
 }
 
-// own makes the job's files BOINC's, where the container ran as another user. What can't be changed can still be moved, as far as
+// takeOwnership makes the job's files BOINC's, where the container ran as another user. What can't be changed can still be moved, as far as
 // its directories allow. goesOn lets the container's user go on with them.
-func (k *Keeper) own(ctx context.Context, goesOn bool) {
+func (k *Keeper) takeOwnership(ctx context.Context, goesOn bool) {
 	u, dir := k.o.Job.Container.User, k.o.Job.Slot.Payload
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return // it hasn't come to that
 	}
-	if !slot.OthersOwn(dir, os.Getuid()) || k.byHand() && u.Mode == "auto" {
+	if !slot.OthersOwn(dir, os.Getuid()) || k.standalone() && u.Mode == "auto" {
 		return
 	}
 	err := errors.New("not root")
@@ -102,7 +102,7 @@ func (k *Keeper) moveOut() error {
 		}
 	}
 	switch {
-	case j.Standalone:
+	case k.standalone():
 		return slot.MoveOutputs(j.Slot)
 	case j.Slot.MakeOutputs:
 		return slot.DropOutputs(j.Slot)

@@ -45,9 +45,9 @@ func (k *Keeper) Open(ctx context.Context, before job.Before) (*Session, error) 
 		}
 		return k.fresh(ctx, before.CPU)
 	case found.State != engine.StateExited && k.anotherGPU(found):
-		return k.anew(ctx, found, before.CPU, "BOINC has assigned another GPU")
+		return k.recreate(ctx, found, before.CPU, "BOINC has assigned another GPU")
 	case found.State == engine.StatePaused && !k.proven(found):
-		return k.anew(ctx, found, before.CPU, "its GPU was never looked for")
+		return k.recreate(ctx, found, before.CPU, "its GPU was never looked for")
 	}
 	return k.takeOver(ctx, found, before)
 }
@@ -81,7 +81,7 @@ func (k *Keeper) takeOver(ctx context.Context, found *engine.Container, before j
 	}
 	if running && !k.proven(found) {
 		if err := k.prove(ctx, found); err != nil {
-			return nil, k.without(ctx, err)
+			return nil, k.removeWithoutGPU(ctx, err)
 		}
 	}
 	e := k.store.Episode()
@@ -90,7 +90,7 @@ func (k *Keeper) takeOver(ctx context.Context, found *engine.Container, before j
 		start.CPUBase = e.CPUBase // else 0: never more than it was; what was reported before doesn't go back
 	}
 	k.log.Info().Str("container", found.Name).Str("state", found.State).Msg("found this job's container")
-	if !k.byHand() {
+	if !k.standalone() {
 		if err := k.renewInitData(); err != nil {
 			k.log.Warn().Err(err).Msg("the container keeps the older init_data.xml")
 		}
@@ -100,10 +100,10 @@ func (k *Keeper) takeOver(ctx context.Context, found *engine.Container, before j
 	if again, err := k.cutOff(ctx, found); err != nil {
 		return nil, err
 	} else if again && k.anotherGPU(found) {
-		return k.anew(ctx, found, before.CPU, "BOINC has assigned another GPU")
+		return k.recreate(ctx, found, before.CPU, "BOINC has assigned another GPU")
 	} else if again {
 		start.Paused, start.CPUBase = false, before.CPU
-		return k.again(ctx, found, start)
+		return k.resume(ctx, found, start)
 	}
 	if err := k.store.Change(func(e *Episode) { e.Parked = time.Time{} }); err != nil {
 		return nil, err
@@ -113,9 +113,9 @@ func (k *Keeper) takeOver(ctx context.Context, found *engine.Container, before j
 	return k.handOver(ctx, found, e.LastLog, start)
 }
 
-// again resumes a job whose container ended by no doing of its own: from its last checkpoint through the engine, if there is one,
+// resume resumes a job whose container ended by no doing of its own: from its last checkpoint through the engine, if there is one,
 // else by starting the container again.
-func (k *Keeper) again(ctx context.Context, c *engine.Container, start job.Start) (*Session, error) {
+func (k *Keeper) resume(ctx context.Context, c *engine.Container, start job.Start) (*Session, error) {
 	s, err := k.restore(ctx, c.Image, start.CPUBase)
 	switch {
 	case err == nil:
@@ -138,13 +138,13 @@ func (k *Keeper) again(ctx context.Context, c *engine.Container, start job.Start
 	start.Began, start.Anew = true, e.Anew
 	s, err = k.begin(ctx, c, e.LastLog, start)
 	if err != nil {
-		return nil, k.without(ctx, err)
+		return nil, k.removeWithoutGPU(ctx, err)
 	}
 	return s, nil
 }
 
-// anew makes the container anew, for the GPU that the client has assigned now.
-func (k *Keeper) anew(ctx context.Context, found *engine.Container, cpu time.Duration, why string) (*Session, error) {
+// recreate makes the container anew, for the GPU that the client has assigned now.
+func (k *Keeper) recreate(ctx context.Context, found *engine.Container, cpu time.Duration, why string) (*Session, error) {
 	k.log.Info().Str("container", found.Name).Str("had", found.Labels[job.LabelGPU]).Str("now", k.o.Job.Container.GPU.Identity()).
 		Msg(why + ": the container is made anew")
 	k.container = nil
@@ -265,8 +265,8 @@ func (k *Keeper) handOver(ctx context.Context, c *engine.Container, since time.T
 	return s, nil
 }
 
-// without removes a container that runs without its GPU: not a moment longer. Any other error leaves it.
-func (k *Keeper) without(ctx context.Context, err error) error {
+// removeWithoutGPU removes a container that runs without its GPU: not a moment longer. Any other error leaves it.
+func (k *Keeper) removeWithoutGPU(ctx context.Context, err error) error {
 	if !errors.Is(err, engine.ErrGPU) {
 		return err
 	}
@@ -286,7 +286,7 @@ func (k *Keeper) Still(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	return k.stand(ctx, found)
+	return k.pauseOrStop(ctx, found)
 }
 
 // find finds the container of an earlier episode.
@@ -304,8 +304,8 @@ func (k *Keeper) Adopt(ctx context.Context) {
 	}
 }
 
-// stand pauses a container that is left alone, or stops it where it can't be paused.
-func (k *Keeper) stand(ctx context.Context, c *engine.Container) error {
+// pauseOrStop pauses a container that is left alone, or stops it where it can't be paused.
+func (k *Keeper) pauseOrStop(ctx context.Context, c *engine.Container) error {
 	err := c.Pause(ctx)
 	if errors.Is(err, job.ErrNoPause) {
 		return k.stop(ctx, c, time.Duration(k.o.Job.Stop.Timeout))

@@ -29,8 +29,8 @@ type Client interface {
 type Options struct {
 	Dir    string             // the slot
 	Job    *job.Job           // nil: what earlier episodes left can be removed, and nothing else
-	Init   *boincapi.InitData // nil by hand: there is no client, and no next episode
-	Key    Key                // nil by hand
+	Init   *boincapi.InitData // nil when standalone: there is no client, and no next episode
+	Key    Key                // nil when standalone
 	Store  *Store
 	Client Client
 	Log    zerolog.Logger
@@ -46,7 +46,7 @@ type Options struct {
 	Version  string                    // of the wrapper
 	Static   bool                      // its program runs in any container
 	Sporadic bool                      // the job's files of BOINC's sporadic apps are kept
-	Patience time.Duration             // with an engine that is away when a container is to be removed by hand; 0 for the usual
+	Patience time.Duration             // how long to wait for an engine that doesn't answer when a container is to be removed standalone; 0 for the usual
 }
 
 // Keeper is this job on this computer. Its methods are called one at a time.
@@ -81,7 +81,8 @@ func (k *Keeper) Close() {
 	}
 }
 
-func (k *Keeper) byHand() bool { return k.o.Init == nil }
+// standalone reports whether there is no client.
+func (k *Keeper) standalone() bool { return k.o.Init == nil }
 
 func (k *Keeper) stateDir() string { return filepath.Join(k.o.Dir, job.WrapperDir) }
 

@@ -23,17 +23,17 @@ const (
 // ErrOutside: the container is ended from outside again and again. The job is started again later.
 var ErrOutside = errors.New("the container is ended from outside again and again")
 
-// Leave leaves a container that is parked, or was paused or told to stop at that time; zero: neither. By hand there is no next
+// Leave leaves a container that is parked, or was paused or told to stop at that time; zero: neither. Standalone there is no next
 // episode, and the container is removed.
 func (k *Keeper) Leave(ctx context.Context, parked time.Time) {
 	k.park(parked)
-	if k.byHand() {
+	if k.standalone() {
 		k.Remove(ctx)
 		return
 	}
 	foreign := k.o.Job.Container.User.Mode != "auto" || k.engine != nil && k.engine.Info.Rootless
 	if k.container != nil && !parked.IsZero() && foreign { // the client may clear the slot without us
-		k.own(ctx, true)
+		k.takeOwnership(ctx, true)
 	}
 }
 
@@ -41,7 +41,7 @@ func (k *Keeper) Leave(ctx context.Context, parked time.Time) {
 func (k *Keeper) Abort(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, abortTime)
 	defer cancel()
-	k.own(ctx, false) // or the client could not clear the slot
+	k.takeOwnership(ctx, false) // or the client could not clear the slot
 	k.Remove(ctx)
 }
 
@@ -50,14 +50,14 @@ func (k *Keeper) Keep(ctx context.Context) {
 	if k.container == nil {
 		return
 	}
-	if err := k.stand(ctx, k.container); err == nil {
+	if err := k.pauseOrStop(ctx, k.container); err == nil {
 		k.park(time.Now())
 	}
 }
 
 // GiveUp cleans up after a preparation that failed for good.
 func (k *Keeper) GiveUp(ctx context.Context) {
-	k.own(ctx, false)
+	k.takeOwnership(ctx, false)
 	k.Remove(ctx)
 	if err := k.moveOut(); err != nil {
 		k.log.Warn().Err(err).Msg("the job's files are not all back in the slot")
@@ -106,7 +106,7 @@ func (k *Keeper) Harvest(ctx context.Context, exit job.Exit) error {
 // broken off, the next episode goes on with it.
 func (k *Keeper) Conclude(ctx context.Context, done Done) error {
 	k.drain(ctx) // of a container that was killed
-	k.own(context.WithoutCancel(ctx), false)
+	k.takeOwnership(context.WithoutCancel(ctx), false)
 	if k.mail != nil {
 		if err := k.mail.last(ctx); err != nil {
 			return err
@@ -128,7 +128,7 @@ func (k *Keeper) Remove(ctx context.Context) error {
 		return nil
 	}
 	most, calls, hint := removeTime, ctx, ""
-	if k.byHand() { // a person waits
+	if k.standalone() { // a person waits
 		most, hint = cmp.Or(k.o.Patience, handRemoveTime), "; docker rm -f "+k.o.Job.Container.Name+" removes it"
 		var cancel context.CancelFunc
 		calls, cancel = context.WithTimeout(ctx, most)

@@ -46,7 +46,7 @@ const (
 // Store keeps the episode, and writes it into the wrapper's directory of the slot, out of the container's reach. All methods may be
 // called from any goroutine.
 type Store struct {
-	dir string // "" where nothing is written: by hand there is no next episode
+	dir string // "" if nothing is written: standalone there is no next episode
 
 	mu      sync.Mutex // guards what follows
 	episode Episode
