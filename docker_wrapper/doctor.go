@@ -215,56 +215,13 @@ func (d diagnosis) write(w io.Writer) {
 		line("", "%s", r)
 	}
 	for _, e := range d.Engines {
-		if e.Problem != "" {
-			line("engine", "%s: %s", e.Host, e.Problem)
-			continue
-		}
-		mark, root := "", "with root"
-		if e.Chosen {
-			mark = ", chosen"
-		}
-		if e.Rootless {
-			root = "rootless"
-		}
-		line("engine", "%s %s (API %s) at %s, %s%s", e.Kind, e.Version, e.APIVersion, e.Host, root, mark)
-		line("", "control groups %s; storage %s in %s, %s; %d images, %d containers", e.Cgroups, e.Storage, e.Dir, space(e.Free), e.Images, e.Containers)
-		for _, a := range e.Abilities {
-			if a.Why == "" {
-				line("", "%s: %s", a.Name, a.Can)
-			} else {
-				line("", "%s: %s: %s", a.Name, a.Can, a.Why)
-			}
-		}
+		e.write(line)
 	}
 	if len(d.GPUs) == 0 {
 		line("GPU", "none")
 	}
 	for _, g := range d.GPUs {
-		name := g.Vendor + " " + fmt.Sprint(g.Index)
-		for _, more := range []string{g.Name, g.PCI, g.UUID} {
-			if more != "" {
-				name += ", " + more
-			}
-		}
-		if g.Memory > 0 {
-			name += fmt.Sprintf(", %d MiB", g.Memory>>20)
-		}
-		if g.Driver != "" {
-			name += ", driver " + g.Driver
-		}
-		if g.CUDA != "" {
-			name += ", CUDA " + g.CUDA
-		}
-		if g.ComputeMode != "" {
-			name += ", " + g.ComputeMode
-		}
-		line("GPU", "%s", name)
-		for _, p := range g.Parts {
-			line("", "instance %s %s", p.Name, p.UUID)
-		}
-		if g.Passed != "" {
-			line("", "passed %s", g.Passed)
-		}
+		g.write(line)
 	}
 	for _, p := range d.Problems {
 		line("problem", "%s", p)
@@ -273,6 +230,52 @@ func (d diagnosis) write(w io.Writer) {
 		line("so", "jobs can run")
 	} else {
 		line("so", "no job can run")
+	}
+}
+
+// write prints an engine. line prints a line with a name before it.
+func (e examined) write(line func(name, format string, args ...any)) {
+	if e.Problem != "" {
+		line("engine", "%s: %s", e.Host, e.Problem)
+		return
+	}
+	mark, root := "", "with root"
+	if e.Chosen {
+		mark = ", chosen"
+	}
+	if e.Rootless {
+		root = "rootless"
+	}
+	line("engine", "%s %s (API %s) at %s, %s%s", e.Kind, e.Version, e.APIVersion, e.Host, root, mark)
+	line("", "control groups %s; storage %s in %s, %s; %d images, %d containers", e.Cgroups, e.Storage, e.Dir, space(e.Free), e.Images, e.Containers)
+	for _, a := range e.Abilities {
+		if a.Why == "" {
+			line("", "%s: %s", a.Name, a.Can)
+		} else {
+			line("", "%s: %s: %s", a.Name, a.Can, a.Why)
+		}
+	}
+}
+
+// write prints a GPU. line prints a line with a name before it.
+func (g seen) write(line func(name, format string, args ...any)) {
+	facts := []string{fmt.Sprint(g.Vendor, " ", g.Index), g.Name, g.PCI, g.UUID}
+	if g.Memory > 0 {
+		facts = append(facts, fmt.Sprintf("%d MiB", g.Memory>>20))
+	}
+	if g.Driver != "" {
+		facts = append(facts, "driver "+g.Driver)
+	}
+	if g.CUDA != "" {
+		facts = append(facts, "CUDA "+g.CUDA)
+	}
+	facts = append(facts, g.ComputeMode)
+	line("GPU", "%s", strings.Join(slices.DeleteFunc(facts, func(s string) bool { return s == "" }), ", "))
+	for _, p := range g.Parts {
+		line("", "instance %s %s", p.Name, p.UUID)
+	}
+	if g.Passed != "" {
+		line("", "passed %s", g.Passed)
 	}
 }
 

@@ -44,7 +44,7 @@ type retry struct {
 	err      error
 	patience time.Duration // how long the wrapper itself retries
 	delay    time.Duration // of the temporary exit after that
-	network  bool          // retry at once when the client allows the network
+	network  bool          // while the client suspends the network, wait for it and don't retry
 }
 
 // retries lists the temporary errors of this computer. The first match applies.
