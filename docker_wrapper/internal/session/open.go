@@ -12,15 +12,15 @@ import (
 	"boincdocker/docker_wrapper/internal/slot"
 )
 
-// maxFaithful is after how many temporary exits in a row another engine will do: with the delays between them a good two hours.
+// maxFaithful is after how many temporary exits in a row, about two hours, any engine is used instead of the container's.
 const maxFaithful = 5
 
-// longAgo is before all that a container prints, and before its end. What a new container prints follows what the one before had
-// printed up to a checkpoint.
+// longAgo is before a container's first output and before its end, and not zero. As the time of the last written line it means:
+// write all output of this container, after what earlier containers printed up to a checkpoint.
 var longAgo = time.Unix(1, 0)
 
-// Open finds this job's container or makes it. One that runs is taken over, never killed; one that ended while the wrapper was away
-// is harvested, not run again. It stops soon when ctx ends.
+// Open finds this job's container or makes it. A running container is taken over, never killed. A container that ended by itself
+// while no wrapper ran is harvested, not run again. Open returns soon after ctx ends.
 func (k *Keeper) Open(ctx context.Context, before job.Before) (*Session, error) {
 	if k.session != nil {
 		at := before.Stopped
@@ -39,7 +39,7 @@ func (k *Keeper) Open(ctx context.Context, before job.Before) (*Session, error) 
 		return k.fresh(ctx, before.CPU)
 	case err != nil:
 		return nil, err
-	case found.State == engine.StateCreated: // its start was broken off: what is in it is unknown
+	case found.State == engine.StateCreated: // its start was interrupted: its files may be incomplete
 		if err := found.Remove(ctx); err != nil {
 			return nil, err
 		}
@@ -47,12 +47,13 @@ func (k *Keeper) Open(ctx context.Context, before job.Before) (*Session, error) 
 	case found.State != engine.StateExited && k.anotherGPU(found):
 		return k.recreate(ctx, found, before.CPU, "BOINC has assigned another GPU")
 	case found.State == engine.StatePaused && !k.proven(found):
-		return k.recreate(ctx, found, before.CPU, "its GPU was never looked for")
+		return k.recreate(ctx, found, before.CPU, "its GPU was never checked")
 	}
 	return k.takeOver(ctx, found, before)
 }
 
-// openEngine opens the engine that has the job's container, else any. One that stays away doesn't keep the job for ever.
+// openEngine opens the engine that has the job's container, or any engine if there is no container or that engine has not
+// answered for long.
 func (k *Keeper) openEngine(ctx context.Context) error {
 	if k.engine != nil {
 		return nil
@@ -70,11 +71,11 @@ func (k *Keeper) openEngine(ctx context.Context) error {
 	return nil
 }
 
-// takeOver opens a session of a container of an earlier episode, or of an earlier session.
+// takeOver opens a session for the container of an earlier episode or session.
 func (k *Keeper) takeOver(ctx context.Context, found *engine.Container, before job.Before) (*Session, error) {
 	k.container = found
 	running := found.State == engine.StateRunning
-	if running { // and perhaps held, by a wrapper that was killed
+	if running { // a wrapper that was killed may have held it
 		if err := found.Release(ctx); err != nil {
 			return nil, err
 		}
@@ -87,7 +88,7 @@ func (k *Keeper) takeOver(ctx context.Context, found *engine.Container, before j
 	e := k.store.Episode()
 	start := job.Start{Paused: found.State == engine.StatePaused, Parted: true}
 	if e.Container == found.ID {
-		start.CPUBase = e.CPUBase // else 0: never more than it was; what was reported before doesn't go back
+		start.CPUBase = e.CPUBase // else 0, which is too little; the reported CPU time never decreases
 	}
 	k.log.Info().Str("container", found.Name).Str("state", found.State).Msg("found this job's container")
 	if !k.standalone() {
@@ -113,15 +114,15 @@ func (k *Keeper) takeOver(ctx context.Context, found *engine.Container, before j
 	return k.handOver(ctx, found, e.LastLog, start)
 }
 
-// resume resumes a job whose container ended by no doing of its own: from its last checkpoint through the engine, if there is one,
-// else by starting the container again.
+// resume resumes a job whose container was ended from outside: from its last checkpoint through the engine, if there is one, else
+// by starting the container again.
 func (k *Keeper) resume(ctx context.Context, c *engine.Container, start job.Start) (*Session, error) {
 	s, err := k.restore(ctx, c.Image, start.CPUBase)
 	switch {
 	case err == nil:
 		return s, nil
 	case errors.Is(err, engine.ErrNoRestore):
-		if err := c.Remove(ctx); err != nil { // else it would be started again as it is
+		if err := c.Remove(ctx); err != nil { // otherwise it would be started again as it is
 			return nil, err
 		}
 		k.container = nil
@@ -130,7 +131,7 @@ func (k *Keeper) resume(ctx context.Context, c *engine.Container, start job.Star
 	case !errors.Is(err, errNoCheckpoint):
 		return nil, err
 	}
-	start.Unable = !k.able(ctx) // which may take its time: nothing must run yet
+	start.Unable = !k.able(ctx) // a trial may take long, so it comes before the container runs
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -172,7 +173,7 @@ func (k *Keeper) fresh(ctx context.Context, cpu time.Duration) (*Session, error)
 		return nil, err
 	}
 	start := job.Start{Began: true, CPUBase: cpu, Unable: !k.able(ctx), Anew: k.store.Episode().Anew}
-	if start.Anew { // also when a preparation that failed then has found it out
+	if start.Anew { // also if an earlier preparation, which failed, set Anew
 		start.CPUBase = 0
 	}
 	c, err := k.create(ctx, image, !start.Unable)
@@ -186,7 +187,7 @@ func (k *Keeper) fresh(ctx context.Context, cpu time.Duration) (*Session, error)
 		return s, nil
 	}
 	k.container = nil
-	if errors.Is(err, engine.ErrUnreachable) { // it may have been started all the same
+	if errors.Is(err, engine.ErrUnreachable) { // the engine may have started it
 		if c, found := k.engine.Find(ctx, k.o.Job.Container); found != nil || c.State != engine.StateCreated {
 			return nil, err
 		}
@@ -197,7 +198,7 @@ func (k *Keeper) fresh(ctx context.Context, cpu time.Duration) (*Session, error)
 // create creates the container. The image may have been removed since it was found.
 func (k *Keeper) create(ctx context.Context, image string, able bool) (*engine.Container, error) {
 	j := *k.o.Job
-	if !able { // then nothing needs to be left out for checkpoints through the engine
+	if !able { // then the container may have what checkpoints through the engine don't allow
 		j.Checkpoint.Method = job.ByNobody
 	}
 	c, err := k.engine.Create(ctx, &j, image)
@@ -229,8 +230,7 @@ func (k *Keeper) fill(ctx context.Context, c *engine.Container, start job.Start)
 	return k.begin(ctx, c, since, start)
 }
 
-// begin starts a container, notes what the next episode must know of it, and hands it over. Its output up to since was written when
-// it ran before.
+// begin notes a container in the episode file, starts it, and makes its session. Its output up to since has been written.
 func (k *Keeper) begin(ctx context.Context, c *engine.Container, since time.Time, start job.Start) (*Session, error) {
 	err := k.store.Change(func(e *Episode) {
 		written := e.Written
@@ -254,10 +254,10 @@ func (k *Keeper) begin(ctx context.Context, c *engine.Container, since time.Time
 	return k.handOver(ctx, c, since, start)
 }
 
-// handOver makes a session of a container, whose output up to since is written.
+// handOver makes the session of a container. Its output up to since has been written.
 func (k *Keeper) handOver(ctx context.Context, c *engine.Container, since time.Time, start job.Start) (*Session, error) {
 	s := &Session{k: k, c: c, start: start, crowd: &crowd{k: k}, slip: &sync.Once{}}
-	if err := s.follow(context.WithoutCancel(ctx), since); err != nil { // ctx is that of the preparation
+	if err := s.follow(context.WithoutCancel(ctx), since); err != nil { // ctx ends with the preparation
 		return nil, errors.Join(err, s.closeFiles())
 	}
 	k.session = s
@@ -265,7 +265,7 @@ func (k *Keeper) handOver(ctx context.Context, c *engine.Container, since time.T
 	return s, nil
 }
 
-// removeWithoutGPU removes a container that runs without its GPU: not a moment longer. Any other error leaves it.
+// removeWithoutGPU removes the container if err says that it runs without its GPU. It returns err.
 func (k *Keeper) removeWithoutGPU(ctx context.Context, err error) error {
 	if !errors.Is(err, engine.ErrGPU) {
 		return err
@@ -275,7 +275,7 @@ func (k *Keeper) removeWithoutGPU(ctx context.Context, err error) error {
 	return errors.Join(err, c.Remove(ctx))
 }
 
-// Still pauses the job's container, which may run since an earlier wrapper was killed.
+// Still pauses the job's container, which may still run after an earlier wrapper was killed.
 func (k *Keeper) Still(ctx context.Context) error {
 	if k.store.Episode().Container == "" {
 		return nil
@@ -297,14 +297,14 @@ func (k *Keeper) find(ctx context.Context) (*engine.Container, error) {
 	return k.engine.Find(ctx, k.o.Job.Container)
 }
 
-// Adopt has the container of an earlier episode settled with the job. Where it can't be found, nothing of it is.
+// Adopt finds the container of an earlier episode, so that it is settled with the job.
 func (k *Keeper) Adopt(ctx context.Context) {
 	if found, err := k.find(ctx); err == nil {
 		k.container = found
 	}
 }
 
-// pauseOrStop pauses a container that is left alone, or stops it where it can't be paused.
+// pauseOrStop pauses a container, or stops it if the engine can't pause it.
 func (k *Keeper) pauseOrStop(ctx context.Context, c *engine.Container) error {
 	err := c.Pause(ctx)
 	if errors.Is(err, job.ErrNoPause) {
@@ -313,7 +313,7 @@ func (k *Keeper) pauseOrStop(ctx context.Context, c *engine.Container) error {
 	return err
 }
 
-// cutOff reports whether a container ended by no doing of its own.
+// cutOff reports whether a container was ended from outside.
 func (k *Keeper) cutOff(ctx context.Context, found *engine.Container) (bool, error) {
 	if found.State != engine.StateExited {
 		return false, nil
