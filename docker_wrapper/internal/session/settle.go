@@ -131,7 +131,7 @@ func (k *Keeper) Remove(ctx context.Context) error {
 	if k.standalone() { // a person waits
 		most, hint = cmp.Or(k.o.Patience, handRemoveTime), "; docker rm -f "+k.o.Job.Container.Name+" removes it"
 		var cancel context.CancelFunc
-		calls, cancel = context.WithTimeout(ctx, most)
+		calls, cancel = context.WithTimeout(ctx, handRemoveTime)
 		defer cancel()
 	}
 	for deadline := time.Now().Add(most); ; {
