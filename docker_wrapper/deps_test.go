@@ -27,7 +27,7 @@ var walls = map[string][]string{
 	module + "/docker_wrapper":             {rooms + "session", rooms + "supervise", rooms + "slot", rooms + "engine", rooms + "gpu", rooms + "host", rooms + "job", module + "/boincapi"},
 	rooms + "session":                      {rooms + "engine", rooms + "slot", rooms + "host", rooms + "job", module + "/boincapi"},
 	rooms + "supervise":                    {rooms + "job", module + "/boincapi"},
-	rooms + "slot":                         {rooms + "job", module + "/boincapi", module + "/resolve"},
+	rooms + "slot":                         {rooms + "host", rooms + "job", module + "/boincapi", module + "/resolve"},
 	rooms + "engine":                       {rooms + "host", rooms + "job"},
 	rooms + "engine/enginetest":            {}, // fakes know nothing of us, and nothing but tests knows them
 	rooms + "gpu":                          {rooms + "job"},

@@ -21,48 +21,48 @@ import (
 	"boincdocker/docker_wrapper/internal/session"
 )
 
-// diagnosis is what the wrapper sees of the computer that it runs on. --doctor prints it, --doctor --json as it is.
+// diagnosis describes the computer as the wrapper sees it. --doctor prints it; --doctor --json prints it as JSON.
 type diagnosis struct {
 	Ready    bool       `json:"ready"`    // a job could run
-	Problems []string   `json:"problems"` // what keeps jobs, or those with a GPU, from running, with the commands that mend it
+	Problems []string   `json:"problems"` // why jobs, or those with a GPU, can't run, with the commands that correct it
 	Wrapper  string     `json:"wrapper"`  // version
 	System   string     `json:"system"`   // such as "linux/amd64, 8 CPUs"
 	User     string     `json:"user"`
 	Dir      string     `json:"dir"`
-	BOINC    string     `json:"boinc"` // the client's data directory, if that is around here or around this program; else ""
-	Rules    []string   `json:"rules"` // what docker_wrapper.toml says there, a line each
+	BOINC    string     `json:"boinc"` // the client's data directory; "" if neither Dir nor this program is in one
+	Rules    []string   `json:"rules"` // lines of docker_wrapper.toml there
 	Free     int64      `json:"free"`  // bytes in Dir; -1 when unknown
 	Engines  []examined `json:"engines"`
 	GPUs     []seen     `json:"gpus"`
 }
 
-// examined is an engine, and what jobs rely on.
+// examined is an engine, with its abilities.
 type examined struct {
 	engine.Found
-	Free      int64     `json:"free"` // bytes where it keeps its images; -1 when that can't be looked at from here
+	Free      int64     `json:"free"` // bytes where it keeps its images; -1 when unknown
 	Abilities []ability `json:"abilities"`
 }
 
-// ability is something that engines can do or can't, here and now.
+// ability is something that some engines can do.
 type ability struct {
 	Name string `json:"name"`
-	Can  string `json:"can"` // yes, no, or perhaps
+	Can  string `json:"can"` // "yes", "no" or "perhaps"
 	Why  string `json:"why,omitempty"`
 }
 
-// seen is a GPU, and how it would be given to a container.
+// seen is a GPU, and how a container would get it.
 type seen struct {
 	job.GPU
-	Passed string `json:"passed,omitempty"` // by the chosen engine
+	Passed string `json:"passed,omitempty"` // how, by the chosen engine
 }
 
-// abilities lists what jobs rely on.
+// abilities lists the abilities that jobs rely on.
 func abilities(f engine.Found, dataDir string) []ability {
 	limits := func(what string, can bool) ability {
 		if can {
 			return ability{"limits " + what, "yes", ""}
 		}
-		return ability{"limits " + what, "no", "the engine's control groups don't do it"}
+		return ability{"limits " + what, "no", "the engine's control groups can't"}
 	}
 	return []ability{
 		limits("memory", f.MemoryLimit),
@@ -73,15 +73,15 @@ func abilities(f engine.Found, dataDir string) []ability {
 	}
 }
 
-// pauses: where the engine has no root's rights it can't freeze control groups of version 1 (kernel: cgroup-v1/freezer-subsystem.rst).
+// pauses: a rootless engine can't freeze control groups of version 1 (kernel: cgroup-v1/freezer-subsystem.rst).
 func pauses(f engine.Found) ability {
 	if f.Rootless && strings.HasPrefix(f.Cgroups, "1") {
-		return ability{"pauses", "no", "it has no rights on control groups of version 1; a job's processes are stopped by signals instead"}
+		return ability{"pauses", "no", "a rootless engine can't freeze control groups of version 1; signals stop a job's processes instead"}
 	}
 	return ability{"pauses", "yes", ""}
 }
 
-// checkpoints: what depends on CRIU and the kernel is known by trial alone, and not every network and user may do.
+// checkpoints: only a trial shows whether CRIU and the kernel can. The result may depend on a job's network and user.
 func checkpoints(f engine.Found, dataDir string) ability {
 	if why := f.NoCheckpoints(); why != "" {
 		return ability{"checkpoints", "no", why}
@@ -89,7 +89,7 @@ func checkpoints(f engine.Found, dataDir string) ability {
 	return byTrial(session.Tried(dataDir, f.Info, version))
 }
 
-// byTrial is what trials say of an engine.
+// byTrial returns the result of an engine's trials.
 func byTrial(tried map[string]string) ability {
 	a := ability{"checkpoints", "perhaps", "it is tried out before the first job that needs it"}
 	for _, key := range slices.Sorted(maps.Keys(tried)) {
@@ -101,7 +101,7 @@ func byTrial(tried map[string]string) ability {
 	return a
 }
 
-// boincDir finds the client's data directory: around dir, or around this program, which lies in a project's directory there.
+// boincDir finds the client's data directory above dir, or above this program, which is usually in a project's directory.
 func boincDir(dir string) string {
 	around := []string{dir}
 	if self, err := os.Executable(); err == nil {
@@ -120,7 +120,7 @@ func boincDir(dir string) string {
 	return ""
 }
 
-// rules are the lines of docker_wrapper.toml that say something; the error tells what is wrong with them.
+// rules returns the lines of docker_wrapper.toml without comments and empty lines. The error says what is wrong with them.
 func rules(dataDir string) (lines []string, err error) {
 	_, err = readPolicy(dataDir)
 	data, _ := readPolicyFile(filepath.Join(dataDir, job.PolicyFile))
@@ -132,7 +132,7 @@ func rules(dataDir string) (lines []string, err error) {
 	return lines, err
 }
 
-// examine looks at everything. It changes nothing, but for a Podman service of its own where no engine answers.
+// examine makes the diagnosis. It changes nothing; if no engine answers, it starts a Podman service for the time being.
 func (p program) examine(ctx context.Context, dir string) diagnosis {
 	d := diagnosis{Problems: []string{}, Engines: []examined{}, GPUs: []seen{}, Rules: []string{}, Wrapper: version, Dir: dir, Free: freeSpace(dir), BOINC: boincDir(dir),
 		System: fmt.Sprintf("%s/%s, %d CPUs", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()), User: who()}
@@ -159,7 +159,7 @@ func (p program) examine(ctx context.Context, dir string) diagnosis {
 		d.Rules = append(d.Rules, lines...)
 	}
 	gpus, err := p.listGPUs()
-	if err != nil && !errors.Is(err, gpu.ErrBlind) {
+	if err != nil && !errors.Is(err, gpu.ErrUnsupported) {
 		d.Problems = append(d.Problems, err.Error())
 	}
 	for _, g := range gpus {
@@ -215,56 +215,13 @@ func (d diagnosis) write(w io.Writer) {
 		line("", "%s", r)
 	}
 	for _, e := range d.Engines {
-		if e.Problem != "" {
-			line("engine", "%s: %s", e.Host, e.Problem)
-			continue
-		}
-		mark, root := "", "with root"
-		if e.Chosen {
-			mark = ", chosen"
-		}
-		if e.Rootless {
-			root = "rootless"
-		}
-		line("engine", "%s %s (API %s) at %s, %s%s", e.Kind, e.Version, e.APIVersion, e.Host, root, mark)
-		line("", "control groups %s; storage %s in %s, %s; %d images, %d containers", e.Cgroups, e.Storage, e.Dir, space(e.Free), e.Images, e.Containers)
-		for _, a := range e.Abilities {
-			if a.Why == "" {
-				line("", "%s: %s", a.Name, a.Can)
-			} else {
-				line("", "%s: %s: %s", a.Name, a.Can, a.Why)
-			}
-		}
+		e.write(line)
 	}
 	if len(d.GPUs) == 0 {
 		line("GPU", "none")
 	}
 	for _, g := range d.GPUs {
-		name := g.Vendor + " " + fmt.Sprint(g.Index)
-		for _, more := range []string{g.Name, g.PCI, g.UUID} {
-			if more != "" {
-				name += ", " + more
-			}
-		}
-		if g.Memory > 0 {
-			name += fmt.Sprintf(", %d MiB", g.Memory>>20)
-		}
-		if g.Driver != "" {
-			name += ", driver " + g.Driver
-		}
-		if g.CUDA != "" {
-			name += ", CUDA " + g.CUDA
-		}
-		if g.ComputeMode != "" {
-			name += ", " + g.ComputeMode
-		}
-		line("GPU", "%s", name)
-		for _, p := range g.Parts {
-			line("", "instance %s %s", p.Name, p.UUID)
-		}
-		if g.Passed != "" {
-			line("", "passed %s", g.Passed)
-		}
+		g.write(line)
 	}
 	for _, p := range d.Problems {
 		line("problem", "%s", p)
@@ -276,6 +233,52 @@ func (d diagnosis) write(w io.Writer) {
 	}
 }
 
+// write prints an engine. line prints a line with a name before it.
+func (e examined) write(line func(name, format string, args ...any)) {
+	if e.Problem != "" {
+		line("engine", "%s: %s", e.Host, e.Problem)
+		return
+	}
+	mark, root := "", "with root"
+	if e.Chosen {
+		mark = ", chosen"
+	}
+	if e.Rootless {
+		root = "rootless"
+	}
+	line("engine", "%s %s (API %s) at %s, %s%s", e.Kind, e.Version, e.APIVersion, e.Host, root, mark)
+	line("", "control groups %s; storage %s in %s, %s; %d images, %d containers", e.Cgroups, e.Storage, e.Dir, space(e.Free), e.Images, e.Containers)
+	for _, a := range e.Abilities {
+		if a.Why == "" {
+			line("", "%s: %s", a.Name, a.Can)
+		} else {
+			line("", "%s: %s: %s", a.Name, a.Can, a.Why)
+		}
+	}
+}
+
+// write prints a GPU. line prints a line with a name before it.
+func (g seen) write(line func(name, format string, args ...any)) {
+	facts := []string{fmt.Sprint(g.Vendor, " ", g.Index), g.Name, g.PCI, g.UUID}
+	if g.Memory > 0 {
+		facts = append(facts, fmt.Sprintf("%d MiB", g.Memory>>20))
+	}
+	if g.Driver != "" {
+		facts = append(facts, "driver "+g.Driver)
+	}
+	if g.CUDA != "" {
+		facts = append(facts, "CUDA "+g.CUDA)
+	}
+	facts = append(facts, g.ComputeMode)
+	line("GPU", "%s", strings.Join(slices.DeleteFunc(facts, func(s string) bool { return s == "" }), ", "))
+	for _, p := range g.Parts {
+		line("", "instance %s %s", p.Name, p.UUID)
+	}
+	if g.Passed != "" {
+		line("", "passed %s", g.Passed)
+	}
+}
+
 func space(bytes int64) string {
 	if bytes < 0 {
 		return "free space unknown"
@@ -283,7 +286,7 @@ func space(bytes int64) string {
 	return fmt.Sprintf("%.1f GB free", float64(bytes)/1e9)
 }
 
-// doctor prints what the wrapper sees. The exit code says whether a job could run.
+// doctor is --doctor: it prints the diagnosis. The exit code is 0 if a job could run.
 func (p program) doctor(ctx context.Context, dir string, asJSON bool) int {
 	d := p.examine(ctx, dir)
 	if asJSON {

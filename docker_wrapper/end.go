@@ -15,40 +15,40 @@ import (
 	"boincdocker/docker_wrapper/internal/supervise"
 )
 
-// Delays of the first temporary exit, long enough for what it waits for, short enough that a machine that
-// was mended goes on soon. Each further one in a row has twice the delay, up to maxDelay: a hundred of
-// them without a checkpoint end a job (client/app_control.cpp), which are two weeks then.
+// Delays of the first temporary exit: long enough for the cause to pass, and short enough that the job soon resumes on a
+// computer that was repaired. Each further temporary exit in a row has twice the delay, up to maxDelay. The client ends a
+// job after a hundred of them without a checkpoint (client/app_control.cpp), which takes two weeks.
 const (
 	panicDelay   = 10 * time.Minute
 	lockDelay    = 10 * time.Minute // api/boinc_api.cpp
 	soonDelay    = 3 * time.Minute
 	engineDelay  = 5 * time.Minute
 	networkDelay = 10 * time.Minute
-	ownerDelay   = 30 * time.Minute // a person must do something
+	ownerDelay   = 30 * time.Minute // the owner of the computer must do something
 	diskDelay    = time.Hour
 
 	maxDelay = 4 * time.Hour
 )
 
-// ended is an ending that was decided: code and message for the project, or none where the client
-// wants us gone.
+// ended is how the job, or this run of the wrapper, ends: exit code, and message for the project.
 type ended struct {
 	code    int
 	message string
-	silent  bool // no finish file: the client asked for it
+	silent  bool // write no finish file: the client told the wrapper to quit or abort
 }
 
 func (e *ended) Error() string { return e.message }
 
-type mend struct {
-	err             error
-	patience, delay time.Duration
-	network         bool
+// retry says how a temporary error is retried.
+type retry struct {
+	err      error
+	patience time.Duration // how long the wrapper itself retries
+	delay    time.Duration // of the temporary exit after that
+	network  bool          // while the client suspends the network, wait for it and don't retry
 }
 
-// mends is what may mend on this computer: how long it is tried again at once, and when it is worth trying
-// after that. First match wins.
-var mends = []mend{
+// retries lists the temporary errors of this computer. The first match applies.
+var retries = []retry{
 	{boincapi.ErrLocked, 0, lockDelay, false},
 	{boincapi.ErrNoSegment, 0, soonDelay, false},
 	{errPolicy, 0, ownerDelay, false},
@@ -68,26 +68,26 @@ var mends = []mend{
 	{engine.ErrGPU, 0, ownerDelay, false},
 }
 
-// mending finds what an error waits for, if it is anything that may mend.
-func mending(err error) (mend, bool) {
-	for _, m := range mends {
-		if errors.Is(err, m.err) {
-			return m, true
+// retryOf returns how an error is retried, and whether it is temporary.
+func retryOf(err error) (retry, bool) {
+	for _, r := range retries {
+		if errors.Is(err, r.err) {
+			return r, true
 		}
 	}
-	return mend{}, false
+	return retry{}, false
 }
 
-// mend says whether it is worth waiting here. A person who waits is told at once.
-func (w *wrapper) mend(err error) supervise.Mend {
-	m, ok := mending(err)
-	if !ok || w.init == nil {
+// retryHere tells supervise how long to retry a preparation that failed. Standalone it isn't retried: a person waits.
+func (w *wrapper) retryHere(err error) supervise.Mend {
+	r, ok := retryOf(err)
+	if !ok || w.standalone {
 		return supervise.Mend{}
 	}
-	if w.patience > 0 && m.patience > 0 {
-		m.patience = w.patience
+	if w.patience > 0 && r.patience > 0 {
+		r.patience = w.patience
 	}
-	return supervise.Mend{Patience: m.patience, Network: m.network}
+	return supervise.Mend{Patience: r.patience, Network: r.network}
 }
 
 // end ends the job, or leaves it, by what came of it: err, which is never nil. Endings without it: a finish file or an end noted by
@@ -101,13 +101,13 @@ func (w *wrapper) end(err error) int {
 		}
 		return w.finish(done.code, done.message)
 	}
-	m, ok := mending(err)
-	if ok && !w.stepFails(err) {
+	r, ok := retryOf(err)
+	if ok && !w.buildKeepsFailing(err) {
 		w.log.Error().Err(err).Msg(w.notNow())
-		return w.temporaryExit(m.delay, firstLine(err.Error()))
+		return w.temporaryExit(r.delay, firstLine(err.Error()))
 	}
 	if projectsFault(err) {
-		w.log.Error().Msg(err.Error()) // all lines of it; the client gets the first
+		w.log.Error().Msg(err.Error()) // all lines; the client gets the first
 		w.logged = true
 		return w.finish(boincapi.ExitInitFailure, firstLine(err.Error()))
 	}
@@ -115,7 +115,7 @@ func (w *wrapper) end(err error) int {
 	return w.temporaryExit(soonDelay, firstLine(err.Error()))
 }
 
-// projectsFault reports an error that trying again can't mend.
+// projectsFault reports whether the project must correct something, so that retrying is useless.
 func projectsFault(err error) bool {
 	var config *job.ConfigError
 	var image *engine.ImageError
@@ -125,7 +125,7 @@ func projectsFault(err error) bool {
 	return errors.As(err, &names) || errors.As(err, &config) || errors.As(err, &image) || errors.As(err, &program) || errors.As(err, &file)
 }
 
-// settle deals with the container when the watch is over, and says how the job ends. ctx ends with a signal.
+// settle deals with the container after supervise.Run, and decides how the job ends. A signal ends ctx.
 func (w *wrapper) settle(ctx context.Context, k *session.Keeper, out supervise.Outcome) error {
 	calls := context.WithoutCancel(ctx)
 	switch out.Reason {
@@ -142,37 +142,37 @@ func (w *wrapper) settle(ctx context.Context, k *session.Keeper, out supervise.O
 	var over *ended
 	switch cause := context.Cause(wanted); {
 	case errors.As(err, &over):
-		return err // it has ended already
+		return err // the job ended before the client's quit or abort
 	case errors.Is(cause, supervise.ErrAbort):
 		return w.aborted(calls, k)
 	case errors.Is(cause, supervise.ErrLeave):
-		return w.leave(calls, k, time.Time{}) // what has ended is harvested the next time
+		return w.leave(calls, k, time.Time{}) // the next episode harvests the ended container
 	}
 	return err
 }
 
-// leave goes without ending the job. Standalone there is no next episode.
+// leave ends this episode, not the job. Standalone there is no next episode.
 func (w *wrapper) leave(ctx context.Context, k *session.Keeper, parked time.Time) error {
-	if w.init == nil {
+	if w.standalone {
 		w.log.Info().Msg("interrupted: the container is removed; what it wrote here stays")
 		k.Leave(ctx, parked)
-		return &ended{code: 130, silent: true} // as shells have it for SIGINT
+		return &ended{code: 130, silent: true} // the exit code of shells after SIGINT
 	}
 	k.Leave(ctx, parked)
 	w.log.Info().Msg("leaving; the job is resumed the next time")
 	return &ended{silent: true}
 }
 
-// aborted ends a job that nobody wants any more.
+// aborted removes everything of a job that the client has aborted.
 func (w *wrapper) aborted(ctx context.Context, k *session.Keeper) error {
 	w.log.Info().Msg("aborted")
 	k.Abort(ctx)
 	return &ended{code: boincapi.ExitAbortedByClient, silent: true}
 }
 
-// failed cleans up after a preparation that failed. What may mend keeps what there is.
+// failed cleans up after a preparation that failed. It keeps what a retry needs.
 func (w *wrapper) failed(ctx context.Context, k *session.Keeper, err error) error {
-	if _, ok := mending(err); !projectsFault(err) || ok && !w.stepFails(err) {
+	if _, ok := retryOf(err); !projectsFault(err) || ok && !w.buildKeepsFailing(err) {
 		k.Keep(ctx)
 	} else {
 		k.GiveUp(ctx)
@@ -180,7 +180,7 @@ func (w *wrapper) failed(ctx context.Context, k *session.Keeper, err error) erro
 	return err
 }
 
-// conclude harvests a container that has ended, and ends the job.
+// conclude harvests a container that has ended, or whose time was up, and returns how the job ends.
 func (w *wrapper) conclude(ctx context.Context, k *session.Keeper, out supervise.Outcome) error {
 	code, message := boincapi.ExitTimeLimitExceeded, fmt.Sprintf("the job ran longer than its time_limit of %v", time.Duration(w.job.TimeLimit))
 	if out.Reason != supervise.TimedOut {
@@ -194,23 +194,24 @@ func (w *wrapper) conclude(ctx context.Context, k *session.Keeper, out supervise
 		}
 	}
 	if err := k.Conclude(ctx, session.Done{Code: code, Message: message}); err != nil {
-		return err // the next episode goes on with it
+		return err // the next episode continues it
 	}
 	return &ended{code: code, message: message}
 }
 
-// stepTries is how many temporary exits in a row a build is worth whose own step says that it could not reach something:
-// with the delays of networkDelay five hours.
-const stepTries = 5
+// buildTries is how many temporary exits in a row a job gets if a step of its own build reports a network or disk error.
+// With the delays of networkDelay they take five hours.
+const buildTries = 5
 
-// stepFails reports a build that failed, by the word of its own step alone, for a reason which may pass, and that didn't pass.
-func (w *wrapper) stepFails(err error) bool {
+// buildKeepsFailing reports whether the tries of a build are used up. Only the build's own step says that its error is
+// temporary.
+func (w *wrapper) buildKeepsFailing(err error) bool {
 	var image *engine.ImageError
-	return errors.As(err, &image) && w.store.Episode().Tries >= stepTries
+	return errors.As(err, &image) && w.store.Episode().Tries >= buildTries
 }
 
-// exitCode turns a container's end into BOINC's. Unix passes on the low eight bits of a code only:
-// nothing else must become 0.
+// exitCode turns a container's end into BOINC's exit code and a message. A code outside 0 to 255 becomes
+// ExitChildFailed: Unix would keep its low eight bits, which may be 0.
 func exitCode(exit job.Exit, l job.Limits) (int, string) {
 	switch {
 	case exit.OOMKilled && exit.Code != 0:
@@ -219,7 +220,7 @@ func exitCode(exit job.Exit, l job.Limits) (int, string) {
 		return boincapi.ExitChildFailed, fmt.Sprintf("the container ended with code %d", exit.Code)
 	case exit.Code > 128 && exit.Code <= 128+64:
 		return exit.Code, fmt.Sprintf("the job was ended by signal %d", exit.Code-128)
-	case exit.Code == 126: // as shells, and the init process, have it
+	case exit.Code == 126: // of shells and of the container's init process
 		return exit.Code, "the job ended with code 126 (a program that can't be executed: is it for another kind of machine?)"
 	case exit.Code == 127:
 		return exit.Code, "the job ended with code 127 (a program, or the interpreter in its first line, was not found: does a script have Windows line ends?)"
@@ -230,7 +231,7 @@ func exitCode(exit job.Exit, l job.Limits) (int, string) {
 	}
 }
 
-// notNow says what becomes of a job that can't run at present.
+// notNow is the log line for a job that can't run at present.
 func (w *wrapper) notNow() string {
 	if w.standalone {
 		return "the job can't run here now"
@@ -238,7 +239,7 @@ func (w *wrapper) notNow() string {
 	return "not now; the client tries again later"
 }
 
-// finish writes boinc_finish_called.
+// finish writes boinc_finish_called, and returns the exit code.
 func (w *wrapper) finish(code int, message string) int {
 	if message != "" && !w.logged {
 		w.log.Error().Msg(message)
@@ -253,13 +254,14 @@ func (w *wrapper) finish(code int, message string) int {
 	return code
 }
 
-// temporaryExit asks the client to try again later, and later each time. Standalone nobody will.
+// temporaryExit asks the client to start the wrapper again, each time after a longer delay, and returns the exit code.
+// Standalone it means failure.
 func (w *wrapper) temporaryExit(delay time.Duration, why string) int {
 	if w.app == nil || w.standalone {
 		return boincapi.ExitInitFailure
 	}
-	if w.noted {
-		delay = grown(delay, w.store.Episode().Tries)
+	if w.claimed {
+		delay = backoff(delay, w.store.Episode().Tries)
 		w.remember(func(e *session.Episode) { e.Tries++ })
 	}
 	if err := w.app.TemporaryExit(delay, w.public(why), false); err != nil {
@@ -268,8 +270,8 @@ func (w *wrapper) temporaryExit(delay time.Duration, why string) int {
 	return 0
 }
 
-// grown is the delay after so many tries in a row.
-func grown(delay time.Duration, tries int) time.Duration {
+// backoff returns the delay after so many temporary exits in a row.
+func backoff(delay time.Duration, tries int) time.Duration {
 	for ; tries > 0 && delay < maxDelay; tries-- {
 		delay *= 2
 	}

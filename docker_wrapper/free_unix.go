@@ -4,7 +4,7 @@ package main
 
 import "golang.org/x/sys/unix"
 
-// freeSpace is what this user may still write where a directory is, in bytes; -1 when unknown.
+// freeSpace returns how many bytes this user may still write in a directory's file system; -1 if unknown.
 func freeSpace(dir string) int64 {
 	var st unix.Statfs_t
 	if dir == "" || unix.Statfs(dir, &st) != nil {

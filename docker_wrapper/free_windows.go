@@ -2,7 +2,7 @@ package main
 
 import "golang.org/x/sys/windows"
 
-// freeSpace is what this user may still write where a directory is, in bytes; -1 when unknown.
+// freeSpace returns how many bytes this user may still write in a directory's file system; -1 if unknown.
 func freeSpace(dir string) int64 {
 	name, err := windows.UTF16PtrFromString(dir)
 	if err != nil || dir == "" {

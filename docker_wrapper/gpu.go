@@ -11,16 +11,16 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// lookForGPUs adds to what a plan is made from what is known of GPUs.
+// lookForGPUs adds to a plan's input the GPUs that this computer has and those that the client has found.
 func (w *wrapper) lookForGPUs(in *job.Input) {
 	var err error
 	switch in.Host.GPUs, err = w.listGPUs(); {
-	case errors.Is(err, gpu.ErrBlind):
+	case errors.Is(err, gpu.ErrUnsupported):
 		in.Host.Blind = true
 	case err != nil:
-		w.log.Warn().Err(err).Msg("NVML says nothing of GPUs; the kernel does")
+		w.log.Warn().Err(err).Msg("NVML lists no GPUs; the kernel's files are used instead")
 	}
-	if in.Self, err = os.Executable(); err != nil || runtime.GOOS != "linux" { // containers are Linux's
+	if in.Self, err = os.Executable(); err != nil || runtime.GOOS != "linux" { // containers run only Linux programs
 		in.Self = ""
 	}
 	if in.Init == nil {
@@ -29,11 +29,11 @@ func (w *wrapper) lookForGPUs(in *job.Input) {
 	name := filepath.Join(in.Init.BoincDir, boincapi.CoprocInfoFile)
 	f, err := os.Open(name)
 	if err != nil {
-		w.log.Debug().Err(err).Msg("what GPUs the client has found isn't known")
+		w.log.Debug().Err(err).Msg("cannot read which GPUs the client has found")
 		return
 	}
 	defer f.Close()
 	if in.Found, err = boincapi.ParseCoprocInfo(f); err != nil {
-		w.log.Warn().Err(err).Msgf("%s says nothing of GPUs", name)
+		w.log.Warn().Err(err).Msgf("cannot read the GPUs in %s", name)
 	}
 }

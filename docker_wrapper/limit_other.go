@@ -2,5 +2,5 @@
 
 package main
 
-// limitData does nothing, on systems other than Linux and under the race detector: there Go's own limit is the only one.
+// limitData does nothing on systems other than Linux and under the race detector. There only Go's own limit applies.
 func limitData(uint64) {}

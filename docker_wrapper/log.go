@@ -11,8 +11,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// newLogger writes lines as BOINC's own programs do: "2006-01-02 15:04:05 (pid): text". Level is
-// job.toml's verbose: 0 errors, 1 changes of state, 2 every call.
+// newLogger writes lines as BOINC's own programs do: "2006-01-02 15:04:05 (pid): text". verbose is job.toml's: 0 logs
+// errors, 1 also changes of state, 2 also every call.
 func newLogger(w io.Writer, verbose int) zerolog.Logger {
 	cw := zerolog.ConsoleWriter{
 		Out:                 w,
@@ -26,7 +26,8 @@ func newLogger(w io.Writer, verbose int) zerolog.Logger {
 	return zerolog.New(cw).Level(level).With().Timestamp().Logger()
 }
 
-// hiding writes texts without the volunteer's secrets. What it gets at once must hold them whole, as lines do.
+// hiding removes the volunteer's secrets from what is written. Each Write must have whole lines, so that no secret is cut
+// in two.
 type hiding struct {
 	w       io.Writer
 	secrets *strings.Replacer
@@ -49,16 +50,15 @@ func formatLevel(v any) string {
 	}
 }
 
-// bounded passes on the first head bytes at once and keeps the last tail bytes of the rest, which
-// come when it is closed: the client sends no more of stderr.txt than its last 63 KiB
-// (client/app_control.cpp), and a job must not fill the volunteer's disk.
+// bounded writes the first head bytes at once. Of the rest it writes the last keep bytes when it is closed. The client
+// sends only the last 63 KiB of stderr.txt (client/app_control.cpp), and a job must not fill the volunteer's disk.
 type bounded struct {
 	mu      sync.Mutex
 	w       io.Writer
-	head    int // bytes still to be passed on at once
+	head    int // bytes that are still written at once
 	tail    []byte
-	keep    int
-	dropped int64
+	keep    int   // bytes
+	dropped int64 // bytes
 }
 
 const outputHead, outputTail = 16 << 10, 32 << 10 // bytes
@@ -85,7 +85,7 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close writes what was kept back.
+// Close writes the last bytes. It doesn't close the underlying writer.
 func (b *bounded) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -91,7 +91,7 @@ func TestLogLines(t *testing.T) {
 func TestHidingComesFirst(t *testing.T) {
 	var out bytes.Buffer
 	w := &wrapper{program: program{stderr: boincapi.PlainWriter(&out)}}
-	w.keepSecret(&boincapi.InitData{ProxyInfo: boincapi.ProxyInfo{UseHTTPProxy: true, UseHTTPAuth: true, HTTPServerName: "p", HTTPServerPort: 1,
+	w.setInit(&boincapi.InitData{ProxyInfo: boincapi.ProxyInfo{UseHTTPProxy: true, UseHTTPAuth: true, HTTPServerName: "p", HTTPServerPort: 1,
 		HTTPUserName: "u", HTTPUserPasswd: "long</secret]]>\x1b"}})
 	w.log.Warn().Msg("at u:long</secret]]>\x1b@p </a>")
 	if got := out.String(); strings.Contains(got, "secret") || !strings.HasSuffix(got, "< /a>\n") {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,66 +20,19 @@ import (
 	"boincdocker/docker_wrapper/internal/slot"
 )
 
-// plan reads everything and decides everything. It touches nothing.
+// plan reads all that decides about the job, and plans the job. It changes no files.
 func (w *wrapper) plan() (*job.Job, error) {
-	if w.init != nil {
-		if err := checkDirs(w.init); err != nil {
-			return nil, err
-		}
-	}
-	in := job.Input{Init: w.init, Dir: w.dir, Args: w.o.args, Dockerfile: w.o.dockerfile, RealPath: mountSource}
-	if in.Dockerfile == "" {
-		in.Dockerfile = defaultDockerfile
-	}
-	for _, named := range []struct{ option, name string }{{"--config", w.o.config}, {"--dockerfile", w.o.dockerfile}} {
-		if err := job.CheckLength(filepath.ToSlash(named.name)); err != nil {
-			return nil, &job.ConfigError{File: "command line", Key: named.option, Problem: fmt.Sprintf("%.80q… %v", named.name, err)}
-		}
-	}
-	in.ProjectDir = filepath.Join(w.dir, projectSubdir)
-	if w.init != nil {
-		// The slot's links are relative to the slot, whatever the client calls its directories.
-		in.ProjectDir = realPath(w.init.ProjectDir)
-		in.Dir = realPath(w.dir)
-	}
-	scope := in.ProjectDir
-	if w.init == nil {
-		scope = ""
-		in.LockDir = filepath.Join(os.TempDir(), fmt.Sprintf("docker_wrapper_%d", os.Getuid()))
-	}
-	var err error
-	if in.Links, err = slot.Links(in.Dir, scope, w.appFiles()); err != nil {
-		return nil, err
-	}
-	files := slot.Files(job.Slot{Dir: in.Dir, Links: in.Links})
-	config := w.o.config
-	if config == "" {
-		config = defaultConfig
-	}
-	data, err := engine.ReadFile(files, filepath.ToSlash(config), job.MaxFile)
-	if engine.HostsFault(err) {
-		return nil, fmt.Errorf("read %s: %w", config, err)
-	} else if l := linkNamed(in.Links, filepath.ToSlash(config)); err != nil && l != nil {
-		return nil, &job.ConfigError{File: config, Problem: "it is a link to " + l.Target + ", which can't be read: " + reason(err)}
-	} else if errors.Is(err, fs.ErrNotExist) && w.o.config == "" {
-		data, err = nil, nil
-	} else if err != nil {
-		e := &job.ConfigError{File: config, Problem: reason(err)}
-		if w.o.config != "" {
-			e.Hint = "it is named by --config"
-		}
-		return nil, e
-	}
-	c, err := job.ParseConfig(config, data)
+	in, err := w.directories()
 	if err != nil {
 		return nil, err
 	}
-	in.Config = c
-	if data != nil {
-		w.config = c
+	files := slot.Files(job.Slot{Dir: in.Dir, Links: in.Links})
+	if in.Config, err = w.readConfig(files, in.Links); err != nil {
+		return nil, err
 	}
-	if w.init == nil && c.ProjectDirMount != "" && !exists(in.ProjectDir) {
-		e := c.Errorf("project_dir_mount", "by hand the project directory is ./%s, and it isn't there", projectSubdir)
+	c := in.Config
+	if w.standalone && c.ProjectDirMount != "" && !exists(in.ProjectDir) {
+		e := c.Errorf("project_dir_mount", "without a client the project directory is ./%s, and it isn't there", projectSubdir)
 		e.Hint = "make it, and put the files into it that the links name"
 		return nil, e
 	}
@@ -88,10 +42,9 @@ func (w *wrapper) plan() (*job.Job, error) {
 	}
 	in.HasDockerfile = statErr == nil
 	w.setVerbosity(c.Verbose)
-	if w.init != nil {
-		in.Signed = w.signed(in, config, data != nil) && !w.store.Episode().Unsigned
-		in.Policy, err = readPolicy(w.init.BoincDir)
-		if err != nil {
+	if !w.standalone {
+		in.Signed = w.signed(in) && !w.store.Episode().Unsigned
+		if in.Policy, err = readPolicy(w.init.BoincDir); err != nil {
 			return nil, err
 		}
 	}
@@ -103,44 +56,87 @@ func (w *wrapper) plan() (*job.Job, error) {
 		w.lookForGPUs(&in)
 	}
 	j, err := job.Plan(in)
-	if w.o.check && errors.Is(err, job.ErrNoGPU) { // the matter of a computer that isn't the job's
+	if w.o.check && errors.Is(err, job.ErrNoGPU) { // --check checks the job, not this computer
 		c.UseGPU = false
 		return job.Plan(in)
 	}
 	return j, err
 }
 
-// appFiles are the physical names of the app version's files; none by hand.
-func (w *wrapper) appFiles() []string {
-	if w.init == nil {
-		return nil
+// directories begins a plan's input: the command line, the slot, the project directory, and the slot's links.
+func (w *wrapper) directories() (job.Input, error) {
+	in := job.Input{Init: w.init, Dir: w.dir, ProjectDir: filepath.Join(w.dir, projectSubdir), Args: w.o.args,
+		Dockerfile: cmp.Or(w.o.dockerfile, defaultDockerfile), RealPath: mountSource}
+	for _, named := range []struct{ option, name string }{{"--config", w.o.config}, {"--dockerfile", w.o.dockerfile}} {
+		if err := job.CheckLength(filepath.ToSlash(named.name)); err != nil {
+			return in, &job.ConfigError{File: "command line", Key: named.option, Problem: fmt.Sprintf("%.80q… %v", named.name, err)}
+		}
 	}
-	return w.init.AppFiles
+	var err error
+	if w.standalone {
+		in.LockDir = filepath.Join(os.TempDir(), fmt.Sprintf("docker_wrapper_%d", os.Getuid()))
+		in.Links, err = slot.Links(in.Dir, "", nil)
+		return in, err
+	}
+	if err := checkDirs(w.init); err != nil {
+		return in, err
+	}
+	// Links in the slot are relative, so both paths must be without symlinks.
+	in.ProjectDir = realPath(w.init.ProjectDir)
+	in.Dir = realPath(w.dir)
+	in.Links, err = slot.Links(in.Dir, in.ProjectDir, w.init.AppFiles)
+	return in, err
 }
 
-// signed reports whether all that decides what the container may do comes with the app version.
-func (w *wrapper) signed(in job.Input, config string, hasConfig bool) bool {
-	if !hasConfig && !in.HasDockerfile {
+// configName is the name of the job's file.
+func (w *wrapper) configName() string { return cmp.Or(w.o.config, defaultConfig) }
+
+// readConfig reads the job's file into w.config. If there is none it returns the defaults, and w.config stays nil.
+func (w *wrapper) readConfig(files fs.FS, links []job.Link) (*job.Config, error) {
+	name := w.configName()
+	data, err := engine.ReadFile(files, filepath.ToSlash(name), job.MaxFile)
+	link := linkNamed(links, filepath.ToSlash(name))
+	switch {
+	case err == nil:
+		w.config, err = job.ParseConfig(name, data)
+		return w.config, err
+	case engine.HostsFault(err):
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	case link != nil:
+		return nil, &job.ConfigError{File: name, Problem: "it is a link to " + link.Target + ", which can't be read: " + reason(err)}
+	case w.o.config != "":
+		return nil, &job.ConfigError{File: name, Problem: reason(err), Hint: "it is named by --config"}
+	case errors.Is(err, fs.ErrNotExist):
+		return job.ParseConfig(name, nil)
+	default:
+		return nil, &job.ConfigError{File: name, Problem: reason(err)}
+	}
+}
+
+// signed reports whether the files that decide what the container may do, job.toml and the Dockerfile, are signed: they
+// belong to the app version. Without either it returns false.
+func (w *wrapper) signed(in job.Input) bool {
+	if w.config == nil && !in.HasDockerfile {
 		return false
 	}
 	ok := func(name string) bool {
 		return slot.Signed(in.Dir, in.ProjectDir, filepath.ToSlash(filepath.Clean(name)), in.Links, w.init.AppFiles)
 	}
-	return (!hasConfig || ok(config)) && (!in.HasDockerfile || ok(in.Dockerfile))
+	return (w.config == nil || ok(w.configName())) && (!in.HasDockerfile || ok(in.Dockerfile))
 }
 
-// errPolicy: the volunteer's file can't be understood, so nothing is run until it can.
+// errPolicy: the owner's policy file can't be read. No job runs until it can.
 var errPolicy = errors.New("the policy file of this computer")
 
-// errNoDir: what the client keeps in a directory, its volunteer's policy or the project's files, is looked for nowhere
-// else, as the slot is the job's.
+// errNoDir: init_data.xml has no absolute path of the client's data directory or of the project's directory. They are
+// not guessed, because a job could make such directories in the slot.
 var errNoDir = errors.New("init_data.xml doesn't say where a directory of the client is")
 
-// checkDirs makes sure that the client has said where its directories are.
+// checkDirs checks that init_data.xml has absolute paths of the client's directories.
 func checkDirs(d *boincapi.InitData) error {
 	for _, dir := range []struct{ element, path string }{{"boinc_dir", d.BoincDir}, {"project_dir", d.ProjectDir}} {
 		if !filepath.IsAbs(dir.path) {
-			return fmt.Errorf("%w: its %s is %q, and no absolute path", errNoDir, dir.element, dir.path)
+			return fmt.Errorf("%w: its %s is %q, not an absolute path", errNoDir, dir.element, dir.path)
 		}
 	}
 	return nil
@@ -159,8 +155,8 @@ func readPolicy(dataDir string) (job.Policy, error) {
 	return p, nil
 }
 
-// readPolicyFile gives nil where there is no such file in its directory. What is there under its name and can't be read is an
-// error: its owner means something by it.
+// readPolicyFile returns nil if there is no such file in its directory. A file that is there and can't be read is an
+// error, because the owner may forbid something in it.
 func readPolicyFile(name string) ([]byte, error) {
 	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(filepath.Dir(name)); err != nil {
@@ -168,7 +164,7 @@ func readPolicyFile(name string) ([]byte, error) {
 		}
 		return nil, nil
 	}
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO's writer isn't waited for
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // opening a FIFO would block
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s is a symlink that leads nowhere", name)
 	} else if err != nil {
@@ -194,7 +190,7 @@ func thisHost() job.Host {
 	return job.Host{UID: os.Getuid(), GID: os.Getgid(), CPUs: runtime.NumCPU(), Memory: host.Memory()}
 }
 
-// show prints the plan, or what is wrong with job.toml.
+// show is --plan and --check: it prints the plan or the mistakes, and returns the exit code.
 func (w *wrapper) show() int {
 	w.stderr = boincapi.PlainWriter(w.stderr)
 	fail := func(err error) int {
@@ -206,13 +202,12 @@ func (w *wrapper) show() int {
 	if w.argErr != nil {
 		return fail(w.argErr)
 	}
-	if f, err := os.Open(filepath.Join(w.dir, boincapi.InitDataFile)); err == nil {
-		d, err := boincapi.ParseInitData(f)
-		f.Close()
+	if !w.standalone {
+		d, err := readInitData(w.dir)
 		if err != nil {
 			return fail(fmt.Errorf("read %s: %w", boincapi.InitDataFile, err))
 		}
-		w.keepSecret(&d)
+		w.setInit(&d)
 	}
 	w.log = newLogger(w.stderr, 0)
 	j, err := w.plan()
@@ -245,7 +240,16 @@ func (w *wrapper) show() int {
 	return 0
 }
 
-// checkFiles looks for the files that the Dockerfile and job.toml name.
+func readInitData(dir string) (boincapi.InitData, error) {
+	f, err := os.Open(filepath.Join(dir, boincapi.InitDataFile))
+	if err != nil {
+		return boincapi.InitData{}, err
+	}
+	defer f.Close()
+	return boincapi.ParseInitData(f)
+}
+
+// checkFiles checks that the files that the Dockerfile and job.toml name are there.
 func (w *wrapper) checkFiles(j *job.Job) error {
 	var errs []error
 	files := slot.Files(j.Slot)
@@ -285,12 +289,7 @@ func linkNamed(links []job.Link, name string) *job.Link {
 	return nil
 }
 
-func exists(name string) bool {
-	_, err := os.Lstat(name)
-	return err == nil
-}
-
-// realPath follows the symlinks of a path that is there.
+// realPath returns a path without symlinks. A path that doesn't exist is only cleaned.
 func realPath(name string) string {
 	if real, err := filepath.EvalSymlinks(name); err == nil {
 		return real
@@ -298,8 +297,8 @@ func realPath(name string) string {
 	return filepath.Clean(name)
 }
 
-// mountSource is where a path is or would be made, symlinks followed; "" when that can't be said,
-// because a symlink leads nowhere or a directory can't be searched.
+// mountSource returns a path without symlinks; the path need not exist. It returns "" if a symlink leads nowhere or a
+// directory can't be searched.
 func mountSource(name string) string {
 	real, err := filepath.EvalSymlinks(name)
 	switch dir := filepath.Dir(name); {
@@ -313,7 +312,7 @@ func mountSource(name string) string {
 	return ""
 }
 
-// reason is an error without the operation and path that the os package adds.
+// reason is the text of an error without the operation and path that package os adds.
 func reason(err error) string {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {

@@ -20,75 +20,63 @@ import (
 const (
 	defaultConfig     = "job.toml"
 	defaultDockerfile = "Dockerfile"
-	projectSubdir     = "project" // stands for the project directory when there is no client
+	projectSubdir     = "project" // the project directory when standalone
 )
 
-// steadyTime is how long a job has to run so that what kept it before is over.
+// steadyTime is how long a job must run until earlier temporary exits no longer count.
 const steadyTime = 10 * time.Minute
 
 // wrapper is one run of the program.
 type wrapper struct {
-	program // its stderr is replaced by one that filters
+	program // its stderr is replaced by a writer that filters
 	o       options
 	argErr  error
 	dir     string // the slot
 	log     zerolog.Logger
 	screen  *screen           // nil unless a person is watching
-	secrets *strings.Replacer // the volunteer's, which no text of ours may show; nil while none is known
+	secrets *strings.Replacer // removes the volunteer's secrets from texts; nil until init_data.xml is read
 
-	standalone bool // no init_data.xml: nobody starts us again
+	standalone bool // there is no client; see isStandalone
 	app        *boincapi.App
-	init       *boincapi.InitData // nil when standalone
-	key        session.Key        // nil when standalone, and where nothing is touched
-	store      *session.Store     // what earlier episodes have noted; empty while the slot isn't known to be ours
-	noted      bool               // the slot is ours, and the store may be written
+	init       *boincapi.InitData // nil when standalone, and until it is read
+	key        session.Key        // nil when standalone, and for --plan and --check
+	store      *session.Store     // of earlier episodes; empty until claimed
+	claimed    bool               // the wrapper's directory in the slot is ours, and the store may be written
 
-	config *job.Config // as it was read; nil while it isn't, and where there is no file
+	config *job.Config // nil until it is read, and if there is no file
 	job    *job.Job
-	logged bool // the log tells already why the job ended
+	logged bool // the log already says why the job ended
 }
 
 func newWrapper(p program, o options, dir string, argErr error) *wrapper {
-	w := &wrapper{program: p, o: o, argErr: argErr, dir: dir}
-	w.store, _ = session.OpenStore("") // until the slot is known to be ours
+	w := &wrapper{program: p, o: o, argErr: argErr, dir: dir, standalone: isStandalone(dir)}
+	w.store, _ = session.OpenStore("") // empty; loadState opens the real one
 	return w
 }
 
-// runJob is the story: read, plan, supervise, settle, end.
+// runJob runs the job: start, load what earlier episodes left, plan, supervise, settle, end. It returns the exit code.
 func (w *wrapper) runJob(ctx context.Context) int {
-	finished, code := w.listen()
-	if finished {
+	if finished, code := w.openLog(); finished {
 		return code
 	}
-	var squatted error
-	if !w.standalone {
-		squatted = slot.Vacate(w.dir)
-	}
-	var err error
-	w.app, err = boincapi.Start(ctx, boincapi.Options{Dir: w.dir, LockRetry: w.retryLock(), Sporadic: w.o.sporadic})
-	switch {
-	case squatted != nil:
-		return w.end(squatted)
-	case errors.Is(err, boincapi.ErrLocked) && w.standalone:
-		w.log.Error().Msgf("another docker_wrapper runs in %s: wait for it, or stop it", w.dir)
-		return boincapi.ExitInitFailure
-	case err != nil:
+	if err := w.startApp(ctx); err != nil {
 		return w.end(err)
 	}
 	defer w.app.Close()
-	if err := w.recall(ctx); err != nil {
+	if err := w.loadState(ctx); err != nil {
 		return w.end(err)
 	}
 	network := supervise.NewNetwork()
 	if done := w.store.Episode().Done; done != nil {
-		if w.clearUp(ctx, network) != nil {
+		if w.removeContainer(ctx, network) != nil {
 			return w.end(&ended{silent: true})
 		}
-		return w.finish(done.Code, done.Message)
+		return w.end(&ended{code: done.Code, message: done.Message})
 	}
+	var err error
 	if w.job, err = w.plan(); err != nil {
-		if _, ok := mending(err); projectsFault(err) && !ok {
-			w.clearUp(ctx, network) // of an earlier episode, when all was well
+		if _, ok := retryOf(err); projectsFault(err) && !ok {
+			w.removeContainer(ctx, network) // an earlier episode may have made one
 		}
 		return w.end(err)
 	}
@@ -98,11 +86,10 @@ func (w *wrapper) runJob(ctx context.Context) int {
 	return w.end(w.supervise(ctx, network))
 }
 
-// listen sets up the log, and reports whether the job has finished already, and how.
-func (w *wrapper) listen() (finished bool, code int) {
-	w.standalone = !exists(filepath.Join(w.dir, boincapi.InitDataFile))
+// openLog sets up the log. It reports whether an earlier episode has finished the job, and with which exit code.
+func (w *wrapper) openLog() (finished bool, code int) {
 	if !w.standalone {
-		w.stderr = boincapi.PlainWriter(w.stderr) // the container's output goes there, too
+		w.stderr = boincapi.PlainWriter(w.stderr) // for the container's output, too
 	}
 	w.log = newLogger(boincapi.PlainWriter(w.stderr), 1)
 	if w.standalone {
@@ -120,39 +107,55 @@ func (w *wrapper) listen() (finished bool, code int) {
 	return false, 0
 }
 
-func (w *wrapper) retryLock() time.Duration {
+// startApp takes the slot's lock and connects to the client. w.app can end the job also after an error.
+func (w *wrapper) startApp(ctx context.Context) error {
+	var reserved error
+	lockRetry := w.lockRetry
 	if w.standalone {
-		return -1 // a person waits
+		lockRetry = -1 // a person waits
+	} else {
+		reserved = slot.RemoveReservedDirs(w.dir)
 	}
-	return w.lockRetry
+	var err error
+	w.app, err = boincapi.Start(ctx, boincapi.Options{Dir: w.dir, LockRetry: lockRetry, Sporadic: w.o.sporadic})
+	switch {
+	case reserved != nil:
+		return reserved
+	case errors.Is(err, boincapi.ErrLocked) && w.standalone:
+		return &ended{code: boincapi.ExitInitFailure, message: "another docker_wrapper runs in " + w.dir + ": wait for it, or stop it"}
+	case err == nil:
+		w.standalone = w.app.Standalone()
+	}
+	return err
 }
 
-// recall takes what the client says of the job, and what earlier episodes have noted.
-func (w *wrapper) recall(ctx context.Context) error {
-	if !w.app.Standalone() {
+// loadState loads init_data.xml and the episode file. First it makes sure that the wrapper's directory in the slot is a
+// wrapper's.
+func (w *wrapper) loadState(ctx context.Context) error {
+	if !w.standalone {
 		d := w.app.InitData()
-		w.keepSecret(&d)
-		// What earlier episodes have used: a status without CPU time would set it to zero.
+		w.setInit(&d)
+		// A status without CPU time would reset the CPU time of earlier episodes to zero.
 		w.app.Report(boincapi.Report{CPU: d.WUCPUTime, CheckpointCPU: d.WUCPUTime})
 	}
 	if w.argErr != nil {
 		return &job.ConfigError{File: "command line", Problem: w.argErr.Error()}
 	}
-	if w.init == nil {
+	if w.standalone {
 		return nil
 	}
 	if err := w.claim(ctx); err != nil {
 		return err
 	}
+	w.claimed = true
 	var err error
 	if w.store, err = session.OpenStore(filepath.Join(w.dir, job.WrapperDir)); err != nil {
-		w.log.Warn().Err(err).Msg("earlier episodes are forgotten")
+		w.log.Warn().Err(err).Msg("cannot read the episode file; the job may repeat work")
 	}
-	w.noted = true
 	return nil
 }
 
-// claim makes sure that the wrapper's directory in the slot is a wrapper's.
+// claim makes the wrapper's directory in the slot, or makes sure that a wrapper made it for this job.
 func (w *wrapper) claim(ctx context.Context) (err error) {
 	if err := checkDirs(w.init); err != nil {
 		return err
@@ -163,16 +166,16 @@ func (w *wrapper) claim(ctx context.Context) (err error) {
 	return slot.Claim(w.dir, w.key.Slot(w.init))
 }
 
-// keepSecret takes the client's word for the job. From now on stderr.txt, which goes to the project, shows
-// nothing that only the volunteer may know.
-func (w *wrapper) keepSecret(d *boincapi.InitData) {
+// setInit sets init_data.xml. From then on the volunteer's secrets in it are removed from stderr.txt, which the project
+// gets.
+func (w *wrapper) setInit(d *boincapi.InitData) {
 	w.init = d
 	w.secrets = job.ProxyHider(d)
 	w.stderr = hiding{w.stderr, w.secrets}
 	w.log = newLogger(w.stderr, 1)
 }
 
-// public is a text without secrets.
+// public removes the secrets from a text.
 func (w *wrapper) public(text string) string {
 	if w.secrets == nil {
 		return text
@@ -194,7 +197,7 @@ func (w *wrapper) setVerbosity(verbose int) {
 	w.log = newLogger(out, verbose)
 }
 
-// keeper is this job on this computer.
+// keeper returns the keeper of this job's containers.
 func (w *wrapper) keeper(network *supervise.Network) (*session.Keeper, error) {
 	return session.New(session.Options{
 		Dir: w.dir, Job: w.job, Init: w.init, Key: w.key, Store: w.store, Client: w.app, Log: w.log,
@@ -203,23 +206,24 @@ func (w *wrapper) keeper(network *supervise.Network) (*session.Keeper, error) {
 	})
 }
 
-// output is where a container's output goes where job.toml names no file: to stderr.txt, head and tail kept; to the terminal when
-// a person is there.
+// output returns where a container's output goes if job.toml names no file: to stderr.txt, which gets its beginning and
+// end; standalone to the terminal.
 func (w *wrapper) output() (stdout, stderr io.Writer, done io.Closer) {
 	switch {
 	case w.screen != nil:
 		return w.screen.over(w.stdout), w.screen, nil
-	case w.init == nil:
+	case w.standalone:
 		return w.stdout, w.stderr, nil
 	default:
 		b := newBounded(w.stderr)
-		whole := hiding{b, w.secrets} // b may cut a line in two
-		return whole, whole, b
+		lines := hiding{b, w.secrets} // before b, which may cut a secret in two
+		return lines, lines, b
 	}
 }
 
-// clearUp removes the container of a job that has ended, or that has no plan. Its error is that the client wants us gone before.
-func (w *wrapper) clearUp(ctx context.Context, network *supervise.Network) error {
+// removeContainer removes the container of a job that has ended or can't be planned. It returns an error if the client told
+// the wrapper to quit or abort before that.
+func (w *wrapper) removeContainer(ctx context.Context, network *supervise.Network) error {
 	ctx, done := supervise.UntilUnwanted(ctx, w.app)
 	defer done()
 	k, err := w.keeper(network)
@@ -230,23 +234,23 @@ func (w *wrapper) clearUp(ctx context.Context, network *supervise.Network) error
 	return k.Remove(ctx)
 }
 
-// supervise runs the job and returns what came of it; an *ended error says how the job ended.
+// supervise runs the job. The error, never nil, is an *ended or says why the job can't run.
 func (w *wrapper) supervise(ctx context.Context, network *supervise.Network) error {
 	k, err := w.keeper(network)
 	if err != nil {
 		return err
 	}
 	defer k.Close()
-	if w.init == nil {
+	if w.standalone {
 		network.Allow()
 	}
 	out := supervise.Outcome{Reason: supervise.TimedOut}
 	if w.store.Episode().TimedOut {
 		k.Adopt(ctx)
 	} else {
-		out = supervise.Run(ctx, w.watch(k, network))
+		out = supervise.Run(ctx, w.superviseOptions(k, network))
 	}
-	if out.Adrift { // what still works uses what is ours
+	if out.Adrift { // a call to the engine is still running: touch nothing of the job
 		w.log.Info().Msg("leaving")
 		return &ended{silent: true}
 	}
@@ -262,8 +266,8 @@ func (w *wrapper) supervise(ctx context.Context, network *supervise.Network) err
 	return w.settle(ctx, k, out)
 }
 
-// watch is what the watch is to know of the job.
-func (w *wrapper) watch(k *session.Keeper, network *supervise.Network) supervise.Options {
+// superviseOptions returns what supervise.Run needs.
+func (w *wrapper) superviseOptions(k *session.Keeper, network *supervise.Network) supervise.Options {
 	e, checkpoint := w.store.Episode(), w.job.Checkpoint
 	if checkpoint.Any() {
 		w.app.SetCheckpointPeriod(time.Duration(checkpoint.Period))
@@ -278,7 +282,7 @@ func (w *wrapper) watch(k *session.Keeper, network *supervise.Network) supervise
 			return s, nil
 		},
 		Still:      k.Still,
-		Mends:      w.mend,
+		Mends:      w.retryHere,
 		Network:    network,
 		Checkpoint: checkpoint,
 		Last:       e.Checkpoint,
@@ -287,7 +291,7 @@ func (w *wrapper) watch(k *session.Keeper, network *supervise.Network) supervise
 		TimeLimit:  time.Duration(w.job.TimeLimit),
 		Log:        w.log,
 	}
-	if w.init != nil && !e.Anew { // what the client knows of a checkpoint is past
+	if !w.standalone && !e.Anew { // without its checkpoint, a job begins again at 0
 		o.CPU = time.Duration(w.init.WUCPUTime * float64(time.Second))
 	}
 	if w.screen != nil {
@@ -298,9 +302,9 @@ func (w *wrapper) watch(k *session.Keeper, network *supervise.Network) supervise
 	return o
 }
 
-// remember changes what the next episode knows. Where that can't be written, it knows less.
+// remember changes the episode file, from which the next episode continues.
 func (w *wrapper) remember(f func(*session.Episode)) {
 	if err := w.store.Change(f); err != nil {
-		w.log.Warn().Err(err).Msg("the next episode knows less")
+		w.log.Warn().Err(err).Msg("cannot save the episode file; the next start may repeat work")
 	}
 }

@@ -13,12 +13,12 @@ import (
 	"boincdocker/docker_wrapper/internal/supervise"
 )
 
-// screen is a terminal with a progress line at its bottom. What is written goes above it.
+// screen is a terminal with a progress line at the bottom. Written text appears above the line.
 type screen struct {
 	mu   sync.Mutex
 	w    io.Writer
-	line string // as it stands now; "" for none
-	open bool   // the last thing written did not end its line
+	line string // the progress line that is shown; "" for none
+	open bool   // the text written last did not end with a newline
 }
 
 // newScreen returns nil when w is no terminal.
@@ -29,7 +29,7 @@ func newScreen(w io.Writer) *screen {
 	return &screen{w: w}
 }
 
-// over is the screen, for something that writes to another file that may be the same terminal.
+// over returns a writer to w, which may be the same terminal: it removes the progress line first.
 func (s *screen) over(w io.Writer) io.Writer { return overWriter{s, w} }
 
 type overWriter struct {
@@ -50,12 +50,12 @@ func (s *screen) write(w io.Writer, p []byte) (int, error) {
 	return n, err
 }
 
-// show draws the progress line anew.
+// show replaces the progress line.
 func (s *screen) show(snap supervise.Snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open {
-		return // in the middle of a line of the job's
+		return // the line would end up within one of the job's
 	}
 	s.erase()
 	s.line = progressLine(snap)

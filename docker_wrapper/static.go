@@ -2,5 +2,5 @@
 
 package main
 
-// static: this program needs nothing of the place where it runs.
+// static reports that this program needs no shared libraries, so that it runs in any Linux container.
 const static = true

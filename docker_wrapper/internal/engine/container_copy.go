@@ -18,14 +18,13 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
 const (
 	maxEntries = 1_000_000 // of one copy out
 	maxNested  = 64        // depth of its directories, from Copy.Root on; deeper ones are left out
-	maxLeftOut = 20        // names in the list of what is left out
-	maxName    = 200       // bytes of such a name
 	partSuffix = ".docker_wrapper.part"
 )
 
@@ -345,9 +344,9 @@ func (t *trailer) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// CopyOut copies files out of a container that has ended or is paused. It returns the names of what was left out, the
-// first 20 and the number of the others: symlinks that lead out of what is copied, devices, directories more than 64 deep
-// and the like. A file is there whole or not at all.
+// CopyOut copies files out of a container that has ended or is paused. leftOut names what was not
+// copied, see [job.LeftOut]: symlinks that lead out of what is copied, devices, directories more than 64 deep and the
+// like. A file is there whole or not at all.
 //
 // The job made these files, so they are not trusted: names and links are checked, nothing is written outside
 // Copy.Root, and at most limit bytes in all (0 for no limit).
@@ -357,12 +356,12 @@ func (c *Container) CopyOut(ctx context.Context, copies []job.Copy, limit int64)
 		if err := c.copyOutWhole(ctx, cp, u); err != nil {
 			var ce *CopyError
 			if errors.As(err, &ce) {
-				return u.names(), ce
+				return u.leftOut.Names(), ce
 			}
-			return u.names(), fmt.Errorf("copy %s out of container %s: %w", cp.Src, c.Name, wrap(err))
+			return u.leftOut.Names(), fmt.Errorf("copy %s out of container %s: %w", cp.Src, c.Name, wrap(err))
 		}
 	}
-	return u.names(), nil
+	return u.leftOut.Names(), nil
 }
 
 // cutTries is how often a copy is requested that the engine ends too early, as Podman 5.8 sometimes does on a busy computer.
@@ -438,28 +437,7 @@ type unpacker struct {
 	limited bool
 	entries int
 	links   map[string]bool // symlinks that it made; it writes nothing through them
-	leftOut []string
-	more    int // how many more were left out
-}
-
-// leave adds a name to what is left out.
-func (u *unpacker) leave(name string) {
-	if len(u.leftOut) == maxLeftOut {
-		u.more++
-		return
-	}
-	if len(name) > maxName {
-		name = strings.ToValidUTF8(name[:maxName], "") + "..."
-	}
-	u.leftOut = append(u.leftOut, name)
-}
-
-// names lists what was left out.
-func (u *unpacker) names() []string {
-	if u.more == 0 {
-		return u.leftOut
-	}
-	return append(u.leftOut, fmt.Sprintf("and %d more", u.more))
+	leftOut job.LeftOut
 }
 
 // unpack writes the archive's entry base, and those below it, under the name dst.
@@ -487,7 +465,7 @@ func (u *unpacker) unpack(ctx context.Context, archive io.Reader, base, dst stri
 		name := strings.TrimSuffix(path.Clean(h.Name), "/")
 		rest, ok := strings.CutPrefix(name, base)
 		if !ok || rest != "" && rest[0] != '/' || !filepath.IsLocal(filepath.FromSlash(name)) {
-			u.leave(h.Name)
+			u.leftOut.Add(h.Name)
 			continue
 		}
 		if err := u.entry(tr, h, base, dst, strings.TrimPrefix(rest, "/")); err != nil {
@@ -500,12 +478,12 @@ func (u *unpacker) unpack(ctx context.Context, archive io.Reader, base, dst stri
 func (u *unpacker) entry(tr *tar.Reader, h *tar.Header, base, dst, rest string) error {
 	name := path.Join(dst, rest)
 	if depth := strings.Count(name, "/"); depth > maxNested || depth == maxNested && h.Typeflag == tar.TypeDir {
-		u.leave(h.Name)
+		u.leftOut.Add(h.Name)
 		return nil
 	}
 	for dir := path.Dir(name); dir != "." && dir != "/"; dir = path.Dir(dir) {
 		if u.links[dir] {
-			u.leave(h.Name)
+			u.leftOut.Add(h.Name)
 			return nil
 		}
 	}
@@ -525,7 +503,7 @@ func (u *unpacker) entry(tr *tar.Reader, h *tar.Header, base, dst, rest string) 
 		// A link may only point to what is copied with it, because the client follows links when it uploads. A ".." that
 		// follows another name may climb out of another link, so it can't be checked by its text.
 		if rest == "" || path.IsAbs(h.Linkname) || climbsLate(h.Linkname) || !filepath.IsLocal(path.Join(path.Dir(rest), h.Linkname)) {
-			u.leave(h.Name)
+			u.leftOut.Add(h.Name)
 			return nil
 		}
 		if err := u.root.RemoveAll(name); err != nil {
@@ -539,7 +517,7 @@ func (u *unpacker) entry(tr *tar.Reader, h *tar.Header, base, dst, rest string) 
 	case tar.TypeLink:
 		return u.hardLink(h, base, dst, name)
 	default:
-		u.leave(h.Name)
+		u.leftOut.Add(h.Name)
 		return nil
 	}
 }
@@ -561,7 +539,7 @@ func (u *unpacker) hardLink(h *tar.Header, base, dst, name string) error {
 	rest, ok := strings.CutPrefix(path.Clean(h.Linkname), base+"/")
 	old := path.Join(dst, rest)
 	if fi, err := u.root.Lstat(old); !ok || !filepath.IsLocal(rest) || err != nil || !fi.Mode().IsRegular() {
-		u.leave(h.Name)
+		u.leftOut.Add(h.Name)
 		return nil
 	}
 	if err := u.root.RemoveAll(name); err != nil {
@@ -577,29 +555,17 @@ func (u *unpacker) mkdirAll(name string) error {
 	return u.root.MkdirAll(name, 0o755)
 }
 
-func (u *unpacker) file(r io.Reader, size int64, name string, mode fs.FileMode) (err error) {
+func (u *unpacker) file(r io.Reader, size int64, name string, mode fs.FileMode) error {
 	if u.left -= size; u.limited && u.left < 0 {
 		return &CopyError{Name: name, Reason: "more output than rsc_disk_bound allows"}
 	}
 	if fi, err := u.root.Lstat(name); err == nil && fi.IsDir() {
 		return &CopyError{Name: name, Reason: "a file can't take the place of a directory"}
 	}
-	part := name + partSuffix
-	if err := u.root.RemoveAll(part); err != nil {
-		return err
-	}
-	f, err := u.root.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, u.root.Remove(part))
-		}
-	}()
-	_, err = io.Copy(f, r)
-	if err := errors.Join(err, f.Chmod(mode), f.Close()); err != nil {
-		return err
-	}
-	return u.root.Rename(part, name)
+	// Not synced: there may be a million files. A checkpoint is synced as a whole. Outputs, as those that a job writes into
+	// the slot itself, may be lost by a loss of power just after the job has ended.
+	return host.Replace(u.root, name+partSuffix, name, mode, func(f *os.File) error {
+		_, err := io.Copy(f, r)
+		return errors.Join(err, f.Chmod(mode))
+	})
 }

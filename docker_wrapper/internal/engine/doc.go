@@ -1,11 +1,11 @@
 // Package engine is THE HANDS: it finds Docker or Podman and makes, starts, watches and removes
 // images and containers through the Docker Engine API. It is the only importer of Docker's SDK, and
-// the only place where an engine's errors are told apart.
+// the only place that interprets an engine's error codes and texts.
 //
-// One program is run: "podman system service", when no engine answers. An error is known by the
-// engine's code, and by its words where codes don't tell (engine_errors.go); a failed build also by
-// the builder's output (image_build.go). Calls that change something can be repeated: what is already
-// so is no error.
+// It runs one program: "podman system service", if no engine answers. It recognizes an error by the
+// engine's code, and by its text if the code isn't enough (engine_errors.go); a failed build also by
+// the builder's output (image_build.go). Calls that change something can be repeated: it is no error
+// if nothing is left to do.
 //
 // Files:
 //   - engine*.go: finding and opening an engine, its quirks and errors, Podman's own API

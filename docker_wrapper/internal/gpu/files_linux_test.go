@@ -155,9 +155,9 @@ func FuzzSpecs(f *testing.F) {
 	})
 }
 
-func TestTry(t *testing.T) {
+func TestOpenDevices(t *testing.T) {
 	var out strings.Builder
-	if err := Try([]string{"/dev/null", "/dev/no_such_gpu", "/"}, &out); err != nil {
+	if err := OpenDevices([]string{"/dev/null", "/dev/no_such_gpu", "/"}, &out); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := out.String(), "/dev/null: ok\n/dev/no_such_gpu: no such file or directory\n/: is a directory\n"; got != want {

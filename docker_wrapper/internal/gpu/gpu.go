@@ -4,5 +4,5 @@ package gpu
 
 import "errors"
 
-// ErrBlind: on this system we can't list GPUs.
-var ErrBlind = errors.New("GPUs can only be listed on Linux")
+// ErrUnsupported: on this system we can't list GPUs.
+var ErrUnsupported = errors.New("GPUs can only be listed on Linux")

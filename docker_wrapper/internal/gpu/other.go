@@ -8,8 +8,8 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// List returns ErrBlind.
-func List() ([]job.GPU, error) { return nil, ErrBlind }
+// List returns ErrUnsupported.
+func List() ([]job.GPU, error) { return nil, ErrUnsupported }
 
-// Try returns ErrBlind. It is meant for containers, which run Linux.
-func Try([]string, io.Writer) error { return ErrBlind }
+// OpenDevices returns ErrUnsupported. It is meant for containers, which run Linux.
+func OpenDevices([]string, io.Writer) error { return ErrUnsupported }

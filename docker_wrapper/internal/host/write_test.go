@@ -87,3 +87,43 @@ func TestWriteFileParallel(t *testing.T) {
 	writers.Wait()
 	only(t, dir, "f")
 }
+
+// A call that fails, and one that was killed, leave the file as it was. The next call succeeds.
+func TestReplace(t *testing.T) {
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	replace := func(name, text string, then error) error {
+		return ReplaceSynced(root, "part", name, 0o600, func(f *os.File) error {
+			_, err := f.WriteString(text)
+			return errors.Join(err, then)
+		})
+	}
+	if err := replace("f", "old", nil); err != nil {
+		t.Fatal(err)
+	}
+	full := errors.New("disk full")
+	if err := replace("f", "half", full); !errors.Is(err, full) {
+		t.Errorf("got %v, want %v", err, full)
+	}
+	only(t, dir, "f")
+	if err := replace("../f", "new", nil); err == nil {
+		t.Error("a file outside of the root was written")
+	}
+	if got, err := root.ReadFile("f"); err != nil || string(got) != "old" {
+		t.Errorf("got %q, %v, want the old file", got, err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "part", "left"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := replace("f", "new", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := root.ReadFile("f"); err != nil || string(got) != "new" {
+		t.Errorf("got %q, %v, want the new file", got, err)
+	}
+	only(t, dir, "f")
+}

@@ -9,15 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncDir writes the names in a directory to the disk. Some file systems can't (EINVAL, ENOTSUP: fsync(2)).
-func syncDir(name string) error {
-	dir, err := os.Open(name)
-	if err != nil {
-		return err
+// syncNames writes the names in a directory to the disk. Some file systems can't (EINVAL, ENOTSUP: fsync(2)).
+func syncNames(dir *os.File) error {
+	err := dir.Sync()
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
+		return nil
 	}
-	defer dir.Close()
-	if err := dir.Sync(); !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOTSUP) {
-		return err
-	}
-	return nil
+	return err
 }

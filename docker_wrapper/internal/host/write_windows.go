@@ -1,4 +1,6 @@
 package host
 
-// syncDir does nothing: Windows writes no directory on demand.
-func syncDir(string) error { return nil }
+import "os"
+
+// syncNames does nothing: NTFS writes names to a journal, and Windows can't flush a directory.
+func syncNames(*os.File) error { return nil }

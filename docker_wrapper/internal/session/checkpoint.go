@@ -14,7 +14,7 @@ import (
 	"boincdocker/docker_wrapper/internal/slot"
 )
 
-// Made is when the job made its newest checkpoint itself, as the time of its file says.
+// Made returns when the job made its newest checkpoint itself: the modification time of the checkpoint's file.
 func (s *Session) Made(ctx context.Context) (at time.Time, ok bool) { return s.k.made(ctx, s.c) }
 
 // Ask asks the job for a checkpoint.
@@ -26,10 +26,10 @@ func (s *Session) Hold(ctx context.Context) error { return s.c.Hold(ctx) }
 // Release ends Hold.
 func (s *Session) Release(ctx context.Context) error { return s.c.Release(ctx) }
 
-// Crowded reports, once, that the last checkpoint has to make room for what the job has written since.
+// Crowded reports, once, that the last checkpoint must be removed because the job has written so much since.
 func (s *Session) Crowded() bool { return s.crowd.short(time.Now()) }
 
-// Taken notes a new checkpoint; the zero Mark says that there is none any more.
+// Taken notes a new checkpoint; the zero Mark means that there is none any more.
 func (s *Session) Taken(m job.Mark) {
 	s.k.note(func(e *Episode) {
 		if e.Checkpoint = m; !m.At.IsZero() {
@@ -38,8 +38,8 @@ func (s *Session) Taken(m job.Mark) {
 	})
 }
 
-// Save puts what the job resumes from where it outlives the container, which is held or has ended. The error wraps
-// job.ErrDropped when the checkpoint before is gone, too.
+// Save copies the job's checkpoint out of the container, which is held or has ended, into the slot. The error wraps
+// job.ErrDropped if the earlier checkpoint was removed, too.
 func (s *Session) Save(ctx context.Context) error {
 	if s.k.o.Job.Checkpoint.Whole() {
 		return s.saveWhole(ctx)
@@ -47,7 +47,7 @@ func (s *Session) Save(ctx context.Context) error {
 	return s.k.saveFiles(ctx, s.c)
 }
 
-// made is when the job made its newest checkpoint itself.
+// made returns when the job made its newest checkpoint itself.
 func (k *Keeper) made(ctx context.Context, container *engine.Container) (at time.Time, ok bool) {
 	var err error
 	switch c := k.o.Job.Checkpoint; {
@@ -67,8 +67,8 @@ func (k *Keeper) savedCheckpoints() slot.Saved {
 	return slot.Saved{Dir: filepath.Join(k.stateDir(), "checkpoint")}
 }
 
-// saveFiles copies what the job resumes from out of the container, which doesn't run meanwhile. All that lies in the slot counts
-// against the job's bound, the checkpoint before too: it is removed only when this one is whole.
+// saveFiles copies the files of the job's checkpoint out of the container, which doesn't run meanwhile. The earlier checkpoint
+// is removed only when the new one is complete; both count against the job's disk bound.
 func (k *Keeper) saveFiles(ctx context.Context, container *engine.Container) (err error) {
 	saved := k.savedCheckpoints()
 	dir, err := saved.Begin()
@@ -76,7 +76,7 @@ func (k *Keeper) saveFiles(ctx context.Context, container *engine.Container) (er
 		return err
 	}
 	defer func() {
-		if err != nil { // it counts against the job's bound
+		if err != nil { // an incomplete one counts against the bound, too
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}()
@@ -93,14 +93,14 @@ func (k *Keeper) saveFiles(ctx context.Context, container *engine.Container) (er
 	case err != nil:
 		return fmt.Errorf("checkpoint.copy: %w", err)
 	case len(leftOut) > 0:
-		return fmt.Errorf("checkpoint.copy: no file, or a link to elsewhere: %s", strings.Join(leftOut, ", "))
+		return fmt.Errorf("checkpoint.copy: neither file nor directory, or a link that leads outside: %s", strings.Join(leftOut, ", "))
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
 	return saved.Commit(dir)
 }
 
-// room is how many bytes the slot may still grow by; 0 for no limit.
+// room returns how many bytes the slot may still grow; 0 for no limit.
 func (k *Keeper) room() (int64, error) {
 	bound := k.o.Job.Container.Limits.Disk
 	if bound == 0 {
@@ -116,7 +116,7 @@ func (k *Keeper) room() (int64, error) {
 	return bound - used, nil
 }
 
-// putCheckpointBack puts what was saved back into a container that was not started.
+// putCheckpointBack copies the saved checkpoint into a container that was not started.
 func (k *Keeper) putCheckpointBack(ctx context.Context, c *engine.Container) error {
 	if len(k.o.Job.Checkpoint.Copy) == 0 {
 		return nil
@@ -136,9 +136,9 @@ func (k *Keeper) putCheckpointBack(ctx context.Context, c *engine.Container) err
 	return nil
 }
 
-// dropCheckpoints removes what an ended job has saved.
+// dropCheckpoints removes the saved checkpoints.
 func (k *Keeper) dropCheckpoints() {
 	if err := k.savedCheckpoints().Clear(); err != nil {
-		k.log.Warn().Err(err).Msg("a checkpoint is left behind")
+		k.log.Warn().Err(err).Msg("cannot remove a checkpoint")
 	}
 }

@@ -8,18 +8,19 @@ import (
 	"boincdocker/docker_wrapper/internal/slot"
 )
 
-// crowd looks now and then whether the last checkpoint has to make room for what the job has written since: the client
-// looks as often (once a minute), and ends a job whose slot is too large.
+// crowd checks now and then whether the last checkpoint must be removed because the job has written so much since. The
+// client checks once a minute, and ends a job whose slot is too large.
 type crowd struct {
 	k       *Keeper
-	next    time.Time
+	next    time.Time // of the next check
 	looking atomic.Bool
 	found   atomic.Bool
 }
 
-const crowdEach = 20 * time.Second
+const crowdEach = 20 * time.Second // less than the client's minute
 
-// short reports, once, that there is a checkpoint and too little room beside it. It looks in a goroutine of its own.
+// short reports, once, that there is a checkpoint and too little room beside it. A goroutine does the check, so the report
+// comes with a later call.
 func (l *crowd) short(now time.Time) bool {
 	bound := l.k.o.Job.Container.Limits.Disk
 	if bound > 0 && !now.Before(l.next) && l.looking.CompareAndSwap(false, true) {

@@ -1,7 +1,6 @@
-// Package session is one container of this job, with its output, its payload and its memory of earlier episodes.
+// Package session connects one container of a job with its output, its files and the notes of earlier episodes.
 //
-// A [Keeper] is this job on this computer: it opens sessions, one after the other, and settles what the last one leaves. A
-// [Session] is one container that was found or made and started. It is handed over once, and nothing in it changes afterwards.
-// No other package holds a container. A [Store] is the only writer of episode.json, which is all that one episode of the job leaves
-// to the next and that the engine can't tell.
+// A [Keeper] opens a job's sessions, one after the other, and settles what the last one leaves. A [Session] is one container
+// that was found, or made and started. It doesn't change after it is returned. No other package keeps a container. A [Store]
+// is the only writer of episode.json. From it, from the slot's files and from the engine the next episode continues.
 package session

@@ -25,7 +25,7 @@ func (k *Keeper) openPayload() error {
 		}
 		k.mail.deliver() // a job may look only at its start
 		k.mail.sporadic()
-	} else if !j.Standalone {
+	} else if !k.standalone() {
 		if err := slot.NoteLinks(j.Slot); err != nil {
 			return err
 		}
@@ -36,7 +36,7 @@ func (k *Keeper) openPayload() error {
 		}
 	}
 	if j.Slot.Payload != "" && j.Container.User.Mode != "auto" {
-		return slot.Open(j.Slot) // its user is not BOINC's
+		return slot.AllowWrites(j.Slot) // its user is not BOINC's
 	}
 	return nil
 }
@@ -64,28 +64,28 @@ func (k *Keeper) redactedInitData() ([]byte, error) {
 	return raw, nil
 }
 
-// own makes the job's files BOINC's, where the container ran as another user. What can't be changed can still be moved, as far as
-// its directories allow. goesOn lets the container's user go on with them.
-func (k *Keeper) own(ctx context.Context, goesOn bool) {
+// takeOwnership gives the job's files to BOINC's user if the container ran as another one. Files whose owner can't be changed can
+// still be moved if their directories allow it. shared lets the container's user keep using the files.
+func (k *Keeper) takeOwnership(ctx context.Context, shared bool) {
 	u, dir := k.o.Job.Container.User, k.o.Job.Slot.Payload
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		return // it hasn't come to that
+		return // the payload was not made yet
 	}
-	if !slot.Foreign(dir, os.Getuid()) || k.byHand() && u.Mode == "auto" {
+	if !slot.OthersOwn(dir, os.Getuid()) || k.standalone() && u.Mode == "auto" {
 		return
 	}
 	err := errors.New("not root")
 	if os.Getuid() == 0 {
-		err = slot.Own(dir, 0, os.Getgid(), goesOn)
+		err = slot.ChangeOwner(dir, 0, os.Getgid(), shared)
 	} else if self, exeErr := os.Executable(); exeErr == nil && k.container != nil {
 		uid, gid := os.Getuid(), os.Getgid()
 		if k.engine.Info.Rootless {
 			uid, gid = 0, 0 // as its containers call the engine's user
 		}
-		err = k.container.RunHelper(ctx, k.o.Job, self, dir, fmt.Sprintf("%d:%d:%t", uid, gid, goesOn))
+		err = k.container.RunHelper(ctx, k.o.Job, self, dir, fmt.Sprintf("%d:%d:%t", uid, gid, shared))
 	}
 	if err != nil {
-		k.log.Warn().Err(err).Msg("some of the job's files stay another user's")
+		k.log.Warn().Err(err).Msg("some of the job's files still belong to another user")
 	}
 }
 
@@ -95,15 +95,15 @@ func (k *Keeper) moveOut() error {
 	if j.Slot.Move {
 		notes, err := slot.MoveOut(j.Slot)
 		for _, name := range notes {
-			k.log.Warn().Str("file", name).Msg("not taken: a reserved name, no file, or a link to elsewhere")
+			k.log.Warn().Str("file", name).Msg("not moved: a reserved name, neither file nor directory, or a link that leads outside")
 		}
 		if err != nil {
 			return err
 		}
 	}
 	switch {
-	case j.Standalone:
-		return slot.Settle(j.Slot)
+	case k.standalone():
+		return slot.MoveOutputs(j.Slot)
 	case j.Slot.MakeOutputs:
 		return slot.DropOutputs(j.Slot)
 	default:

@@ -20,21 +20,21 @@ import (
 )
 
 const (
-	// keyFile lies beside the projects' directories. No project chooses a name there, and no container sees it.
+	// keyFile is beside the projects' directories. No project can choose a name there, and no container sees it.
 	keyFile = ".docker_wrapper_key"
-	keySize = 32 // bytes; as SHA-256 has
+	keySize = 32 // bytes, as in a SHA-256
 
-	keyPatience = 10 * time.Second // until another wrapper has made it
+	keyPatience = 10 * time.Second // how long another wrapper may take to make it
 	keyRetry    = 20 * time.Millisecond
 )
 
 // ErrKey: the wrapper can't tell its own files and containers from a job's.
 var ErrKey = errors.New("the key of the wrappers")
 
-// Key is what all wrappers of a BOINC data directory share, and what no job sees.
+// Key is the secret that all wrappers of a BOINC data directory share. No job sees it.
 type Key []byte
 
-// ReadKey reads it, and makes it first where there is none. Its error wraps ErrKey.
+// ReadKey reads the key, and makes it if there is none. Its error wraps ErrKey.
 func ReadKey(ctx context.Context, dataDir string) (Key, error) {
 	name := filepath.Join(dataDir, "projects", keyFile)
 	key, err := keyIn(name)
@@ -53,7 +53,7 @@ func keyIn(name string) ([]byte, error) {
 		return nil, err
 	}
 	if !fi.Mode().IsRegular() {
-		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("it is no file")}
+		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
 	}
 	f, err := os.Open(name)
 	if err != nil {
@@ -62,7 +62,7 @@ func keyIn(name string) ([]byte, error) {
 	defer f.Close()
 	key, err := io.ReadAll(io.LimitReader(f, keySize+1))
 	if err == nil && len(key) != keySize {
-		err = &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("it has not %d bytes: remove it, and jobs that have begun are lost", keySize)}
+		err = &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("want %d bytes; remove the file to get a new key, but then jobs that have begun fail", keySize)}
 	}
 	return key, err
 }
@@ -84,12 +84,13 @@ func makeKey(ctx context.Context, name string) ([]byte, error) {
 	return key, host.WriteFile(name, key, 0o600)
 }
 
-// Slot is what proves that the wrapper's directory in a slot is this job's. It holds wherever BOINC's data directory is moved to.
+// Slot returns the seal for the wrapper's directory in this job's slot; see [slot.Claim]. It stays the same if BOINC's data
+// directory is moved.
 func (k Key) Slot(d *boincapi.InitData) string {
 	return slot.Seal(k, "slot", filepath.Base(d.ProjectDir), d.WUName, d.ResultName)
 }
 
-// Labels are those of the container of this job, with the proof that a wrapper made it. dir is the slot.
+// Labels returns the labels of this job's container, with the proof that a wrapper made it. dir is the slot.
 func (k Key) Labels(d *boincapi.InitData, dir string) map[string]string {
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real
@@ -99,8 +100,8 @@ func (k Key) Labels(d *boincapi.InitData, dir string) map[string]string {
 	return labels
 }
 
-// container is what proves that a wrapper made the container of this name with these labels: those of an image or of a stranger's
-// container carry none.
+// container returns the proof that a wrapper made the container of this name with these labels. Who builds an image or
+// starts a container can choose all labels but this one.
 func (k Key) container(name string, labels map[string]string) string {
 	words := []string{"container", name}
 	for _, l := range []string{job.LabelDataDir, job.LabelProject, job.LabelResult, job.LabelSlot} {

@@ -11,22 +11,22 @@ import (
 )
 
 const (
-	lastTrickles = 5 * time.Second // what the job's end waits for the client to take what the job said last
+	lastTrickles = 5 * time.Second // how long the job's end waits for the client to take the job's last trickle-up messages
 	trickleLook  = 100 * time.Millisecond
 )
 
-// mail carries what the job and the client tell each other in files: trickles, uploads before the job's end,
-// and a sporadic app's two. A round of it is made once a second.
+// mail carries the messages that the job and the client exchange in files: trickles, upload requests, and the two files of a
+// sporadic app. round is called once a second.
 type mail struct {
 	o   Options
 	box *slot.Mail
 
-	heard     [2]int    // of Status.TrickleDown and UploadStatus, when the client's were last delivered
-	delivered bool      // they were, in this episode
-	free      time.Time // since when the slot has no trickle-up message; zero while it has
+	heard     [2]int    // Status.TrickleDown and UploadStatus when the client's messages were last delivered
+	delivered bool      // they were delivered in this episode
+	free      time.Time // since when the slot has no trickle-up message; zero while it has one
 
-	asks allowance // of the client
-	says allowance // in the log
+	requests allowance // to the client
+	lines    allowance // in the log
 }
 
 func openMail(o Options) (*mail, error) {
@@ -34,11 +34,12 @@ func openMail(o Options) (*mail, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &mail{o: o, box: box, free: time.Now(), asks: allowance{burst: 10, every: 10 * time.Second},
-		says: allowance{burst: 20, every: 10 * time.Minute}}, nil
+	return &mail{o: o, box: box, free: time.Now(), requests: allowance{burst: 10, every: 10 * time.Second},
+		lines: allowance{burst: 20, every: 10 * time.Minute}}, nil
 }
 
-// round carries what there is. A job that is suspended gets its mail, but may be in the middle of writing.
+// round carries all new messages. A suspended job gets messages, but none are taken from it: it may have been suspended while
+// it wrote one.
 func (m *mail) round(ctx context.Context, st boincapi.Status) {
 	if heard := [2]int{st.TrickleDown, st.UploadStatus}; !m.delivered || heard != m.heard {
 		if m.deliver() {
@@ -57,22 +58,22 @@ func (m *mail) round(ctx context.Context, st boincapi.Status) {
 		m.trickle(false)
 	}
 	for _, logical := range r.Uploads {
-		if !m.asks.has(time.Now()) || ctx.Err() != nil {
-			break // the next time
+		if !m.requests.has(time.Now()) || ctx.Err() != nil {
+			break // until the next round
 		}
 		m.upload(ctx, logical)
 	}
 	for _, name := range r.Unwanted {
-		m.warn(errors.Join(errors.New("upload of a file that is no linked output of this job: "+name), m.box.Refuse(name)))
+		m.warn(errors.Join(errors.New("the job requests the upload of a file that is not one of its linked outputs: "+name), m.box.Refuse(name)))
 	}
 }
 
-// deliver gives the job what the client has for it, and reports whether that went well.
+// deliver moves the client's messages to the job, and reports whether it could.
 func (m *mail) deliver() bool {
 	names, err := m.box.Deliver()
 	for _, name := range names {
 		if m.mayLog() {
-			m.o.Log.Info().Str("file", name).Msg("for the job")
+			m.o.Log.Info().Str("file", name).Msg("delivered to the job")
 		}
 	}
 	if err != nil {
@@ -90,8 +91,8 @@ func (m *mail) sporadic() {
 	}
 }
 
-// trickle gives the client a trickle-up message of the job, and reports whether one may be waiting. The client names it
-// after the second in which it takes it: two in one second would be one.
+// trickle gives the client a trickle-up message of the job, and reports whether another may be waiting. The client names a
+// message by the second in which it takes it, so two in one second would become one. over: the job has ended.
 func (m *mail) trickle(over bool) bool {
 	variety, text, ok, err := m.box.Trickle(over)
 	if err != nil {
@@ -108,7 +109,7 @@ func (m *mail) trickle(over bool) bool {
 	switch {
 	case !ok:
 		return false
-	case m.free.IsZero() || m.free.Unix() == now.Unix() || !over && !m.asks.has(now):
+	case m.free.IsZero() || m.free.Unix() == now.Unix() || !over && !m.requests.has(now):
 		return true
 	}
 	if err := m.o.Client.SendTrickleUp(variety, text); errors.Is(err, boincapi.ErrBusy) {
@@ -118,7 +119,7 @@ func (m *mail) trickle(over bool) bool {
 		return true
 	}
 	m.free = time.Time{}
-	m.asks.spend(now)
+	m.requests.spend(now)
 	if m.mayLog() {
 		m.o.Log.Info().Str("variety", variety).Int("bytes", len(text)).Msg("trickle-up")
 	}
@@ -128,16 +129,16 @@ func (m *mail) trickle(over bool) bool {
 	return true
 }
 
-// upload asks the client to upload an output while the job goes on.
+// upload asks the client to upload an output while the job runs.
 func (m *mail) upload(ctx context.Context, logical string) {
 	err := m.box.BringOutput(ctx, logical)
 	if ctx.Err() != nil {
-		return // asked again in the next episode
+		return // the next episode asks again
 	}
 	if err == nil {
 		err = m.o.Client.UploadFile(logical)
 	}
-	m.asks.spend(time.Now())
+	m.requests.spend(time.Now())
 	if err := errors.Join(err, m.box.UploadAsked(logical)); err != nil {
 		m.warn(err)
 	} else if m.mayLog() {
@@ -145,12 +146,12 @@ func (m *mail) upload(ctx context.Context, logical string) {
 	}
 }
 
-// last gives the client what the job said just before its end. It fails only with ctx, and can then be called
-// again.
+// last gives the client the job's messages from just before its end. It returns an error only if ctx ends, and can then be
+// called again.
 func (m *mail) last(ctx context.Context) error {
 	for deadline := time.Now().Add(lastTrickles); m.trickle(true); {
 		if time.Now().After(deadline) {
-			m.o.Log.Warn().Msg("the job's last trickle-up message is lost: the client doesn't take the one before it")
+			m.o.Log.Warn().Msg("the job's last trickle-up message is lost: the client has not taken the one before it")
 			break
 		}
 		select {
@@ -167,25 +168,25 @@ func (m *mail) last(ctx context.Context) error {
 
 func (m *mail) warn(err error) {
 	if m.mayLog() {
-		m.o.Log.Warn().Err(err).Msg("the job's messages")
+		m.o.Log.Warn().Err(err).Msg("cannot carry the job's messages")
 	}
 }
 
-// mayLog keeps a job from filling the log with its mail.
+// mayLog reports whether a line may be logged, so that a job can't fill the log with its messages.
 func (m *mail) mayLog() bool {
 	now := time.Now()
-	if !m.says.has(now) {
+	if !m.lines.has(now) {
 		return false
 	}
-	m.says.spend(now)
+	m.lines.spend(now)
 	return true
 }
 
-// allowance lets so many things happen at once, and one more each time that has passed.
+// allowance limits a rate: burst events at once, then one for each time every.
 type allowance struct {
 	burst int
 	every time.Duration
-	until time.Time // by when what has happened would have, one at a time
+	until time.Time // the end of the past events if each took the time every
 }
 
 func (a *allowance) has(now time.Time) bool {

@@ -12,11 +12,11 @@ import (
 	"boincdocker/docker_wrapper/internal/slot"
 )
 
-// maxFaithful is after how many temporary exits in a row another engine will do: with the delays between them a good two hours.
+// maxFaithful is after how many temporary exits in a row, about two hours, any engine is used instead of the container's.
 const maxFaithful = 5
 
-// longAgo is before all that a container prints, and before its end. What a new container prints follows what the one before had
-// printed up to a checkpoint.
+// longAgo is before a container's first output and before its end, and not zero. As the time of the last written line it means:
+// write all output of this container, after what earlier containers printed up to a checkpoint.
 var longAgo = time.Unix(1, 0)
 
 // Open finds this job's container or makes it. One that runs or is paused is taken over; it is made anew only when it was made for
@@ -40,20 +40,21 @@ func (k *Keeper) Open(ctx context.Context, before job.Before) (*Session, error) 
 		return k.fresh(ctx, before.CPU)
 	case err != nil:
 		return nil, err
-	case found.State == engine.StateCreated: // its start was broken off: what is in it is unknown
+	case found.State == engine.StateCreated: // its start was interrupted: its files may be incomplete
 		if err := found.Remove(ctx); err != nil {
 			return nil, err
 		}
 		return k.fresh(ctx, before.CPU)
 	case found.State != engine.StateExited && k.anotherGPU(found):
-		return k.anew(ctx, found, before.CPU, "BOINC has assigned another GPU")
+		return k.recreate(ctx, found, before.CPU, "BOINC has assigned another GPU")
 	case found.State == engine.StatePaused && !k.proven(found):
-		return k.anew(ctx, found, before.CPU, "its GPU was never looked for")
+		return k.recreate(ctx, found, before.CPU, "its GPU was never checked")
 	}
 	return k.takeOver(ctx, found, before)
 }
 
-// openEngine opens the engine that has the job's container, else any. One that stays away doesn't keep the job for ever.
+// openEngine opens the engine that has the job's container, or any engine if there is no container or that engine has not
+// answered for long.
 func (k *Keeper) openEngine(ctx context.Context) error {
 	if k.engine != nil {
 		return nil
@@ -71,27 +72,27 @@ func (k *Keeper) openEngine(ctx context.Context) error {
 	return nil
 }
 
-// takeOver opens a session of a container of an earlier episode, or of an earlier session.
+// takeOver opens a session for the container of an earlier episode or session.
 func (k *Keeper) takeOver(ctx context.Context, found *engine.Container, before job.Before) (*Session, error) {
 	k.container = found
 	running := found.State == engine.StateRunning
-	if running { // and perhaps held, by a wrapper that was killed
+	if running { // a wrapper that was killed may have held it
 		if err := found.Release(ctx); err != nil {
 			return nil, err
 		}
 	}
 	if running && !k.proven(found) {
 		if err := k.prove(ctx, found); err != nil {
-			return nil, k.without(ctx, err)
+			return nil, k.removeWithoutGPU(ctx, err)
 		}
 	}
 	e := k.store.Episode()
 	start := job.Start{Paused: found.State == engine.StatePaused, Parted: true}
 	if e.Container == found.ID {
-		start.CPUBase = e.CPUBase // else 0: never more than it was; what was reported before doesn't go back
+		start.CPUBase = e.CPUBase // else 0, which is too little; the reported CPU time never decreases
 	}
 	k.log.Info().Str("container", found.Name).Str("state", found.State).Msg("found this job's container")
-	if !k.byHand() {
+	if !k.standalone() {
 		if err := k.renewInitData(); err != nil {
 			k.log.Warn().Err(err).Msg("the container keeps the older init_data.xml")
 		}
@@ -101,10 +102,10 @@ func (k *Keeper) takeOver(ctx context.Context, found *engine.Container, before j
 	if again, err := k.cutOff(ctx, found); err != nil {
 		return nil, err
 	} else if again && k.anotherGPU(found) {
-		return k.anew(ctx, found, before.CPU, "BOINC has assigned another GPU")
+		return k.recreate(ctx, found, before.CPU, "BOINC has assigned another GPU")
 	} else if again {
 		start.Paused, start.CPUBase = false, before.CPU
-		return k.again(ctx, found, start)
+		return k.resume(ctx, found, start)
 	}
 	if err := k.store.Change(func(e *Episode) { e.Parked = time.Time{} }); err != nil {
 		return nil, err
@@ -114,15 +115,15 @@ func (k *Keeper) takeOver(ctx context.Context, found *engine.Container, before j
 	return k.handOver(ctx, found, e.LastLog, start)
 }
 
-// again resumes a job whose container ended by no doing of its own: from its last checkpoint through the engine, if there is one,
-// else by starting the container again.
-func (k *Keeper) again(ctx context.Context, c *engine.Container, start job.Start) (*Session, error) {
+// resume resumes a job whose container was ended from outside: from its last checkpoint through the engine, if there is one, else
+// by starting the container again.
+func (k *Keeper) resume(ctx context.Context, c *engine.Container, start job.Start) (*Session, error) {
 	s, err := k.restore(ctx, c.Image, start.CPUBase)
 	switch {
 	case err == nil:
 		return s, nil
 	case errors.Is(err, engine.ErrNoRestore):
-		if err := c.Remove(ctx); err != nil { // else it would be started again as it is
+		if err := c.Remove(ctx); err != nil { // otherwise it would be started again as it is
 			return nil, err
 		}
 		k.container = nil
@@ -131,7 +132,7 @@ func (k *Keeper) again(ctx context.Context, c *engine.Container, start job.Start
 	case !errors.Is(err, errNoCheckpoint):
 		return nil, err
 	}
-	start.Unable = !k.able(ctx) // which may take its time: nothing must run yet
+	start.Unable = !k.able(ctx) // a trial may take long, so it comes before the container runs
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -139,13 +140,13 @@ func (k *Keeper) again(ctx context.Context, c *engine.Container, start job.Start
 	start.Began, start.Anew = true, e.Anew
 	s, err = k.begin(ctx, c, e.LastLog, start)
 	if err != nil {
-		return nil, k.without(ctx, err)
+		return nil, k.removeWithoutGPU(ctx, err)
 	}
 	return s, nil
 }
 
-// anew makes the container anew, for the GPU that the client has assigned now.
-func (k *Keeper) anew(ctx context.Context, found *engine.Container, cpu time.Duration, why string) (*Session, error) {
+// recreate makes the container anew, for the GPU that the client has assigned now.
+func (k *Keeper) recreate(ctx context.Context, found *engine.Container, cpu time.Duration, why string) (*Session, error) {
 	k.log.Info().Str("container", found.Name).Str("had", found.Labels[job.LabelGPU]).Str("now", k.o.Job.Container.GPU.Identity()).
 		Msg(why + ": the container is made anew")
 	k.container = nil
@@ -173,7 +174,7 @@ func (k *Keeper) fresh(ctx context.Context, cpu time.Duration) (*Session, error)
 		return nil, err
 	}
 	start := job.Start{Began: true, CPUBase: cpu, Unable: !k.able(ctx), Anew: k.store.Episode().Anew}
-	if start.Anew { // also when a preparation that failed then has found it out
+	if start.Anew { // also if an earlier preparation, which failed, set Anew
 		start.CPUBase = 0
 	}
 	c, err := k.create(ctx, image, !start.Unable)
@@ -187,7 +188,7 @@ func (k *Keeper) fresh(ctx context.Context, cpu time.Duration) (*Session, error)
 		return s, nil
 	}
 	k.container = nil
-	if errors.Is(err, engine.ErrUnreachable) { // it may have been started all the same
+	if errors.Is(err, engine.ErrUnreachable) { // the engine may have started it
 		if c, found := k.engine.Find(ctx, k.o.Job.Container); found != nil || c.State != engine.StateCreated {
 			return nil, err
 		}
@@ -198,7 +199,7 @@ func (k *Keeper) fresh(ctx context.Context, cpu time.Duration) (*Session, error)
 // create creates the container. The image may have been removed since it was found.
 func (k *Keeper) create(ctx context.Context, image string, able bool) (*engine.Container, error) {
 	j := *k.o.Job
-	if !able { // then nothing needs to be left out for checkpoints through the engine
+	if !able { // then the container may have what checkpoints through the engine don't allow
 		j.Checkpoint.Method = job.ByNobody
 	}
 	c, err := k.engine.Create(ctx, &j, image)
@@ -230,8 +231,7 @@ func (k *Keeper) fill(ctx context.Context, c *engine.Container, start job.Start)
 	return k.begin(ctx, c, since, start)
 }
 
-// begin starts a container, notes what the next episode must know of it, and hands it over. Its output up to since was written when
-// it ran before.
+// begin notes a container in the episode file, starts it, and makes its session. Its output up to since has been written.
 func (k *Keeper) begin(ctx context.Context, c *engine.Container, since time.Time, start job.Start) (*Session, error) {
 	err := k.store.Change(func(e *Episode) {
 		written := e.Written
@@ -255,10 +255,10 @@ func (k *Keeper) begin(ctx context.Context, c *engine.Container, since time.Time
 	return k.handOver(ctx, c, since, start)
 }
 
-// handOver makes a session of a container, whose output up to since is written.
+// handOver makes the session of a container. Its output up to since has been written.
 func (k *Keeper) handOver(ctx context.Context, c *engine.Container, since time.Time, start job.Start) (*Session, error) {
 	s := &Session{k: k, c: c, start: start, crowd: &crowd{k: k}, slip: &sync.Once{}}
-	if err := s.follow(context.WithoutCancel(ctx), since); err != nil { // ctx is that of the preparation
+	if err := s.follow(context.WithoutCancel(ctx), since); err != nil { // ctx ends with the preparation
 		return nil, errors.Join(err, s.closeFiles())
 	}
 	k.session = s
@@ -266,8 +266,8 @@ func (k *Keeper) handOver(ctx context.Context, c *engine.Container, since time.T
 	return s, nil
 }
 
-// without removes a container that runs without its GPU: not a moment longer. Any other error leaves it.
-func (k *Keeper) without(ctx context.Context, err error) error {
+// removeWithoutGPU removes the container if err says that it runs without its GPU. It returns err.
+func (k *Keeper) removeWithoutGPU(ctx context.Context, err error) error {
 	if !errors.Is(err, engine.ErrGPU) {
 		return err
 	}
@@ -276,7 +276,7 @@ func (k *Keeper) without(ctx context.Context, err error) error {
 	return errors.Join(err, c.Remove(ctx))
 }
 
-// Still pauses the job's container, which may run since an earlier wrapper was killed.
+// Still pauses the job's container, which may still run after an earlier wrapper was killed.
 func (k *Keeper) Still(ctx context.Context) error {
 	if k.store.Episode().Container == "" {
 		return nil
@@ -287,7 +287,7 @@ func (k *Keeper) Still(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	return k.stand(ctx, found)
+	return k.pauseOrStop(ctx, found)
 }
 
 // find finds the container of an earlier episode.
@@ -298,15 +298,15 @@ func (k *Keeper) find(ctx context.Context) (*engine.Container, error) {
 	return k.engine.Find(ctx, k.o.Job.Container)
 }
 
-// Adopt has the container of an earlier episode settled with the job. Where it can't be found, nothing of it is.
+// Adopt finds the container of an earlier episode, so that it is settled with the job.
 func (k *Keeper) Adopt(ctx context.Context) {
 	if found, err := k.find(ctx); err == nil {
 		k.container = found
 	}
 }
 
-// stand pauses a container that is left alone, or stops it where it can't be paused.
-func (k *Keeper) stand(ctx context.Context, c *engine.Container) error {
+// pauseOrStop pauses a container, or stops it if the engine can't pause it.
+func (k *Keeper) pauseOrStop(ctx context.Context, c *engine.Container) error {
 	err := c.Pause(ctx)
 	if errors.Is(err, job.ErrNoPause) {
 		return k.stop(ctx, c, time.Duration(k.o.Job.Stop.Timeout))
@@ -314,7 +314,7 @@ func (k *Keeper) stand(ctx context.Context, c *engine.Container) error {
 	return err
 }
 
-// cutOff reports whether a container ended by no doing of its own.
+// cutOff reports whether a container was ended from outside.
 func (k *Keeper) cutOff(ctx context.Context, found *engine.Container) (bool, error) {
 	if found.State != engine.StateExited {
 		return false, nil

@@ -13,7 +13,7 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// follow streams the container's output from since on: to the files that job.toml names, else to where Options.Output says.
+// follow streams the container's output after since to the files that job.toml names, else to Options.Output's writers.
 func (s *Session) follow(ctx context.Context, since time.Time) error {
 	out, errs, done := s.k.o.Output()
 	if done != nil {
@@ -24,7 +24,7 @@ func (s *Session) follow(ctx context.Context, since time.Time) error {
 		if name == "" {
 			continue
 		}
-		keep := min(written[i], noted[i]) // what an earlier wrapper wrote after it noted since comes again
+		keep := min(written[i], noted[i]) // output that was written after since was noted comes again
 		if since.IsZero() {
 			keep = 0
 		}
@@ -93,7 +93,7 @@ func (k *Keeper) openOutput(name string, mode int) (*os.File, error) {
 		return nil, err
 	}
 	if fi, err := root.Lstat(rel); err == nil && !fi.Mode().IsRegular() {
-		return nil, &job.ConfigError{File: rel, Problem: "the job's output is to go there, and it is no file"}
+		return nil, &job.ConfigError{File: rel, Problem: "the job's output can't be written there: it is no regular file"}
 	}
 	if mode&os.O_CREATE != 0 {
 		if err := root.MkdirAll(filepath.Dir(rel), 0o771); err != nil {
@@ -103,8 +103,8 @@ func (k *Keeper) openOutput(name string, mode int) (*os.File, error) {
 	return root.OpenFile(rel, mode, 0o664)
 }
 
-// syncOutputs has the files for the container's output written to the disk: what comes before a checkpoint is not printed again
-// after it. It returns their sizes.
+// syncOutputs writes the files for the container's output to the disk, because output from before a checkpoint is not printed
+// again after it. It returns their sizes.
 func (k *Keeper) syncOutputs() (sizes [2]int64, err error) {
 	for _, name := range k.outputs() {
 		if name == "" {
@@ -143,7 +143,7 @@ func (k *Keeper) drain(ctx context.Context) {
 		return
 	}
 	if err := s.logs.Drain(ctx); err != nil {
-		k.log.Warn().Err(err).Msg("the end of the job's output is missing")
+		k.log.Warn().Err(err).Msg("cannot read the end of the job's output")
 	}
 	k.session = nil
 	s.complain(s.closeFiles())
@@ -158,6 +158,6 @@ func (s *Session) closeFiles() (err error) {
 
 func (s *Session) complain(err error) {
 	if err != nil {
-		s.k.log.Warn().Err(err).Msg("write the job's output")
+		s.k.log.Warn().Err(err).Msg("cannot write the job's output")
 	}
 }

@@ -17,20 +17,20 @@ import (
 	"boincdocker/docker_wrapper/internal/slot"
 )
 
-// Client is what sessions need of the BOINC client; *boincapi.App satisfies it.
+// Client is the part of the BOINC client that sessions use; *boincapi.App satisfies it.
 type Client interface {
 	RereadInitData() (boincapi.InitData, error) // waits until the file is whole
 	SetWebGraphicsURL(string)
-	SendTrickleUp(variety, text string) error // boincapi.ErrBusy while the one before is not taken
+	SendTrickleUp(variety, text string) error // boincapi.ErrBusy until the client has taken the last one
 	UploadFile(logical string) error
 }
 
 // Options are for [New].
 type Options struct {
 	Dir    string             // the slot
-	Job    *job.Job           // nil: what earlier episodes left can be removed, and nothing else
-	Init   *boincapi.InitData // nil by hand: there is no client, and no next episode
-	Key    Key                // nil by hand
+	Job    *job.Job           // nil: only Remove may be called
+	Init   *boincapi.InitData // nil when standalone: there is no client, and no next episode
+	Key    Key                // nil when standalone
 	Store  *Store
 	Client Client
 	Log    zerolog.Logger
@@ -38,32 +38,32 @@ type Options struct {
 	// Online is asked before the engine uses the network; see engine.Options.
 	Online func(context.Context) (context.Context, context.CancelFunc, error)
 
-	// Output is where a container's output goes where job.toml names no file. It is called for each container; done, which may be
-	// nil, is closed when the container's output is complete.
+	// Output returns where a container's output goes if job.toml names no file. It is called for each container; done, which may
+	// be nil, is closed when the container's output is complete.
 	Output func() (stdout, stderr io.Writer, done io.Closer)
 
-	ListGPUs func() ([]job.GPU, error) // what this computer has at present
+	ListGPUs func() ([]job.GPU, error) // the GPUs that this computer has now
 	Version  string                    // of the wrapper
-	Static   bool                      // its program runs in any container
-	Sporadic bool                      // the job's files of BOINC's sporadic apps are kept
-	Patience time.Duration             // with an engine that is away when a container is to be removed by hand; 0 for the usual
+	Static   bool                      // the program needs no shared libraries, so that it runs in any container
+	Sporadic bool                      // carry the files of BOINC's sporadic apps
+	Patience time.Duration             // how long to wait for an engine that doesn't answer when a container is to be removed standalone; 0 for the usual
 }
 
-// Keeper is this job on this computer. Its methods are called one at a time.
+// Keeper opens the sessions of one job. Its methods are called one at a time.
 type Keeper struct {
 	o     Options
 	store *Store
 	log   zerolog.Logger
 
 	engine    *engine.Engine // nil until it is needed
-	swept     bool           // forgotten containers are removed
+	swept     bool           // sweep was done
 	ability   ability
-	mail      *mail             // nil where the job has no payload of its own
-	container *engine.Container // nil while it is not known
+	mail      *mail             // nil if the job's files aren't moved into a payload
+	container *engine.Container // nil until it is found or made
 	session   *Session          // the newest; nil when its output is complete or parked
 }
 
-// New is a keeper that has done nothing yet. Its error is the computer's.
+// New returns a keeper, which has done nothing yet.
 func New(o Options) (*Keeper, error) {
 	k := &Keeper{o: o, store: o.Store, log: o.Log}
 	if o.Job == nil || !o.Job.Slot.Move {
@@ -74,59 +74,61 @@ func New(o Options) (*Keeper, error) {
 	return k, err
 }
 
-// Close lets go of the engine. A service of Podman's that was started for the wrapper ends with it.
+// Close closes the engine. It ends a Podman service that was started for the wrapper.
 func (k *Keeper) Close() {
 	if k.engine != nil {
 		k.engine.Close()
 	}
 }
 
-func (k *Keeper) byHand() bool { return k.o.Init == nil }
+// standalone reports whether there is no client.
+func (k *Keeper) standalone() bool { return k.o.Init == nil }
 
 func (k *Keeper) stateDir() string { return filepath.Join(k.o.Dir, job.WrapperDir) }
 
-// note changes what the next episode knows. Where that can't be written, it knows less.
+// note changes the episode file, from which the next episode continues.
 func (k *Keeper) note(f func(*Episode)) {
 	if err := k.store.Change(f); err != nil {
-		k.log.Warn().Err(err).Msg("the next episode knows less")
+		k.log.Warn().Err(err).Msg("cannot save the episode file; the next start may repeat work")
 	}
 }
 
-// Session is one container of the job, with its output. Nothing in it changes once it is handed over, so its methods may be
+// Session is one container of the job, with its output. It doesn't change after Open has returned it, so its methods may be
 // called from any goroutine.
 type Session struct {
-	k     *Keeper // of which it uses what never changes, the store and, in Carry alone, the mail
+	k     *Keeper // only the fields that never change, the store and, in Carry alone, mail
 	c     *engine.Container
 	start job.Start
 	logs  *engine.Logs
 	files []io.Closer // that logs writes to
 	crowd *crowd
-	slip  *sync.Once // a mistake in the file of its progress is logged once
+	slip  *sync.Once // logs a mistake in the progress file once
 }
 
-// Start says how it stood when it was handed over.
+// Start is the container's state when Open returned.
 func (s *Session) Start() job.Start { return s.start }
 
-// Pause freezes the container. When it has ended, that is no error. The error wraps job.ErrNoPause when there is no way to.
+// Pause freezes the container. It is no error if the container has ended. The error wraps job.ErrNoPause if the engine can't
+// pause.
 func (s *Session) Pause(ctx context.Context) error { return s.c.Pause(ctx) }
 
-// Unpause lets it run again.
+// Unpause lets the container run again.
 func (s *Session) Unpause(ctx context.Context) error { return s.c.Unpause(ctx) }
 
-// Keep makes sure that it is paused, or not, and reports whether somebody else had made it otherwise.
+// Keep makes sure that the container is paused or not, and reports whether it was different: another program changed it.
 func (s *Session) Keep(ctx context.Context, paused bool) (bool, error) { return s.c.Keep(ctx, paused) }
 
-// Kill ends it at once.
+// Kill ends the container at once.
 func (s *Session) Kill(ctx context.Context) error { return s.c.Kill(ctx) }
 
-// Wait delivers its end once, as [engine.Container.Wait].
+// Wait delivers the container's end once; see [engine.Container.Wait].
 func (s *Session) Wait(ctx context.Context) <-chan job.Exit { return s.c.Wait(ctx) }
 
-// Usage is what it has used up to now.
+// Usage is what the container has used up to now.
 func (s *Session) Usage(ctx context.Context) (job.Usage, error) { return s.c.Usage(ctx) }
 
-// Stop ends it so that the job can be resumed later; grace 0 kills it. It is noted first: whatever becomes of us then, the
-// container has not ended by itself.
+// Stop ends the container so that the job can be resumed later; grace 0 kills it. The episode file notes it first. If the
+// wrapper is killed then, the next episode knows that the container did not end by itself.
 func (s *Session) Stop(ctx context.Context, grace time.Duration) error {
 	return s.k.stop(ctx, s.c, grace)
 }
@@ -139,14 +141,15 @@ func (k *Keeper) stop(ctx context.Context, c *engine.Container, grace time.Durat
 	return c.Stop(ctx, grace)
 }
 
-// TimedOut is called before it is killed because it ran for too long: whatever becomes of us then, the job has ended.
+// TimedOut notes that the job has exceeded its time limit, before the container is killed. If the wrapper is killed then, the
+// job still ends.
 func (s *Session) TimedOut() { s.k.note(func(e *Episode) { e.TimedOut = true }) }
 
 // Connect joins the container to its network, or disconnects it.
 func (s *Session) Connect(ctx context.Context, on bool) error {
 	err := s.c.Connect(ctx, s.k.o.Job.Container.Network, on)
 	if err == nil && on {
-		s.tellGraphics(ctx) // its port may be another now
+		s.tellGraphics(ctx) // its port may have changed
 	}
 	return err
 }
@@ -158,7 +161,7 @@ func (s *Session) Renew() {
 		err = s.k.renewInitData()
 	}
 	if err != nil {
-		s.k.log.Warn().Err(err).Msg("the newer init_data.xml is not taken over")
+		s.k.log.Warn().Err(err).Msg("the container keeps the older init_data.xml")
 	}
 }
 
@@ -171,7 +174,7 @@ func (s *Session) Carry(ctx context.Context, st boincapi.Status) {
 
 const maxFraction = 64 // bytes; a number is shorter
 
-// Fraction reads how far the job is, as it reports: 0 to 1.
+// Fraction reads the fraction done that the job reports: 0 to 1.
 func (s *Session) Fraction(ctx context.Context) (float64, bool) {
 	var data []byte
 	var err error
@@ -184,7 +187,7 @@ func (s *Session) Fraction(ctx context.Context) (float64, bool) {
 	default:
 		return 0, false
 	}
-	if err != nil || len(bytes.TrimSpace(data)) == 0 { // not there yet, or just being written
+	if err != nil || len(bytes.TrimSpace(data)) == 0 { // the job has not written it yet, or is writing it
 		return 0, false
 	}
 	f, err := slot.ParseFraction(data)

@@ -12,28 +12,28 @@ import (
 )
 
 const (
-	removeTime     = time.Minute // how long an engine that is away is waited for when a container is to be removed
-	handRemoveTime = 10 * time.Second
+	removeTime     = time.Minute      // how long to wait for an engine that doesn't answer when a container is to be removed
+	handRemoveTime = 10 * time.Second // the same when standalone
 	removePause    = 2 * time.Second
 
 	// abortTime is less than the minute that the client gives a job to abort (client/client_state.h).
 	abortTime = 40 * time.Second
 )
 
-// ErrOutside: the container is ended from outside again and again. The job is started again later.
+// ErrOutside: another program ends or removes the container again and again. The job is started again later.
 var ErrOutside = errors.New("the container is ended from outside again and again")
 
-// Leave leaves a container that is parked, or was paused or told to stop at that time; zero: neither. By hand there is no next
-// episode, and the container is removed.
+// Leave leaves the container for the next episode. parked is when it was paused or told to stop; zero: neither. Standalone there
+// is no next episode, and Leave removes the container.
 func (k *Keeper) Leave(ctx context.Context, parked time.Time) {
 	k.park(parked)
-	if k.byHand() {
+	if k.standalone() {
 		k.Remove(ctx)
 		return
 	}
 	foreign := k.o.Job.Container.User.Mode != "auto" || k.engine != nil && k.engine.Info.Rootless
-	if k.container != nil && !parked.IsZero() && foreign { // the client may clear the slot without us
-		k.own(ctx, true)
+	if k.container != nil && !parked.IsZero() && foreign { // the client may have to clear the slot itself
+		k.takeOwnership(ctx, true)
 	}
 }
 
@@ -41,31 +41,31 @@ func (k *Keeper) Leave(ctx context.Context, parked time.Time) {
 func (k *Keeper) Abort(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, abortTime)
 	defer cancel()
-	k.own(ctx, false) // or the client could not clear the slot
+	k.takeOwnership(ctx, false) // otherwise the client could not clear the slot
 	k.Remove(ctx)
 }
 
-// Keep leaves what a preparation that failed has made: the job may be tried again. Nothing of it runs meanwhile.
+// Keep keeps the container of a preparation that failed, paused, because the job may be tried again.
 func (k *Keeper) Keep(ctx context.Context) {
 	if k.container == nil {
 		return
 	}
-	if err := k.stand(ctx, k.container); err == nil {
+	if err := k.pauseOrStop(ctx, k.container); err == nil {
 		k.park(time.Now())
 	}
 }
 
 // GiveUp cleans up after a preparation that failed for good.
 func (k *Keeper) GiveUp(ctx context.Context) {
-	k.own(ctx, false)
+	k.takeOwnership(ctx, false)
 	k.Remove(ctx)
 	if err := k.moveOut(); err != nil {
-		k.log.Warn().Err(err).Msg("the job's files are not all back in the slot")
+		k.log.Warn().Err(err).Msg("cannot move all of the job's files back into the slot")
 	}
 }
 
-// Harvest takes what a container that has ended has printed and, where its code is 0, made. An error that is no *engine.CopyError
-// says why this end is not the job's, or what on this computer keeps it from being harvested.
+// Harvest takes the rest of an ended container's output and, if its exit code is 0, its output files. An *engine.CopyError is
+// the job's fault. Any other error says that the job did not end by itself, or what on this computer prevents the harvest.
 func (k *Keeper) Harvest(ctx context.Context, exit job.Exit) error {
 	switch {
 	case exit.Lost:
@@ -97,16 +97,16 @@ func (k *Keeper) Harvest(ctx context.Context, exit job.Exit) error {
 	}
 	leftOut, err := k.container.CopyOut(ctx, k.o.Job.CopyOut, limits.Disk)
 	for _, name := range leftOut {
-		k.log.Warn().Str("file", name).Msg("not copied: no file, or a link to elsewhere")
+		k.log.Warn().Str("file", name).Msg("not copied: neither file nor directory, or a link that leads outside")
 	}
 	return err
 }
 
-// Conclude moves the job's files back, notes how it ended, and removes the container, which nothing needs any more. Where it is
-// broken off, the next episode goes on with it.
+// Conclude moves the job's files back, notes how the job ended, and removes the container. If it is interrupted, the next episode
+// continues.
 func (k *Keeper) Conclude(ctx context.Context, done Done) error {
 	k.drain(ctx) // of a container that was killed
-	k.own(context.WithoutCancel(ctx), false)
+	k.takeOwnership(context.WithoutCancel(ctx), false)
 	if k.mail != nil {
 		if err := k.mail.last(ctx); err != nil {
 			return err
@@ -121,17 +121,17 @@ func (k *Keeper) Conclude(ctx context.Context, done Done) error {
 	return k.Remove(ctx)
 }
 
-// Remove removes the job's container, of whatever episode it is, also one that was only half made, and its checkpoints. An engine
-// that is away is waited for a while, unless ctx ends: that alone is an error.
+// Remove removes the job's checkpoints and its container, also one of an earlier episode or one that is incomplete. It waits a
+// while for an engine that doesn't answer. It returns an error only if ctx ends first.
 func (k *Keeper) Remove(ctx context.Context) error {
 	if k.engine == nil && k.store.Episode().Container == "" {
 		return nil
 	}
 	most, calls, hint := removeTime, ctx, ""
-	if k.byHand() { // a person waits
+	if k.standalone() { // a person waits
 		most, hint = cmp.Or(k.o.Patience, handRemoveTime), "; docker rm -f "+k.o.Job.Container.Name+" removes it"
 		var cancel context.CancelFunc
-		calls, cancel = context.WithTimeout(ctx, most)
+		calls, cancel = context.WithTimeout(ctx, handRemoveTime)
 		defer cancel()
 	}
 	for deadline := time.Now().Add(most); ; {

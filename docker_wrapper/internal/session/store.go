@@ -13,22 +13,22 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// Episode is the little that must outlive the wrapper and that the engine can't tell.
+// Episode is what the next episode must know and can't learn from the engine or the slot's files.
 type Episode struct {
-	Container  string        `json:"container,omitempty"` // ID of the one that CPUBase is for
-	Boot       string        `json:"boot,omitempty"`      // when it was last started, by the kernel's name for that
+	Container  string        `json:"container,omitempty"` // ID of the container for which CPUBase holds
+	Boot       string        `json:"boot,omitempty"`      // ID of the boot when it was last started
 	CPUBase    time.Duration `json:"cpu_base,omitempty"`  // CPU time of earlier containers of this job
 	Ran        time.Duration `json:"ran,omitempty"`       // running time up to now
-	LastLog    time.Time     `json:"last_log,omitzero"`   // newest line of the container's output that was written
+	LastLog    time.Time     `json:"last_log,omitzero"`   // time of the newest line of its output that was written
 	Written    [2]int64      `json:"written,omitzero"`    // bytes that the files for its output had then, stdout and stderr
 	Host       string        `json:"host,omitempty"`      // of the engine that has it
-	Parked     time.Time     `json:"parked,omitzero"`     // when we paused it or told it to stop, to be resumed; zero when we didn't
-	TimedOut   bool          `json:"timed_out,omitempty"` // it ran longer than its time limit and is killed for that
-	Proven     bool          `json:"proven,omitempty"`    // it has its GPUs, if it is to have any
+	Parked     time.Time     `json:"parked,omitzero"`     // when the wrapper paused it or told it to stop; zero if it didn't
+	TimedOut   bool          `json:"timed_out,omitempty"` // the job exceeded its time limit, and the container is killed
+	Proven     bool          `json:"proven,omitempty"`    // its GPUs were found in it
 	Checkpoint job.Mark      `json:"checkpoint,omitzero"` // the newest; zero for none
 	Anew       bool          `json:"anew,omitempty"`      // the last checkpoint was lost, and there is none since
-	Unsigned   bool          `json:"unsigned,omitempty"`  // its files were not signed when it began, whatever they are now
-	Tries      int           `json:"tries,omitempty"`     // temporary exits since a container was last started
+	Unsigned   bool          `json:"unsigned,omitempty"`  // the job's files were not signed when it began
+	Tries      int           `json:"tries,omitempty"`     // temporary exits since the job last ran for 10 minutes
 	Done       *Done         `json:"done,omitempty"`      // the job has ended; only the finish file may be missing
 }
 
@@ -40,20 +40,20 @@ type Done struct {
 
 const (
 	episodeFile = "episode.json"
-	maxEpisode  = 1 << 20 // bytes; a message for the project is the longest in it
+	maxEpisode  = 1 << 20 // bytes; the longest part is the message for the project
 )
 
-// Store keeps the episode, and writes it into the wrapper's directory of the slot, out of the container's reach. All methods may be
-// called from any goroutine.
+// Store keeps the episode, and writes it into the wrapper's directory in the slot, which the container can't reach. All methods
+// may be called from any goroutine.
 type Store struct {
-	dir string // "" where nothing is written: by hand there is no next episode
+	dir string // "" if nothing is written: standalone there is no next episode
 
 	mu      sync.Mutex // guards what follows
 	episode Episode
 }
 
-// OpenStore reads what an earlier episode left in dir. Where there is nothing, or it can't be read, the store begins empty: that
-// loses numbers and nothing else. It never returns nil.
+// OpenStore reads the episode file in dir. If there is none, or it can't be read, the store begins empty. The store is never nil,
+// also if there is an error.
 func OpenStore(dir string) (*Store, error) {
 	s := &Store{dir: dir}
 	if dir == "" {
@@ -64,14 +64,14 @@ func OpenStore(dir string) (*Store, error) {
 	return s, err
 }
 
-// Episode is what is known now.
+// Episode returns the current episode.
 func (s *Store) Episode() Episode {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.episode
 }
 
-// Change lets f change what is known, and writes it. f must not call the store.
+// Change lets f change the episode, and writes the file. f must not call the store.
 func (s *Store) Change(f func(*Episode)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

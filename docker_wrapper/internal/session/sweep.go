@@ -16,49 +16,47 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// sweep removes the containers of jobs that the client of this data directory has forgotten. Clients
-// before 8.2.9 only ask a job to quit when its project is reset or detached, and clear its slot then:
-// the container, parked for the next time, is nobody's. Other clients' are left alone.
+// sweep removes the containers of jobs that this data directory's client no longer has. Clients before 8.2.9 only tell a
+// job to quit when its project is reset or detached, and then clear its slot. The container stays parked, and no job uses it
+// again. Other clients' containers are left alone.
 func (k *Keeper) sweep(ctx context.Context) {
-	if k.byHand() || k.swept {
+	if k.standalone() || k.swept {
 		return
 	}
 	list, err := k.engine.List(ctx, map[string]string{job.LabelDataDir: k.o.Init.BoincDir})
 	if err != nil {
-		k.log.Debug().Err(err).Msg("look for containers of forgotten jobs")
+		k.log.Debug().Err(err).Msg("cannot look for containers of forgotten jobs")
 		return
 	}
 	k.swept = true
 	for _, c := range list {
-		if c.Name == k.o.Job.Container.Name || !wrappers(c, k.o.Key) || !forgotten(c, time.Now()) {
+		if c.Name == k.o.Job.Container.Name || !madeByWrapper(c, k.o.Key) || !forgotten(c, time.Now()) {
 			continue
 		}
 		if err := c.Remove(ctx); err != nil {
-			k.log.Warn().Err(err).Msg("the container of a job that the client has forgotten is left")
+			k.log.Warn().Err(err).Msg("cannot remove the container of a job that the client has forgotten")
 			continue
 		}
 		k.log.Info().Str("container", c.Name).Msg("removed the container of a job that the client has forgotten")
 	}
 }
 
-// wrappers reports whether a wrapper made the container: for a job, or to help with it. Whoever builds an image or starts a
-// container can write all labels but the proof.
-func wrappers(c *engine.Container, key Key) bool {
+// madeByWrapper reports whether a wrapper made the container, for a job or as a helper.
+func madeByWrapper(c *engine.Container, key Key) bool {
 	name := c.Name
-	for _, helps := range []string{engine.OwnerSuffix, engine.TrialSuffix} {
-		name = strings.TrimSuffix(name, helps)
+	for _, helper := range []string{engine.OwnerSuffix, engine.TrialSuffix} {
+		name = strings.TrimSuffix(name, helper)
 	}
 	proof := c.Labels[job.LabelProof]
 	return hmac.Equal([]byte(proof), []byte(key.container(name, c.Labels)))
 }
 
-// settling is how long a container stays whose slot says nothing of its job: it may just be made, its
-// episode not yet written.
+// settling is the minimum age of a container that is removed because its slot has no init_data.xml. A newer one may belong
+// to a wrapper that has not written its episode file yet.
 const settling = time.Hour
 
-// forgotten reports that a container's slot knows nothing of it: neither the wrapper's own notes nor
-// init_data.xml. The client takes that away for a moment when it writes it anew, so a missing one says
-// something only of a container that isn't new.
+// forgotten reports whether neither the episode file nor init_data.xml in a container's slot belongs to its job. The client
+// removes init_data.xml for a moment while it rewrites it, so a missing one counts only for an old container.
 func forgotten(c *engine.Container, now time.Time) bool {
 	slot, result := c.Labels[job.LabelSlot], c.Labels[job.LabelResult]
 	if slot == "" || result == "" {
@@ -84,23 +82,23 @@ func forgotten(c *engine.Container, now time.Time) bool {
 	return err == nil && d.ResultName != result
 }
 
-// collectTime is more than the removal of many images takes.
+// collectTime is longer than removing many images takes.
 const collectTime = 10 * time.Minute
 
-// collect removes images that no job needs, while the job runs: it waits for nothing of that. When it is
-// over first, the next job goes on with it.
+// collect removes images that no job needs, in a goroutine while the job runs. If the job ends first, the next job
+// continues.
 func (k *Keeper) collect(ctx context.Context) {
 	e, im, log := k.engine, k.o.Job.Image, k.log
 	go func() {
 		defer func() {
-			if r := recover(); r != nil { // the job shall not end by this
+			if r := recover(); r != nil { // a bug here must not end the job
 				log.Error().Msgf("bug: %v\n%s", r, debug.Stack())
 			}
 		}()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), collectTime)
 		defer cancel()
 		if err := e.Collect(ctx, im); err != nil {
-			log.Warn().Err(err).Msg("images that no job uses are left")
+			log.Warn().Err(err).Msg("cannot remove images that no job uses")
 		}
 	}()
 }

@@ -84,7 +84,7 @@ func TestWrappers(t *testing.T) {
 		{"with another result", "boinc_p_r", labels(func(l map[string]string) { l[job.LabelResult] = "s" }), false},
 		{"nothing at all", "boinc_p_r", nil, false},
 	} {
-		if got := wrappers(&engine.Container{Name: tt.container, Labels: tt.labels}, key); got != tt.want {
+		if got := madeByWrapper(&engine.Container{Name: tt.container, Labels: tt.labels}, key); got != tt.want {
 			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
 		}
 	}

@@ -21,17 +21,17 @@ import (
 
 const (
 	trialsFile    = ".docker_wrapper_trials.json" // beside the projects' directories
-	trialPatience = 2 * time.Minute               // twice what one may take
+	trialPatience = 2 * time.Minute               // twice the longest trial
 	trialRetry    = 100 * time.Millisecond
 )
 
-// ability is whether this engine can checkpoint containers of this job.
+// ability says whether this engine can checkpoint containers of this job.
 type ability struct{ known, can bool }
 
-// able reports whether containers of this job can be checkpointed through the engine. It is found out once, by trial.
+// able reports whether this engine can checkpoint containers of this job. The first call makes a trial.
 func (k *Keeper) able(ctx context.Context) bool {
 	if !k.o.Job.Checkpoint.Whole() {
-		return true // it is not the engine that does it
+		return true // the engine isn't needed
 	}
 	if k.ability.known {
 		return k.ability.can
@@ -40,13 +40,13 @@ func (k *Keeper) able(ctx context.Context) bool {
 	if err == nil {
 		err = k.trial(ctx)
 	}
-	if errors.Is(err, context.Canceled) { // it was not found out; what fails then is tried ever more seldom
+	if errors.Is(err, context.Canceled) { // unknown: if checkpoints fail then, they are tried ever more rarely
 		return true
 	}
-	k.ability = ability{known: !errors.Is(err, engine.ErrUnreachable), can: err == nil} // that says nothing
+	k.ability = ability{known: !errors.Is(err, engine.ErrUnreachable), can: err == nil} // an engine that doesn't answer may be able
 	if err != nil {
 		level := zerolog.DebugLevel
-		if k.o.Job.Checkpoint.Method == job.ByEngine { // it was asked for
+		if k.o.Job.Checkpoint.Method == job.ByEngine { // job.toml asks for it
 			level = zerolog.WarnLevel
 		}
 		k.log.WithLevel(level).Err(err).Msg("no checkpoints through this engine")
@@ -54,20 +54,21 @@ func (k *Keeper) able(ctx context.Context) bool {
 	return k.ability.can
 }
 
-// trialNotes is how trials went since the computer was started, by engine and whatever else of the job matters. "" means that
-// it can.
+// trialNotes has the results of trials since the computer was started. The key names the engine and the properties of the job
+// on which the result depends. The result is why the engine can't checkpoint; "" means that it can.
 type trialNotes struct {
 	Boot string            `json:"boot"`
 	Said map[string]string `json:"said"`
 }
 
-// trialsOf is how the notes call the trials with an engine.
+// trialsOf is the beginning of the keys of an engine's trials.
 func trialsOf(i engine.Info, version string) string {
 	return fmt.Sprint(i.Kind, " ", i.Version, " ", i.Host, " ", version, " ")
 }
 
-// Tried is how the trials with this engine went since the computer was started, by what of the job mattered: why it can't
-// checkpoint, or "" where it can. It holds for this version of the wrapper, which tried. No data directory, "", has no trials.
+// Tried returns the results of this engine's trials since the computer was started, made by this version of the wrapper. The
+// key names the properties of the job on which the result depends. The result is why the engine can't checkpoint, or "" if
+// it can. Without a data directory ("") there are none.
 func Tried(dataDir string, i engine.Info, version string) map[string]string {
 	tried := map[string]string{}
 	if dataDir == "" {
@@ -81,12 +82,12 @@ func Tried(dataDir string, i engine.Info, version string) map[string]string {
 	return tried
 }
 
-// trialKey is how they call that of jobs like this one.
+// trialKey is the key of the trial for jobs like this one.
 func (k *Keeper) trialKey() string {
 	return trialsOf(k.engine.Info, k.o.Version) + fmt.Sprint(k.o.Job.Container.Network, " ", k.o.Job.Container.User)
 }
 
-// readTrials gives those of this boot, none if that has no name.
+// readTrials reads the results since this boot; none if the boot has no ID.
 func readTrials(name, boot string) trialNotes {
 	var t trialNotes
 	if err := readJSON(name, &t); err != nil || boot == "" || t.Boot != boot || t.Said == nil {
@@ -95,8 +96,8 @@ func readTrials(name, boot string) trialNotes {
 	return t
 }
 
-// trial tries it out with a container of its own, or remembers how that went since the computer was started. Of many jobs that
-// start at once one does.
+// trial tries with a container of its own whether the engine can checkpoint, or returns the noted result since the computer
+// was started. Of many jobs that start at once, one makes the trial.
 func (k *Keeper) trial(ctx context.Context) error {
 	boot := host.BootID()
 	key := k.trialKey()
@@ -117,7 +118,7 @@ func (k *Keeper) trial(ctx context.Context) error {
 	default:
 		return errors.New(said)
 	}
-	err := k.tryOut(context.WithoutCancel(ctx)) // to its end, though the client suspends each second or wants us gone
+	err := k.tryOut(context.WithoutCancel(ctx)) // the trial ends even if the client suspends each second or tells the wrapper to quit
 	if saysNothing(err) {
 		return err
 	}
@@ -127,13 +128,13 @@ func (k *Keeper) trial(ctx context.Context) error {
 	t := readTrials(name, boot)
 	t.Said[key] = said
 	if writeErr := writeJSON(name, t); writeErr != nil {
-		k.log.Debug().Err(writeErr).Msg("the trial is made again the next time")
+		k.log.Debug().Err(writeErr).Msg("cannot note the trial; the next job repeats it")
 	}
 	return err
 }
 
-// lockTrial waits until no other wrapper makes a trial. The lock goes with the process. Where there can be none, or after some
-// time, a second trial does no harm.
+// lockTrial waits until no other wrapper makes a trial. The lock ends with the process. Without a lock, or after
+// trialPatience, the wrapper goes on: a second trial does no harm.
 func (k *Keeper) lockTrial(ctx context.Context, name string) (unlock func(), err error) {
 	l := flock.New(name+".lock", flock.SetPermissions(0o664))
 	unlock = func() { l.Close() }
@@ -162,12 +163,13 @@ func (k *Keeper) tryOut(ctx context.Context) error {
 	err = k.engine.TryCheckpoint(ctx, k.o.Job, self, dir)
 	k.log.Info().Bool("can", err == nil).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("tried it out")
 	if removeErr := os.RemoveAll(dir); removeErr != nil {
-		k.log.Warn().Err(removeErr).Msg("what a trial has written is left")
+		k.log.Warn().Err(removeErr).Msg("cannot remove the files of a trial")
 	}
 	return err
 }
 
-// saysNothing reports a trial of which nothing is to be remembered: it came too late, the engine was away or the disk full.
+// saysNothing reports whether a trial failed for a reason that has nothing to do with checkpoints: it took too long, the
+// engine didn't answer, or the disk was full. Such a result isn't noted.
 func saysNothing(err error) bool {
 	return errors.Is(err, engine.ErrLate) || errors.Is(err, engine.ErrUnreachable) || errors.Is(err, engine.ErrDiskFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, engine.ErrNotFound)
 }

@@ -16,19 +16,19 @@ import (
 	"boincdocker/docker_wrapper/internal/slot"
 )
 
-// Checkpoints through the engine: the container with all that runs in it, the files that it may write, and how much of its output
-// had been written. A job that knows nothing of checkpoints is resumed from there.
+// This file makes and restores checkpoints through the engine, for jobs that make none themselves. A checkpoint has the
+// container with its processes, the host's files that it may write, and how much of its output had been written.
 
-const keptFile = "kept.json" // of a checkpoint
+const keptFile = "kept.json" // in a checkpoint's directory
 
-// kept is what belongs to a checkpoint beside container and files.
+// kept is what a checkpoint has besides container and files.
 type kept struct {
 	Image   string    `json:"image"`             // ID; another image of the same name has other files
-	LastLog time.Time `json:"last_log,omitzero"` // newest line of output that was written
+	LastLog time.Time `json:"last_log,omitzero"` // of the newest line of output that was written
 	Written [2]int64  `json:"written"`           // bytes of the files for stdout and stderr
 }
 
-// snapshot is what the container may write of the host's files.
+// snapshot returns the snapshot, in a checkpoint's directory, of the host's files that the container may write.
 func (k *Keeper) snapshot(dir string) slot.Snapshot {
 	s := slot.Snapshot{Dir: filepath.Join(dir, "files"), Keep: slot.FromClient}
 	for _, m := range k.o.Job.Container.Mounts {
@@ -39,7 +39,7 @@ func (k *Keeper) snapshot(dir string) slot.Snapshot {
 	return s
 }
 
-// saveWhole checkpoints the container, which is held.
+// saveWhole checkpoints the container. The caller holds it.
 func (s *Session) saveWhole(ctx context.Context) (err error) {
 	k := s.k
 	saved := k.savedCheckpoints()
@@ -67,7 +67,7 @@ func (s *Session) saveWhole(ctx context.Context) (err error) {
 		return err
 	}
 	kept := kept{Image: s.c.Image}
-	if kept.LastLog, err = s.logs.Sync(ctx); err != nil { // before the copy: these files may be among what is copied
+	if kept.LastLog, err = s.logs.Sync(ctx); err != nil { // before the copy, which may include these files
 		return err
 	}
 	if kept.Written, err = k.syncOutputs(); err != nil {
@@ -96,14 +96,14 @@ func (s *Session) saveWhole(ctx context.Context) (err error) {
 	if keepErr == nil {
 		keepErr = s.c.KeepCheckpoint(ctx, newest)
 	}
-	if keepErr != nil { // that this one is there is what counts
-		k.log.Warn().Err(keepErr).Msg("an older checkpoint is left")
+	if keepErr != nil { // the new checkpoint is complete all the same
+		k.log.Warn().Err(keepErr).Msg("cannot remove an older checkpoint")
 	}
 	return nil
 }
 
-// tidy removes what is there of a checkpoint that came to nothing: it would count against the job's bound until the next
-// one, and Docker would keep its part for ever.
+// tidy removes an incomplete checkpoint. It would count against the job's disk bound until the next one, and Docker would
+// keep its part for ever.
 func (k *Keeper) tidy(c *engine.Container, dir string) {
 	err := os.RemoveAll(dir)
 	newest, newestErr := k.savedCheckpoints().Newest()
@@ -111,13 +111,13 @@ func (k *Keeper) tidy(c *engine.Container, dir string) {
 		newestErr = c.KeepCheckpoint(context.Background(), newest)
 	}
 	if err = errors.Join(err, newestErr); err != nil {
-		k.log.Warn().Err(err).Msg("a part of a checkpoint is left")
+		k.log.Warn().Err(err).Msg("cannot remove an incomplete checkpoint")
 	}
 }
 
-// share is how many bytes a checkpoint may take: half of what the slot may still grow by, because the client ends a job
-// that takes more than its bound, and a checkpoint is none of the job's doing. Where hardly anything is left the
-// older checkpoint goes, too.
+// share returns how many bytes a checkpoint may take: half of what the slot may still grow. The client ends a job whose slot
+// exceeds its bound, and the job must not fail because of a checkpoint. If less than a tenth of the bound is left, share also
+// removes the older checkpoint.
 func (k *Keeper) share() (int64, error) {
 	room, err := k.room()
 	if bound := k.o.Job.Container.Limits.Disk; errors.Is(err, slot.ErrNoRoom) || err == nil && bound > 0 && room < bound/leastShare {
@@ -127,20 +127,20 @@ func (k *Keeper) share() (int64, error) {
 	return room / 2, err
 }
 
-// leastShare is the part of the bound that is left to a job.
+// leastShare: the job keeps at least a tenth of the bound.
 const leastShare = 10
 
-// errNoCheckpoint: there is none to resume from.
+// errNoCheckpoint: there is no checkpoint to resume from.
 var errNoCheckpoint = errors.New("no checkpoint")
 
-// restore restores the container from the last checkpoint through the engine. errNoCheckpoint when there is none;
-// engine.ErrNoRestore when it is of no use.
+// restore restores the container from the last checkpoint through the engine. The error is errNoCheckpoint if there is none,
+// and wraps engine.ErrNoRestore if it can't be used.
 func (k *Keeper) restore(ctx context.Context, image string, cpu time.Duration) (*Session, error) {
 	dir, kept, err := k.lastWhole(image)
 	if err != nil {
 		return nil, err
 	}
-	able := k.able(ctx) // which may take its time: nothing must run yet
+	able := k.able(ctx) // a trial may take long, so it comes before the container runs
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -171,7 +171,7 @@ func (k *Keeper) restore(ctx context.Context, image string, cpu time.Duration) (
 	if err := k.store.Change(func(e *Episode) { e.Container, e.LastLog = c.ID, since }); err != nil {
 		return nil, err
 	}
-	if err := k.renewInitData(); err != nil { // not before: a program that has it open expects the one that was there
+	if err := k.renewInitData(); err != nil { // not earlier: a program that has the file open expects it unchanged
 		k.log.Warn().Err(err).Msg("the container keeps the older init_data.xml")
 	}
 	k.log.Info().Str("container", c.Name).Stringer("ran", k.store.Episode().Ran.Round(time.Second)).
@@ -179,7 +179,7 @@ func (k *Keeper) restore(ctx context.Context, image string, cpu time.Duration) (
 	return k.handOver(ctx, c, since, job.Start{Parted: true, Began: true, CPUBase: cpu, Unable: !able})
 }
 
-// lastWhole finds the last checkpoint through the engine, which is of a container of this image.
+// lastWhole finds the last checkpoint through the engine. It must be of a container of this image.
 func (k *Keeper) lastWhole(image string) (dir string, kept kept, err error) {
 	if !k.o.Job.Checkpoint.Whole() {
 		return "", kept, errNoCheckpoint
@@ -189,7 +189,7 @@ func (k *Keeper) lastWhole(image string) (dir string, kept kept, err error) {
 	case err != nil:
 		return "", kept, err
 	case dir == "" && !k.store.Episode().Checkpoint.At.IsZero():
-		return "", kept, fmt.Errorf("%w: it is gone", engine.ErrNoRestore)
+		return "", kept, fmt.Errorf("%w: it was removed", engine.ErrNoRestore)
 	case dir == "":
 		return "", kept, errNoCheckpoint
 	}
@@ -197,13 +197,13 @@ func (k *Keeper) lastWhole(image string) (dir string, kept kept, err error) {
 		return "", kept, useless(err)
 	}
 	if kept.Image != strings.TrimPrefix(image, "sha256:") {
-		return "", kept, fmt.Errorf("%w: its image is gone, and another is in its place", engine.ErrNoRestore)
+		return "", kept, fmt.Errorf("%w: its image was replaced by another", engine.ErrNoRestore)
 	}
 	return dir, kept, nil
 }
 
-// useless is what becomes of an error of the files of a checkpoint: what this computer has against it may mend, what is
-// missing or damaged won't, nor what the job has made of its own files.
+// useless turns an error of a checkpoint's files into engine.ErrNoRestore, unless it is a temporary error of this computer.
+// Missing or damaged files, and files whose permissions the job has removed, stay as they are.
 func useless(err error) error {
 	if engine.HostsFault(err) && !errors.Is(err, fs.ErrPermission) {
 		return err
@@ -211,14 +211,14 @@ func useless(err error) error {
 	return fmt.Errorf("%w: %w", engine.ErrNoRestore, err)
 }
 
-// canRestore reports that there is a checkpoint through the engine. When the computer has lost its power meanwhile, Podman
-// takes the last one for the container's end, and a good one: to restore it costs at most a period.
+// canRestore reports whether there is a checkpoint through the engine. After a loss of power Podman reports the last
+// checkpoint as the container's end, with code 0. Restoring it repeats at most one checkpoint period.
 func (k *Keeper) canRestore() bool {
 	dir, err := k.savedCheckpoints().Newest()
 	return k.o.Job.Checkpoint.Whole() && err == nil && dir != ""
 }
 
-// forget drops a checkpoint that is of no use, and says so.
+// forget removes a checkpoint that can't be used.
 func (k *Keeper) forget(err error) {
 	k.log.Warn().Err(err).Msg("the job begins anew")
 	k.dropCheckpoints()

@@ -9,10 +9,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -58,19 +58,24 @@ func Claim(dir, seal string) error {
 		err = root.Chmod(job.WrapperDir, stateMode)
 	}
 	if err == nil {
-		err = writeSeal(root, seal)
+		// Synced, because every later file of the wrapper is valid only with the seal.
+		err = host.ReplaceSynced(root, sealPart, sealName, 0o600, func(f *os.File) error {
+			_, err := f.WriteString(seal)
+			return err
+		})
 	}
-	SyncDir(filepath.Join(dir, job.WrapperDir)) // not every file system can
-	SyncDir(dir)
+	if err == nil {
+		err = host.SyncDir(dir)
+	}
 	if err != nil {
 		return fmt.Errorf("make %s: %w", job.WrapperDir, err)
 	}
 	return nil
 }
 
-// Vacate removes directories that a workunit put under BOINC's file names, because the client and the wrapper must write
+// RemoveReservedDirs removes directories that a workunit put under BOINC's file names, because the client and the wrapper must write
 // files there. It returns a *[job.ConfigError] if it removed one.
-func Vacate(dir string) error {
+func RemoveReservedDirs(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return fmt.Errorf("open slot: %w", err)
@@ -154,20 +159,4 @@ func unclaimed(root *os.Root) error {
 		}
 	}
 	return nil
-}
-
-// writeSeal writes the seal and syncs it, because every later file of the wrapper is valid only with it.
-func writeSeal(root *os.Root, seal string) error {
-	if err := root.RemoveAll(sealPart); err != nil {
-		return err
-	}
-	f, err := root.OpenFile(sealPart, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(f, seal)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return root.Rename(sealPart, sealName)
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // Directories under BOINC's names are removed and reported as the job's mistake.
-func TestVacate(t *testing.T) {
+func TestRemoveReservedDirs(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"boinc_lockfile/x", "BOINC_finish_called/y/z", "data/boinc_lockfile/x"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
@@ -19,10 +19,10 @@ func TestVacate(t *testing.T) {
 		}
 	}
 	var mistake *job.ConfigError
-	if err := slot.Vacate(dir); !errors.As(err, &mistake) {
+	if err := slot.RemoveReservedDirs(dir); !errors.As(err, &mistake) {
 		t.Errorf("got %v, want a *job.ConfigError", err)
 	}
-	if err := slot.Vacate(dir); err != nil {
+	if err := slot.RemoveReservedDirs(dir); err != nil {
 		t.Errorf("again: %v", err)
 	}
 	entries, err := os.ReadDir(dir)

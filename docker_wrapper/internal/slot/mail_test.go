@@ -19,7 +19,7 @@ import (
 )
 
 // newMail makes a slot whose job has begun.
-func newMail(t testing.TB) (host, *Mail) {
+func newMail(t testing.TB) (fakeHost, *Mail) {
 	t.Helper()
 	h := newHostIn(t, inMemory(t))
 	must(t, MoveIn(h.plan(t), nil))
@@ -184,37 +184,37 @@ func TestRequestsOfQuietPayload(t *testing.T) {
 func TestBringOutput(t *testing.T) {
 	tests := []struct {
 		name, logical, physical string
-		does                    func(*testing.T, host)
+		does                    func(*testing.T, fakeHost)
 		want, err               string
 		atEnd                   string
 	}{
 		{name: "under its logical name", logical: "out", physical: "wu_0_0", want: "part 1", atEnd: "part 1 and 2",
-			does: func(t *testing.T, h host) { write(t, h.payload(), "out", "part 1", 0o600) }},
+			does: func(t *testing.T, h fakeHost) { write(t, h.payload(), "out", "part 1", 0o600) }},
 		{name: "appended to the link file", logical: "out", physical: "wu_0_0", want: "part 1", atEnd: "part 1 and 2",
-			does: func(t *testing.T, h host) {
+			does: func(t *testing.T, h fakeHost) {
 				write(t, h.payload(), "out", soft+"wu_0_0</soft_link>\npart 1", 0o644)
 			}},
 		{name: "in a closed directory", logical: "sym_out", physical: "wu_0_4", want: "part 1", atEnd: "part 1",
-			does: func(t *testing.T, h host) {
+			does: func(t *testing.T, h fakeHost) {
 				write(t, h.payload(), "sym_out", "part 1", 0o644)
 				must(t, os.Chmod(h.payload(), 0o300))
 			}},
 		{name: "in the mounted project directory", logical: "out", physical: "wu_0_0", want: "part 1", atEnd: "part 1 and 2",
-			does: func(t *testing.T, h host) { write(t, h.project(), "wu_0_0", "part 1", 0o644) }},
+			does: func(t *testing.T, h fakeHost) { write(t, h.project(), "wu_0_0", "part 1", 0o644) }},
 		{name: "not written", logical: "out", physical: "wu_0_0", err: "has not written it"},
 		{name: "made for the mount and not written", logical: "out", physical: "wu_0_0", err: "has not written it",
-			does: func(t *testing.T, h host) { must(t, MakeOutputs(h.plan(t))) }},
+			does: func(t *testing.T, h fakeHost) { must(t, MakeOutputs(h.plan(t))) }},
 		{name: "too large", logical: "out", physical: "wu_0_0", err: "it has 1001 bytes, more than the job's limit of 1000",
-			does: func(t *testing.T, h host) { write(t, h.payload(), "out", strings.Repeat("x", 1001), 0o644) }},
+			does: func(t *testing.T, h fakeHost) { write(t, h.payload(), "out", strings.Repeat("x", 1001), 0o644) }},
 		{name: "an input", logical: "in", physical: "in_0", err: "no output of this job", want: "project's in_0",
-			does: func(t *testing.T, h host) { write(t, h.payload(), "in", "forged", 0o644) }},
+			does: func(t *testing.T, h fakeHost) { write(t, h.payload(), "in", "forged", 0o644) }},
 		{name: "a copied file", logical: "result.txt", physical: "none", err: "no output of this job"},
 		{name: "a link to the account key", logical: "out", physical: "wu_0_0", err: "has not written it",
-			does: func(t *testing.T, h host) {
+			does: func(t *testing.T, h fakeHost) {
 				must(t, os.Remove(filepath.Join(h.payload(), "out")), os.Symlink("../../init_data.xml", filepath.Join(h.payload(), "out")))
 			}},
 		{name: "a FIFO", logical: "out", physical: "wu_0_0", err: "has not written it",
-			does: func(t *testing.T, h host) {
+			does: func(t *testing.T, h fakeHost) {
 				must(t, os.Remove(filepath.Join(h.payload(), "out")), syscall.Mkfifo(filepath.Join(h.payload(), "out"), 0o644))
 			}},
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -36,8 +37,6 @@ const (
 	partSuffix  = ".docker_wrapper.part" // of an incomplete file in the project directory
 
 	maxNested  = 64      // depth of the job's directories; deeper ones aren't moved
-	maxNotes   = 20      // of one move
-	maxNote    = 200     // bytes of a note
 	maxDropped = 200_000 // files of the trash that one move removes; the next move or the client removes the rest
 )
 
@@ -49,9 +48,8 @@ type mover struct {
 	links map[string]job.Link
 	link  func(oldname, newname string) error // makes a hard link; some file systems have none
 	step  func() error
-	notes []string // names of files that weren't moved out, at most maxNotes
-	more  int      // number of such files beyond these
-	trash int      // number of files removed from the trash
+	left  job.LeftOut // files that weren't moved out
+	trash int         // number of files removed from the trash
 }
 
 func newMover(s job.Slot) (*mover, error) {
@@ -203,21 +201,13 @@ func (m *mover) in(name string, e fs.DirEntry) error {
 	return m.placeholder(name)
 }
 
-// placeholder replaces name by an empty file, atomically.
+// placeholder replaces name by an empty file, atomically. It isn't synced: the file has no data, and thousands of them
+// would take long. A move that a loss of power undid is made again.
 func (m *mover) placeholder(name string) error {
 	if err := m.step(); err != nil {
 		return err
 	}
-	if err := m.root.RemoveAll(tempName); err != nil {
-		return err
-	}
-	if err := m.root.WriteFile(tempName, nil, 0o644); err != nil {
-		return err
-	}
-	if err := m.step(); err != nil {
-		return err
-	}
-	return m.root.Rename(tempName, name)
+	return host.Replace(m.root, tempName, name, 0o644, func(*os.File) error { return m.step() })
 }
 
 // copyLink copies a link into the payload. A symlink would dangle there, so it becomes a link file.
@@ -260,31 +250,15 @@ func (m *mover) copyIn(name, inside string) error {
 	return m.write(inside, f, fi.Mode().Perm())
 }
 
-// write makes a file, complete or not at all, and syncs it.
+// write makes a file, complete or not at all, and syncs it: a file that has its name isn't written again.
 func (m *mover) write(name string, r io.Reader, mode fs.FileMode) error {
 	if err := m.step(); err != nil {
 		return err
 	}
-	// An interrupted move may have left a read-only one.
-	if err := m.root.RemoveAll(tempName); err != nil {
-		return err
-	}
-	f, err := m.root.OpenFile(tempName, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, r)
-	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil { // without the sync, a rename may reach the disk before the data
-		return err
-	}
-	if err := m.step(); err != nil {
-		return err
-	}
-	if err := m.root.Rename(tempName, name); err != nil {
-		return err
-	}
-	SyncDir(filepath.Join(m.slot.Dir, filepath.FromSlash(path.Dir(name)))) // not every file system can
-	return nil
+	return host.ReplaceSynced(m.root, tempName, name, mode, func(f *os.File) error {
+		_, err := io.Copy(f, r)
+		return errors.Join(err, f.Chmod(mode), m.step())
+	})
 }
 
 // WriteInitData writes the container's redacted init_data.xml; the client rewrites the original now and then. nil
@@ -321,34 +295,17 @@ func WriteInitData(s job.Slot, redacted []byte) error {
 //
 // It doesn't move files under BOINC's or the wrapper's names, and directories more than 64 deep. It doesn't move
 // symlinks either, because the client follows them, unless a symlink and its target lie in the same top directory of the
-// payload. These files are removed. notes names the first 20 and says how many more there were. Files lose their
-// set-user-ID bits.
-func MoveOut(s job.Slot) (notes []string, err error) {
+// payload. These files are removed; leftOut names them, see [job.LeftOut]. Files lose their set-user-ID bits.
+func MoveOut(s job.Slot) (leftOut []string, err error) {
 	m, err := newMover(s)
 	if err != nil {
 		return nil, err
 	}
 	defer m.root.Close()
-	err = m.moveOut()
-	if m.more > 0 {
-		m.notes = append(m.notes, fmt.Sprintf("and %d more", m.more))
+	if err := m.moveOut(); err != nil {
+		return m.left.Names(), fmt.Errorf("move the job's files out of %s: %w", payloadName, err)
 	}
-	if err != nil {
-		return m.notes, fmt.Errorf("move the job's files out of %s: %w", payloadName, err)
-	}
-	return m.notes, nil
-}
-
-// note adds the name of a file that isn't moved out.
-func (m *mover) note(name string) {
-	if len(m.notes) == maxNotes {
-		m.more++
-		return
-	}
-	if len(name) > maxNote {
-		name = strings.ToValidUTF8(name[:maxNote], "") + "..."
-	}
-	m.notes = append(m.notes, name)
+	return m.left.Names(), nil
 }
 
 // tooDeep reports whether a directory is nested too deeply to be moved.
@@ -416,7 +373,7 @@ func (m *mover) leave(name string, e fs.DirEntry) error {
 		return err
 	}
 	if name != boincapi.InitDataFile && !slices.Contains(m.slot.Copied, name) && !given(name) {
-		m.note(name)
+		m.left.Add(name)
 	}
 	return m.drop(path.Join(payloadName, name))
 }
@@ -718,9 +675,9 @@ func (m *mover) pastLink(f *os.File) (int64, error) {
 	return int64(len(head) - len(data)), nil
 }
 
-// Settle moves outputs that a job without a client wrote under their logical names to the targets of their links, and
+// MoveOutputs moves outputs that a job without a client wrote under their logical names to the targets of their links, and
 // writes the link files again.
-func Settle(s job.Slot) error {
+func MoveOutputs(s job.Slot) error {
 	m, err := newMover(s)
 	if err != nil {
 		return err
@@ -731,14 +688,14 @@ func Settle(s job.Slot) error {
 		if !l.Output || err != nil || !fi.Mode().IsRegular() {
 			continue
 		}
-		if err := m.settle(l); err != nil {
+		if err := m.moveOutput(l); err != nil {
 			return fmt.Errorf("move output %s to %s: %w", l.Name, l.Target, err)
 		}
 	}
 	return nil
 }
 
-func (m *mover) settle(l job.Link) error {
+func (m *mover) moveOutput(l job.Link) error {
 	f, err := m.root.Open(l.Name)
 	if err != nil {
 		return err
@@ -765,7 +722,7 @@ func (m *mover) settle(l job.Link) error {
 // takeOver replaces another user's file by a copy that belongs to us. Only the owner can remove set-user-ID bits and
 // attributes. A file that we can't read is removed.
 func takeOver(name string) error {
-	if !Foreign(name, os.Getuid()) {
+	if !OthersOwn(name, os.Getuid()) {
 		return nil
 	}
 	f, err := os.Open(name)
@@ -778,18 +735,18 @@ func takeOver(name string) error {
 	return writeWhole(name, f)
 }
 
-// writeWhole replaces a file, complete or not at all, and syncs it.
+// writeWhole replaces a file outside the slot, complete or not at all, and syncs it: the job's own file is removed next.
 func writeWhole(name string, r io.Reader) error {
-	temp := name + partSuffix
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	root, err := os.OpenRoot(filepath.Dir(name))
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, r)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	return os.Rename(temp, name)
+	defer root.Close()
+	base := filepath.Base(name)
+	return host.ReplaceSynced(root, base+partSuffix, base, 0o644, func(f *os.File) error {
+		_, err := io.Copy(f, r)
+		return err
+	})
 }
 
 func (m *mover) readDir(dir string) ([]fs.DirEntry, error) {

@@ -48,12 +48,12 @@ var copies = map[string]string{
 	"app.tar":           "another archive\n",
 }
 
-// host is a BOINC data directory with a project directory and a slot.
-type host struct{ dir string }
+// fakeHost is a BOINC data directory with a project directory and a slot.
+type fakeHost struct{ dir string }
 
-func (h host) slot() string    { return filepath.Join(h.dir, slotDir) }
-func (h host) project() string { return filepath.Join(h.dir, projectDir) }
-func (h host) payload() string { return filepath.Join(h.slot(), payloadName) }
+func (h fakeHost) slot() string    { return filepath.Join(h.dir, slotDir) }
+func (h fakeHost) project() string { return filepath.Join(h.dir, projectDir) }
+func (h fakeHost) payload() string { return filepath.Join(h.slot(), payloadName) }
 
 func write(t testing.TB, dir, name, text string, mode fs.FileMode) {
 	t.Helper()
@@ -87,16 +87,16 @@ func inMemory(t testing.TB) string {
 }
 
 // newHost lays out a slot as the client leaves it before it starts the app.
-func newHost(t testing.TB) host {
+func newHost(t testing.TB) fakeHost {
 	t.Helper()
 	return newHostIn(t, t.TempDir())
 }
 
-func newHostIn(t testing.TB, dir string) host {
+func newHostIn(t testing.TB, dir string) fakeHost {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(dir)
 	must(t, err)
-	h := host{dir}
+	h := fakeHost{dir}
 	h.client(t)
 	for name, text := range map[string]string{
 		"init_data.xml": "<authenticator>secret</authenticator>", "boinc_lockfile": "", "stderr.txt": "starting\n",
@@ -118,7 +118,7 @@ func newHostIn(t testing.TB, dir string) host {
 }
 
 // client copies missing files, as a client before 8.2 does.
-func (h host) client(t testing.TB) {
+func (h fakeHost) client(t testing.TB) {
 	t.Helper()
 	for name, text := range copies {
 		if _, err := os.Lstat(filepath.Join(h.slot(), name)); err == nil {
@@ -139,7 +139,7 @@ func (h host) client(t testing.TB) {
 }
 
 // plan describes the slot as job.Plan does.
-func (h host) plan(t testing.TB) job.Slot {
+func (h fakeHost) plan(t testing.TB) job.Slot {
 	t.Helper()
 	links, err := Links(h.slot(), h.project(), nil)
 	must(t, err)
@@ -151,7 +151,7 @@ func (h host) plan(t testing.TB) job.Slot {
 }
 
 // work does everything in the payload that a job can do.
-func (h host) work(t testing.TB) {
+func (h fakeHost) work(t testing.TB) {
 	t.Helper()
 	p := h.payload()
 	at := func(name string) string { return filepath.Join(p, name) }
@@ -238,7 +238,7 @@ var gone = []string{"slots/0/fifo", "slots/0/new/fifo", "slots/0/socket", "slots
 	"slots/0/.docker_wrapper/temp", "projects/p.org_x/wu_0_2"}
 
 // tree lists all files below the data directory with mode, link count, and text or link target.
-func (h host) tree(t testing.TB) map[string]string {
+func (h fakeHost) tree(t testing.TB) map[string]string {
 	t.Helper()
 	files := map[string]string{}
 	must(t, filepath.WalkDir(h.dir, func(full string, e fs.DirEntry, err error) error {
@@ -275,7 +275,7 @@ func (h host) tree(t testing.TB) map[string]string {
 }
 
 // contents returns files in the form of kept: the text of a file, the target of a symlink.
-func (h host) contents(t testing.TB, names []string) map[string]string {
+func (h fakeHost) contents(t testing.TB, names []string) map[string]string {
 	t.Helper()
 	got := map[string]string{}
 	for _, name := range names {
@@ -301,7 +301,7 @@ var errBroken = errors.New("interrupted")
 type move func(*mover) error
 
 // breakOff makes a move and interrupts it at step k, counted from 0. It reports whether the move had so many steps.
-func (h host) breakOff(t testing.TB, mv move, links bool, k int) (broken bool) {
+func (h fakeHost) breakOff(t testing.TB, mv move, links bool, k int) (broken bool) {
 	t.Helper()
 	m, err := newMover(h.plan(t))
 	must(t, err)
@@ -311,20 +311,24 @@ func (h host) breakOff(t testing.TB, mv move, links bool, k int) (broken bool) {
 	}
 	m.step = func() error {
 		if k == 0 {
-			return errBroken
+			panic(errBroken) // a killed wrapper cleans up nothing
 		}
 		k--
 		return nil
 	}
-	err = mv(m)
-	if err != nil && !errors.Is(err, errBroken) {
-		t.Fatal(err)
-	}
-	return err != nil
+	defer func() {
+		if r := recover(); r == errBroken {
+			broken = true
+		} else if r != nil {
+			panic(r)
+		}
+	}()
+	must(t, mv(m))
+	return false
 }
 
 // finish makes the whole move.
-func (h host) finish(t testing.TB, mv move, links bool) {
+func (h fakeHost) finish(t testing.TB, mv move, links bool) {
 	t.Helper()
 	if h.breakOff(t, mv, links, 1<<30) {
 		t.Fatal("the move has too many steps")
@@ -416,7 +420,7 @@ func TestMoveInAndOut(t *testing.T) {
 }
 
 // steps counts the steps of a move.
-func steps(t *testing.T, mv move, links bool, prepare func(*testing.T, host)) int {
+func steps(t *testing.T, mv move, links bool, prepare func(*testing.T, fakeHost)) int {
 	t.Helper()
 	h := newHostIn(t, inMemory(t))
 	prepare(t, h)
@@ -430,34 +434,34 @@ func steps(t *testing.T, mv move, links bool, prepare func(*testing.T, host)) in
 
 // A move that is interrupted at any step, even twice, and repeated has the same result.
 func TestBrokenMoves(t *testing.T) {
-	nothing := func(*testing.T, host) {}
-	client := func(t *testing.T, h host) { h.client(t) }
-	working := func(links bool) func(*testing.T, host) {
-		return func(t *testing.T, h host) { h.finish(t, in, links); h.work(t) }
+	nothing := func(*testing.T, fakeHost) {}
+	client := func(t *testing.T, h fakeHost) { h.client(t) }
+	working := func(links bool) func(*testing.T, fakeHost) {
+		return func(t *testing.T, h fakeHost) { h.finish(t, in, links); h.work(t) }
 	}
 	tests := []struct {
 		name    string
 		links   bool // the file system has hard links
-		prepare func(*testing.T, host)
+		prepare func(*testing.T, fakeHost)
 		move    move
-		between func(*testing.T, host) // after the break
-		after   func(*testing.T, host) // before the comparison
-		twice   int                    // distance between the steps at which a second break is tried; 0 for no second break
+		between func(*testing.T, fakeHost) // after the break
+		after   func(*testing.T, fakeHost) // before the comparison
+		twice   int                        // distance between the steps at which a second break is tried; 0 for no second break
 	}{
 		{"in", true, nothing, in, nothing, nothing, 37},
 		{"in, files copied again by the client", true, nothing, in, client, nothing, 41},
 		{"out", true, working(true), out, nothing, nothing, 37},
 		{"out, files copied again by the client", true, working(true), out, client, nothing, 0},
-		{"in, then the job", true, nothing, in, nothing, func(t *testing.T, h host) { h.work(t); h.finish(t, out, true) }, 0},
-		{"in, ended before the job", true, nothing, in, func(t *testing.T, h host) { h.finish(t, out, true) }, nothing, 0},
-		{"out, and the job begun again", true, working(true), out, func(t *testing.T, h host) { h.finish(t, in, true) },
-			func(t *testing.T, h host) { h.finish(t, in, true); h.finish(t, out, true) }, 0},
-		{"out, begun again, copied again by the client", true, working(true), out, func(t *testing.T, h host) { h.client(t); h.finish(t, in, true) },
-			func(t *testing.T, h host) { h.finish(t, in, true); h.finish(t, out, true) }, 0},
-		{"in without hard links, then the job", false, nothing, in, nothing, func(t *testing.T, h host) { h.work(t); h.finish(t, out, false) }, 0},
+		{"in, then the job", true, nothing, in, nothing, func(t *testing.T, h fakeHost) { h.work(t); h.finish(t, out, true) }, 0},
+		{"in, ended before the job", true, nothing, in, func(t *testing.T, h fakeHost) { h.finish(t, out, true) }, nothing, 0},
+		{"out, and the job begun again", true, working(true), out, func(t *testing.T, h fakeHost) { h.finish(t, in, true) },
+			func(t *testing.T, h fakeHost) { h.finish(t, in, true); h.finish(t, out, true) }, 0},
+		{"out, begun again, copied again by the client", true, working(true), out, func(t *testing.T, h fakeHost) { h.client(t); h.finish(t, in, true) },
+			func(t *testing.T, h fakeHost) { h.finish(t, in, true); h.finish(t, out, true) }, 0},
+		{"in without hard links, then the job", false, nothing, in, nothing, func(t *testing.T, h fakeHost) { h.work(t); h.finish(t, out, false) }, 0},
 		{"in without hard links, files copied again by the client", false, nothing, in, client, nothing, 0},
-		{"out, and the job begun again, without hard links", false, working(false), out, func(t *testing.T, h host) { h.finish(t, in, false) },
-			func(t *testing.T, h host) { h.finish(t, in, false); h.finish(t, out, false) }, 0},
+		{"out, and the job begun again, without hard links", false, working(false), out, func(t *testing.T, h fakeHost) { h.finish(t, in, false) },
+			func(t *testing.T, h fakeHost) { h.finish(t, in, false); h.finish(t, out, false) }, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -564,7 +568,7 @@ func cpuTime(t testing.TB) time.Duration {
 }
 
 // wrapperFiles lists the wrapper's directory without the list of links.
-func wrapperFiles(t testing.TB, h host) (names []string) {
+func wrapperFiles(t testing.TB, h fakeHost) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(h.slot(), job.WrapperDir))
 	must(t, err)
@@ -585,7 +589,7 @@ func TestMoveOutNotesAreBounded(t *testing.T) {
 	}
 	notes, err := MoveOut(h.plan(t))
 	must(t, err)
-	if len(notes) != maxNotes+1 || notes[maxNotes] != "and 180 more" || len(notes[0]) > maxNote+3 {
+	if len(notes) != 21 || notes[20] != "and 180 more" || len(notes[0]) > 203 {
 		t.Errorf("got %d notes, %q to %q", len(notes), notes[0], notes[len(notes)-1])
 	}
 }

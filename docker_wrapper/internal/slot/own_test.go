@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-func TestForeignAndOwn(t *testing.T) {
+func TestOthersOwnAndChangeOwner(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "sub/file", "text", 0o644)
-	if Foreign(dir, os.Getuid()) {
+	if OthersOwn(dir, os.Getuid()) {
 		t.Error("own files: got foreign")
 	}
-	if !Foreign(dir, os.Getuid()+1) || !Foreign(filepath.Join(dir, "none"), os.Getuid()) {
+	if !OthersOwn(dir, os.Getuid()+1) || !OthersOwn(filepath.Join(dir, "none"), os.Getuid()) {
 		t.Error("another user's files, or none: got own")
 	}
 	if os.Getuid() != 0 {
@@ -26,8 +26,8 @@ func TestForeignAndOwn(t *testing.T) {
 	write(t, filepath.Dir(outside), "outside", "text", 0o600)
 	must(t, os.Symlink(outside, filepath.Join(dir, "link")), os.Chmod(filepath.Join(dir, "sub/file"), 0o4555|os.ModeSetuid), os.Chmod(filepath.Join(dir, "sub"), 0o500))
 	const uid, gid = 65534, 65533
-	must(t, Own(dir, uid, gid, false))
-	if Foreign(dir, uid) {
+	must(t, ChangeOwner(dir, uid, gid, false))
+	if OthersOwn(dir, uid) {
 		t.Error("given away: got foreign")
 	}
 	owner := func(name string) (uid, gid int, mode os.FileMode) {
@@ -41,7 +41,7 @@ func TestForeignAndOwn(t *testing.T) {
 			t.Errorf("%s: got %d:%d %v, want %d:%d %v", name, u, g, mode, uid, gid, want)
 		}
 	}
-	must(t, os.Chmod(filepath.Join(dir, "sub/file"), 0o4700|os.ModeSetuid), Own(dir, uid+1, gid, true))
+	must(t, os.Chmod(filepath.Join(dir, "sub/file"), 0o4700|os.ModeSetuid), ChangeOwner(dir, uid+1, gid, true))
 	for name, want := range map[string]os.FileMode{"sub": os.ModeDir | 0o777, "sub/file": 0o766} {
 		if u, _, mode := owner(filepath.Join(dir, name)); u != uid+1 || mode != want {
 			t.Errorf("%s, shared: got %d %v, want %d %v", name, u, mode, uid+1, want)
@@ -60,7 +60,7 @@ func TestOwnDeepDirectories(t *testing.T) {
 	dir := inMemory(t)
 	nest(t, dir, 6000)
 	start := cpuTime(t)
-	must(t, Own(dir, 65534, 65533, false))
+	must(t, ChangeOwner(dir, 65534, 65533, false))
 	if took := cpuTime(t) - start; took > 3*time.Second {
 		t.Errorf("it took %v of CPU time", took)
 	}

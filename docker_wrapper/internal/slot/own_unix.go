@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// Foreign reports whether dir or a file below it belongs to another user than uid, or can't be examined.
-func Foreign(dir string, uid int) bool {
+// OthersOwn reports whether dir or a file below it belongs to another user than uid, or can't be examined.
+func OthersOwn(dir string, uid int) bool {
 	errForeign := errors.New("foreign")
 	return filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -29,9 +29,9 @@ func Foreign(dir string, uid int) bool {
 	}) != nil
 }
 
-// Own gives dir and all files below it to a user, who can then read and remove them. It follows no links and must run as
+// ChangeOwner gives dir and all files below it to a user, who can then read and remove them. It follows no links and must run as
 // root. shared lets all other users of the container read and write the files, too.
-func Own(dir string, uid, gid int, shared bool) error {
+func ChangeOwner(dir string, uid, gid int, shared bool) error {
 	o := owner{uid, gid, 0o600}
 	if shared {
 		o.mode = 0o666

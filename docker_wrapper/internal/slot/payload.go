@@ -66,9 +66,9 @@ func (p Payload) open(name string, flag int) (*os.File, fs.FileInfo, error) {
 	return f, fi, nil
 }
 
-// Open lets any user in the container write to the payload and to the outputs that are mounted one by one. On the host
+// AllowWrites lets any user in the container write to the payload and to the outputs that are mounted one by one. On the host
 // the permissions of the slot directory still apply.
-func Open(s job.Slot) error {
+func AllowWrites(s job.Slot) error {
 	names := []string{s.Payload}
 	for _, l := range s.Links {
 		if l.Output && s.MakeOutputs {

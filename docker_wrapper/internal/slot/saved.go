@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"boincdocker/docker_wrapper/internal/host"
 )
 
 // unfinished is the suffix of an incomplete checkpoint.
@@ -60,7 +62,7 @@ func (s Saved) Commit(dir string) error {
 		err = os.Rename(dir, s.path(number))
 	}
 	if err == nil {
-		err = errors.Join(SyncDir(s.Dir), SyncDir(filepath.Dir(s.Dir)))
+		err = errors.Join(host.SyncDir(s.Dir), host.SyncDir(filepath.Dir(s.Dir)))
 	}
 	if err != nil {
 		return fmt.Errorf("put a checkpoint in its place: %w", err)
@@ -118,7 +120,7 @@ func syncAll(dir string) error {
 		case err != nil:
 			return err
 		case d.IsDir():
-			return SyncDir(name)
+			return host.SyncDir(name)
 		case !d.Type().IsRegular():
 			return nil
 		}

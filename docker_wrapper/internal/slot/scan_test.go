@@ -21,7 +21,7 @@ import (
 )
 
 func TestLinks(t *testing.T) {
-	h := host{t.TempDir()}
+	h := fakeHost{t.TempDir()}
 	p := h.project()
 	for name, text := range map[string]string{
 		"in":              soft + "in_0</soft_link>\n",
@@ -169,7 +169,7 @@ func TestSigned(t *testing.T) {
 		{"a third copy of two equal files", map[string]string{"f": text, "g": text, "h": text}, text, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := host{t.TempDir()}
+			h := fakeHost{t.TempDir()}
 			for name, text := range map[string]string{"job_1.toml": text, "job_1_again.toml": text, "admin_1.toml": other, "empty_1": "", "big_1": big,
 				"unlisted": "portmap = [\"1:1\"]\n", "sub/job_2.toml": "verbose = 2\n"} {
 				write(t, h.project(), name, text, 0o644)
@@ -192,7 +192,7 @@ func TestSigned(t *testing.T) {
 			}
 		})
 	}
-	h := host{t.TempDir()}
+	h := fakeHost{t.TempDir()}
 	write(t, h.project(), "job_1.toml", text, 0o644)
 	must(t, os.MkdirAll(filepath.Join(h.slot(), "dir"), 0o755), syscall.Mkfifo(filepath.Join(h.slot(), "fifo"), 0o644))
 	for _, name := range []string{"dir", "fifo", "none"} {
@@ -205,7 +205,7 @@ func TestSigned(t *testing.T) {
 // An input that the client copied is no link, whatever it contains. As a link it could read other jobs' files and write
 // any output.
 func TestACopyIsNoLink(t *testing.T) {
-	h := host{t.TempDir()}
+	h := fakeHost{t.TempDir()}
 	forged := map[string]string{
 		"reads":    soft + "in_of_another_job</soft_link>\n",
 		"writes":   soft + "wu_0_r1_0</soft_link>\n",
@@ -400,7 +400,7 @@ func TestOutputs(t *testing.T) {
 	must(t, MakeOutputs(h.plan(t)), MakeOutputs(h.plan(t)))
 	names := []string{"wu_0_0", "wu_0_1", "wu_0_2", "wu_0_3", "wu_0_4"}
 	read := func() map[string]string {
-		return host{h.project()}.contents(t, append(names, "in_0", "in_1"))
+		return fakeHost{h.project()}.contents(t, append(names, "in_0", "in_1"))
 	}
 	equal(t, "made", read(), map[string]string{"wu_0_0": "of an earlier attempt\n", "wu_0_1": "", "wu_0_2": "", "wu_0_3": "", "wu_0_4": "",
 		"in_0": "project's in_0", "in_1": "project's in_1"})

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/host"
 )
 
 // Snapshot is a copy of the host's directories and files that a container can change. It belongs to a checkpoint of the
@@ -393,7 +394,9 @@ func (c *copier) restore(root *os.Root, name string, k copied, from string) (err
 		}
 		return err
 	default:
-		err = c.restoreFile(root, name, k, from)
+		if err = c.restoreFile(root, name, k, from); err == nil {
+			err = root.Chtimes(name, k.Changed, k.Changed)
+		}
 	}
 	if err != nil {
 		return err
@@ -411,24 +414,8 @@ func (c *copier) restoreFile(root *os.Root, name string, k copied, from string) 
 		return errors.Join(err, &fs.PathError{Op: "read", Path: from, Err: fs.ErrInvalid})
 	}
 	part := filepath.Join(filepath.Dir(name), c.part)
-	if err := root.RemoveAll(part); err != nil {
-		return err
-	}
-	out, err := root.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(c.copy(out, in, k.Size), out.Close())
-	if err == nil {
-		err = root.Chtimes(part, k.Changed, k.Changed)
-	}
-	if err == nil {
-		err = root.Rename(part, name)
-	}
-	if err != nil {
-		err = errors.Join(err, root.RemoveAll(part))
-	}
-	return err
+	// Not synced: after a loss of power the checkpoint is put back again, and it is still there.
+	return host.Replace(root, part, name, 0o600, func(out *os.File) error { return c.copy(out, in, k.Size) })
 }
 
 // copyPiece is how many bytes are copied between two checks whether the context has ended.

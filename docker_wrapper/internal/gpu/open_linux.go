@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// Try opens device files for reading and writing, as a program that computes with them would. It writes a line for each,
+// OpenDevices opens device files for reading and writing, as a program that computes with them would. It writes a line for each,
 // "PATH: ok" or "PATH: REASON".
-func Try(paths []string, w io.Writer) error {
+func OpenDevices(paths []string, w io.Writer) error {
 	for _, path := range paths {
 		answer := "ok"
 		fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
