@@ -47,13 +47,14 @@ const (
 func survivorOf(t *testing.T, name, config, args string, allow int) *survivor {
 	t.Helper()
 	return &survivor{T: t, args: args, allow: allow, c: newJob(t, fmt.Sprint("survives_", name, "_", os.Getpid()),
-		"stop_timeout = 1\nbuild_args = \"--label row="+name+"\"\n"+config, nil)} // each its own image, which it removes
+		"stop_timeout = 1\n"+config, nil)}
 }
 
 // Whatever happens to wrapper, container and engine, the sum is right, and what an interruption costs is a period
 // and 2 s at most. An hour of the first job passes in a minute: its steps stand for seconds, and it
 // checkpoints every ten. The second is asked for checkpoints by the clock, and they are copied out of the container.
 func TestCheckpointsSurvive(t *testing.T) {
+	t.Parallel()
 	seed := uint64(1)
 	if s := os.Getenv("TEST_SEED"); s != "" {
 		n, err := strconv.ParseUint(s, 10, 64)
@@ -99,6 +100,7 @@ func TestCheckpointsSurvive(t *testing.T) {
 
 // When the computer has lost its power a job goes on from its own last checkpoint, on whatever engine.
 func TestOwnCheckpointsOutliveAReboot(t *testing.T) {
+	parallelUnlessRebooted(t)
 	const pace = 14 * time.Millisecond
 	for _, tt := range []struct {
 		name, config, args string
@@ -108,6 +110,7 @@ func TestOwnCheckpointsOutliveAReboot(t *testing.T) {
 		{"reboot_copy", byCopy, "sum=1200:14ms:0:/work", 1200, int((2 + 2) * time.Second / pace)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			parallelUnlessRebooted(t)
 			s := survivorOf(t, tt.name, tt.config, tt.args, tt.allow)
 			s.start()
 			eventually(t, "some steps after a checkpoint", func() bool {

@@ -35,7 +35,7 @@ func byOthers() (list []scenario) {
 	add("create, image removed", testImageRemovedBefore)
 	add("run, image removed", testImageRemoved)
 	add("create, name taken", testNameTaken)
-	add("run, wrapper killed for 5 s", testWrapperKilled)
+	add("run, wrapper killed while the job works", testWrapperKilled)
 	add("two wrappers in one slot", testTwoWrappers)
 	for _, p := range phases {
 		if p.call != "" {
@@ -157,12 +157,14 @@ func testNameTaken(t *testing.T) {
 }
 
 func testWrapperKilled(t *testing.T) {
-	s := newTrial(t, order{code: 3, args: "sleep=25s write=result exit=3"})
+	s := newTrial(t, order{code: 3, args: "tally=200:20ms wait=go_on write=result exit=3", wait: true})
 	s.reach(phase{name: "run"})
-	time.Sleep(8 * time.Second)
+	lines := func() int { return strings.Count(string(mayRead(s.payload("tally"))), "\n") }
+	eventually(t, "the job works", func() bool { return lines() > 50 })
 	s.signal(syscall.SIGKILL)
 	s.wait(time.Second)
-	time.Sleep(5 * time.Second)
+	before := lines()
+	eventually(t, "the job works on without the wrapper", func() bool { return lines() > before+50 })
 	s.toItsEnd()
 }
 

@@ -26,8 +26,7 @@ import (
 func newUnsigned(t *testing.T, result, config string) *boinctest.Client {
 	t.Helper()
 	c := newClient(t, result, nil)
-	for logical, data := range map[string]string{"job.toml": config, "worker": read(t, binary(t, "worker")),
-		"Dockerfile": fmt.Sprintf("FROM scratch\nLABEL run=%d\nCOPY worker /worker\nENTRYPOINT [\"/worker\"]\n", os.Getpid())} {
+	for logical, data := range map[string]string{"job.toml": config, "worker": read(t, binary(t, "worker")), "Dockerfile": string(dockerfileOf(c, ""))} {
 		if err := c.AddAppFile("jf_"+result+"_"+logical, logical, []byte(data), boinctest.FileOptions{Copy: true, Executable: logical == "worker", NotSigned: true}); err != nil {
 			t.Fatal(err)
 		}
@@ -37,6 +36,7 @@ func newUnsigned(t *testing.T, result, config string) *boinctest.Client {
 
 // An unsigned job sees only those files of the project directory that its slot links to. It can write its outputs there.
 func TestOthersInputsStayHidden(t *testing.T) {
+	t.Parallel()
 	c := newUnsigned(t, "unsigned_project", "project_dir_mount = \"/project\"\nslot_dir_mount = \"/slot\"\nstdout_file = \"seen\"\n")
 	if err := c.AddInput("its_own", "in", []byte("1 2 3\n"), false); err != nil {
 		t.Fatal(err)
@@ -65,6 +65,7 @@ func TestOthersInputsStayHidden(t *testing.T) {
 // A signed job runs as another user. While it is parked, its files belong to BOINC's user, and none has a set-user-ID bit.
 // The job then continues with them.
 func TestParkedFilesAreBOINCs(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Fatal("this test changes its user, which only root can")
 	}
@@ -139,6 +140,7 @@ func TestParkedFilesAreBOINCs(t *testing.T) {
 
 // Anyone can write labels. A container that no wrapper made stays, and the wrapper doesn't open a path from a label.
 func TestStrangersContainersStay(t *testing.T) {
+	t.Parallel()
 	c := newJob(t, "sweeper", "", nil)
 	fifo := filepath.Join(c.DataDir(), "trap")
 	if err := os.MkdirAll(filepath.Join(fifo, job.WrapperDir), 0o755); err != nil {

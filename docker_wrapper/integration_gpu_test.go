@@ -24,6 +24,7 @@ import (
 // wrapper and reads the list of GPUs from TEST_GPUS; everything else is real. If the engine can't give these GPUs to a
 // container, the wrapper must say so and not run the job.
 func TestGPU(t *testing.T) {
+	t.Parallel()
 	e, err := engine.Open(t.Context(), engine.Options{Host: os.Getenv("DOCKER_HOST")})
 	if err != nil {
 		t.Fatal(err)
@@ -69,8 +70,7 @@ func TestGPU(t *testing.T) {
 	if err := os.WriteFile(list, []byte("["+strings.Join(gpus, ",")+"]"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("TEST_GPUS", list)
-	command := []string{asProjects(t, c), "open=/dev/boinc_gpu1", "open=/dev/boinc_gpu0", "sleep=3s"}
+	command := []string{"env", "TEST_GPUS=" + list, asProjects(t, c), "open=/dev/boinc_gpu1", "open=/dev/boinc_gpu0", "sleep=3s"}
 	if os.Getuid() == 0 { // as a user who is only in the engine's group
 		const uid = 64321
 		giveTo(t, c.DataDir(), uid)
@@ -129,6 +129,7 @@ func asProjects(t *testing.T, c *boinctest.Client) string {
 
 // With a GPU the samples make the expected outputs. Without one they don't run, and the reason says what is missing.
 func TestGPUSample(t *testing.T) {
+	t.Parallel()
 	there := false
 	gpus, err := gpu.List()
 	for _, g := range gpus {

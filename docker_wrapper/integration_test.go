@@ -43,8 +43,7 @@ func withJob(t *testing.T, c *boinctest.Client, config string) *boinctest.Client
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The label makes this run's image differ from those of other runs at the same time.
-	add(t, c, "Dockerfile", fmt.Appendf(nil, "FROM scratch\nLABEL run=%d\nCOPY worker /worker\nENTRYPOINT [\"/worker\"]\n", os.Getpid()))
+	add(t, c, "Dockerfile", dockerfileOf(c, ""))
 	add(t, c, "worker", worker)
 	add(t, c, "job.toml", []byte(config))
 	return c
@@ -72,8 +71,10 @@ func TestEngineAnswers(t *testing.T) {
 }
 
 func TestSamples(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"hello", "universal", "docking", "render", "checkpoint", "checkpoint_copy"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s, err := samples.Load(filepath.Join("..", "samples", name))
 			if err != nil {
 				t.Fatal(err)
@@ -162,6 +163,7 @@ func TestOverhead(t *testing.T) {
 
 // Twenty wrappers that are started in the same second with the same Dockerfile build once.
 func TestOneBuild(t *testing.T) {
+	t.Parallel()
 	const n = 20
 	dir := t.TempDir()
 	worker := []byte(read(t, binary(t, "worker")))
@@ -174,8 +176,7 @@ func TestOneBuild(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		// The label makes this image differ from that of any earlier run.
-		add(t, c, "Dockerfile", fmt.Appendf(nil, "FROM scratch\nCOPY worker /worker\nLABEL run=%d\nENTRYPOINT [\"/worker\"]\n", time.Now().Unix()/3600*3600+int64(os.Getpid())))
+		add(t, c, "Dockerfile", dockerfileOf(c, ""))
 		add(t, c, "worker", worker)
 		clients = append(clients, c)
 	}
@@ -201,20 +202,18 @@ func TestOneBuild(t *testing.T) {
 
 // While a job runs, an image that no job has used for a month is removed. The job's own image stays.
 func TestUnusedImageGoes(t *testing.T) {
+	t.Parallel()
 	c := newJob(t, "images_1", "", nil)
 	runJob(t, c)
-	images := func() string {
-		return docker(t, "images", "-q", "--no-trunc", "--filter", "label="+job.LabelDataDir+"="+c.DataDir())
-	}
 	record := filepath.Join(c.DataDir(), "projects", ".docker_wrapper_images.json")
 	text, first := read(t, record), ""
-	for _, id := range strings.Fields(images()) { // Podman lists build steps, too
+	for _, id := range images(t, job.LabelDataDir, c.DataDir()) { // Podman lists build steps, too
 		if strings.Contains(text, id) {
 			first = id
 		}
 	}
 	if strings.Count(text, first) != 1 || !strings.HasPrefix(first, "sha256:") {
-		t.Fatalf("images %q, noted %s", images(), text)
+		t.Fatalf("images %q, noted %s", images(t, job.LabelDataDir, c.DataDir()), text)
 	}
 	year := time.Now().UTC().Format("2006-")
 	aged := strings.ReplaceAll(text, `"`+year, `"2020-`)
@@ -228,7 +227,7 @@ func TestUnusedImageGoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer next.Close()
-	if err := next.AddAppFile("Dockerfile_2", "Dockerfile", fmt.Appendf(nil, "FROM scratch\nLABEL run=%d two=yes\nCOPY worker /worker\nENTRYPOINT [\"/worker\"]\n", os.Getpid()),
+	if err := next.AddAppFile("Dockerfile_2", "Dockerfile", dockerfileOf(c, "LABEL two=yes\n"),
 		boinctest.FileOptions{Copy: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -238,8 +237,8 @@ func TestUnusedImageGoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the unused image is removed", func() bool { return !strings.Contains(read(t, record), first) })
-	if got := images(); strings.Contains(got, first) || !strings.Contains(got, "sha256:") {
-		t.Errorf("got images %s, want another than %s", got, first)
+	if got := images(t, job.LabelDataDir, c.DataDir()); slices.Contains(got, first) || len(got) == 0 {
+		t.Errorf("got images %q, want another than %s", got, first)
 	}
 	next.Abort()
 	p.Wait()
@@ -248,6 +247,7 @@ func TestUnusedImageGoes(t *testing.T) {
 // A job that prints every file that it can see never prints the account key, also after the client has rewritten
 // init_data.xml.
 func TestAccountKeyStaysHidden(t *testing.T) {
+	t.Parallel()
 	const key = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 	c := newJob(t, "spy", "stdout_file = \"seen\"\nproject_dir_mount = \"/project\"\n", func(d *boincapi.InitData) {
 		d.Authenticator, d.UserName, d.TeamName = key, "Jane Volunteer", "Team Volunteers"
@@ -287,6 +287,7 @@ func TestAccountKeyStaysHidden(t *testing.T) {
 
 // Even with every call logged, and whatever fails, the project never gets the proxy's password.
 func TestProxyPasswordStaysHidden(t *testing.T) {
+	t.Parallel()
 	const password = "hush%/hush"
 	for _, tt := range []struct{ name, step, config, want string }{
 		{"all goes well", `RUN ["/worker", "check"]`, "", "http_proxy is http://***@proxy.example:3128"},
@@ -300,7 +301,7 @@ func TestProxyPasswordStaysHidden(t *testing.T) {
 				d.ProxyInfo = boincapi.ProxyInfo{UseHTTPProxy: true, UseHTTPAuth: true, HTTPServerName: "proxy.example", HTTPServerPort: 3128,
 					HTTPUserName: "jane", HTTPUserPasswd: password}
 			})
-			add(t, c, "Dockerfile", fmt.Appendf(nil, "FROM scratch\nLABEL run=%d\nCOPY worker /worker\n%s\nENTRYPOINT [\"/worker\"]\n", os.Getpid(), tt.step))
+			add(t, c, "Dockerfile", dockerfileOf(c, tt.step+"\n"))
 			add(t, c, "worker", []byte(read(t, binary(t, "worker"))))
 			add(t, c, "job.toml", []byte("verbose = 2\n"+tt.config))
 			r, err := c.Run(t.Context(), binary(t, "docker_wrapper"), "env=http_proxy")
@@ -311,7 +312,7 @@ func TestProxyPasswordStaysHidden(t *testing.T) {
 			if !strings.Contains(said, tt.want) {
 				t.Errorf("got %+v, want %q in\n%s", r, tt.want, said)
 			}
-			for _, id := range strings.Fields(docker(t, "images", "-aq", "--filter", "label="+job.LabelDataDir+"="+c.DataDir())) {
+			for _, id := range images(t, labelTest, c.DataDir(), "-a") {
 				said += docker(t, "history", "--no-trunc", id) + docker(t, "inspect", id)
 			}
 			if i := strings.Index(said, "hush"); i >= 0 {
@@ -327,6 +328,7 @@ func TestProxyPasswordStaysHidden(t *testing.T) {
 // The wrapper runs as a user who is only in the engine's group. Whoever the container runs as, all files belong to that
 // user in the end.
 func TestServiceUser(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Fatal("this test changes its user, which only root can")
 	}
@@ -400,6 +402,7 @@ func giveTo(t *testing.T, dir string, uid int) {
 
 // The client quits and comes back. The container is taken over, and its program has started once.
 func TestQuitAndComeBack(t *testing.T) {
+	t.Parallel()
 	c := newJob(t, "quit", "checkpoint.method = \"none\"\n", nil) // a restored checkpoint would lack the file that this test adds to the payload
 	p, err := c.Start(t.Context(), binary(t, "docker_wrapper"), "append=began", "wait=go_on", "exit=3")
 	if err != nil {
@@ -443,12 +446,14 @@ func stands(t *testing.T, c *boinctest.Client) bool {
 // A job in a container sends trickle-ups, receives a trickle-down, has an output uploaded before its end, and receives the
 // result of the upload. It writes the output under its logical name or in the mounted project directory.
 func TestMail(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ name, config, first, out string }{
 		{"slot", "", "sleep=0s", "out"},
 		{"project", "project_dir_mount = \"/app/project\"\n", "sleep=0s", "project/mail_project_0_r123_0"},
 		{"another user", "user = \"1234:1234\"\n", "remove=out", "out"}, // the link file belongs to another user
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			c := newJob(t, "mail_"+strings.ReplaceAll(tt.name, " ", "_"), tt.config, nil)
 			out, err := c.AddOutput(0, "out", false)
 			if err != nil {
@@ -499,8 +504,10 @@ func TestMail(t *testing.T) {
 // Each episode reports the URL of the web graphics: a restarted client has forgotten it, and a restarted container has
 // another port.
 func TestWebGraphics(t *testing.T) {
+	t.Parallel()
 	for _, quit := range []string{"pause", "stop"} {
 		t.Run(quit, func(t *testing.T) {
+			t.Parallel()
 			c := newJob(t, "graphics_"+quit, "web_graphics_guest_port = 8080\nstop_timeout = 1\non_quit = \""+quit+"\"\n", nil)
 			page := func(url string) bool {
 				r, err := http.Get(url)
@@ -598,6 +605,7 @@ func TestThrottled(t *testing.T) {
 
 // The file of stdout_file is complete, however fast the job prints. It may be the job's result.
 func TestFastOutputIsWhole(t *testing.T) {
+	t.Parallel()
 	const lines = 500_000
 	c := newJob(t, "fast_output", "stdout_file = \"out\"\n", nil)
 	runJob(t, c, fmt.Sprintf("count=%d", lines))
@@ -613,6 +621,7 @@ func TestFastOutputIsWhole(t *testing.T) {
 
 // A workunit's command line goes to the job unchanged. It can't call the wrapper's internal commands.
 func TestCommandLineIsTheJobs(t *testing.T) {
+	t.Parallel()
 	victim := t.TempDir()
 	if err := os.Chmod(victim, 0o755); err != nil {
 		t.Fatal(err)
@@ -636,12 +645,13 @@ func TestCommandLineIsTheJobs(t *testing.T) {
 
 // The HEALTHCHECK of an image is not run, neither in the job's container nor, as root, in the helper's.
 func TestNoHealthcheckRuns(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Fatal("this test changes its user, which only root can")
 	}
 	const uid = 64321
 	c := newJob(t, "healthcheck", "user = \"0:0\"\n", nil)
-	add(t, c, "Dockerfile", []byte("FROM scratch\nCOPY worker /worker\nHEALTHCHECK --interval=1ms CMD [\"/worker\", \"check\"]\nENTRYPOINT [\"/worker\"]\n"))
+	add(t, c, "Dockerfile", dockerfileOf(c, "HEALTHCHECK --interval=1ms CMD [\"/worker\", \"check\"]\n"))
 	if err := os.WriteFile(filepath.Join(c.Slot(), "Dockerfile"), []byte(read(t, filepath.Join(c.ProjectDir(), "Dockerfile_1"))), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -92,10 +92,35 @@ func docker(t *testing.T, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// labelTest is a label of all steps of a test's image. Its value is the data directory.
+const labelTest = "boinc_test"
+
+// dockerfileOf is the worker's image with further lines. It shares no step with an image of another data directory, so
+// tests can remove their images while others build.
+func dockerfileOf(c *boinctest.Client, lines string) []byte {
+	return fmt.Appendf(nil, "FROM scratch\nLABEL %s=%q\nCOPY worker /worker\n%sENTRYPOINT [\"/worker\"]\n", labelTest, c.DataDir(), lines)
+}
+
+// images are the IDs of images with this label. With "-a" the steps below them are included.
+func images(t *testing.T, label, value string, options ...string) (ids []string) {
+	t.Helper()
+	args := append([]string{"images", "-q", "--no-trunc", "--filter", "label=" + label + "=" + value}, options...)
+	eventually(t, "a list of images", func() bool { // Podman 4 gives none while another test removes an image
+		out, err := exec.Command("docker", args...).Output()
+		ids = strings.Fields(string(out))
+		return err == nil
+	})
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// removeImages removes a data directory's images, and the steps that failed builds left.
 func removeImages(t *testing.T, dataDir string) {
-	ids := strings.Fields(docker(t, "images", "-q", "--filter", "label="+job.LabelDataDir+"="+dataDir))
-	if slices.Sort(ids); len(ids) > 0 {
-		docker(t, append([]string{"rmi", "-f"}, slices.Compact(ids)...)...)
+	t.Helper()
+	for _, label := range []string{job.LabelDataDir, labelTest} {
+		if ids := images(t, label, dataDir); len(ids) > 0 {
+			docker(t, append([]string{"rmi", "-f"}, ids...)...)
+		}
 	}
 }
 

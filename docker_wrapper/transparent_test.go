@@ -15,29 +15,39 @@ import (
 	"time"
 
 	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/job"
 	"boincdocker/docker_wrapper/internal/session"
 )
 
-// What a job gets that knows nothing of checkpoints, where the engine can make them. These tests run beside the
-// engines of scripts/engines.sh whose names they know.
+// What a job gets that knows nothing of checkpoints, where the engine can make them. The contract test checks which
+// engines can.
 
-// engineCan reports whether the engine beside this test can checkpoint, and must. This computer's own can't, as it is
-// installed.
-func engineCan() bool {
-	name := os.Getenv("TEST_ENGINE_NAME")
-	return name == "docker-28" || name == "podman-5"
+// infoOf describes the engine of these tests.
+func infoOf(t *testing.T) engine.Info {
+	t.Helper()
+	e, err := engine.Open(t.Context(), engine.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	return e.Info
 }
 
 // onlyWhereItCan leaves a test out on an engine that can't checkpoint. TestCounterGoesOn has what happens there.
 func onlyWhereItCan(t *testing.T) {
 	t.Helper()
-	if !engineCan() {
-		t.Skip("this engine can't checkpoint containers")
+	if why := infoOf(t).NoCheckpoints(); why != "" {
+		t.Skip("this engine can't checkpoint containers: " + why)
 	}
 }
 
-func onPodman() bool { return strings.HasPrefix(os.Getenv("TEST_ENGINE_NAME"), "podman") }
+// keepsCheckpoints reports whether the engine keeps a checkpoint with the container and removes it with that, as Docker
+// does. Podman writes it to a file of the wrapper's.
+func keepsCheckpoints(t *testing.T) bool {
+	t.Helper()
+	return infoOf(t).Kind == engine.Docker
+}
 
 // reboot is a loss of power, as far as an engine can tell: it is killed with all that runs in it, and what it had in memory is
 // gone. This computer's own engine is not only ours: there the container alone is killed. The kernel has another name for the
@@ -45,13 +55,26 @@ func onPodman() bool { return strings.HasPrefix(os.Getenv("TEST_ENGINE_NAME"), "
 func (s *survivor) reboot() {
 	s.kill()
 	defer s.otherBoot()
-	if name := os.Getenv("TEST_ENGINE_NAME"); name == "" || name == "docker-host" {
+	if !ownEngine() {
 		s.meddle("kill")
 		return
 	}
 	cmd := exec.Command("../scripts/engines.sh", "reboot", os.Getenv("TEST_ENGINE_NAME"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s.Fatalf("reboot the engine: %v\n%s", err, out)
+	}
+}
+
+// ownEngine reports whether the engine was started for these tests, so that they may reboot it.
+func ownEngine() bool {
+	name := os.Getenv("TEST_ENGINE_NAME")
+	return name != "" && name != "docker-host"
+}
+
+// parallelUnlessRebooted runs a test beside others if it doesn't reboot their engine.
+func parallelUnlessRebooted(t *testing.T) {
+	if !ownEngine() {
+		t.Parallel()
 	}
 }
 
@@ -95,6 +118,17 @@ func (s *survivor) saved() (number, at int) {
 	return number, at
 }
 
+// loseContainer does the worst that a checkpoint survives: it removes the container, or kills it where the checkpoint would
+// go with it.
+func (s *survivor) loseContainer() {
+	s.Helper()
+	if keepsCheckpoints(s.T) {
+		s.meddle("kill")
+	} else {
+		s.meddle("rm", "-f")
+	}
+}
+
 func (s *survivor) restored() int {
 	return strings.Count(string(mayRead(filepath.Join(s.c.Slot(), boincapi.StderrFile))), "resumed from the last checkpoint")
 }
@@ -110,16 +144,17 @@ func tallyTo(n int) string {
 }
 
 // tallyConfig asks for a checkpoint each period (s), of the files in the way that Docker wants: CRIU needs a /tmp then.
-func tallyConfig(period int) string {
-	files := `create_args = "--read-only --tmpfs /tmp"`
-	if onPodman() {
-		files = ""
+func tallyConfig(t *testing.T, period int) string {
+	t.Helper()
+	files := ""
+	if keepsCheckpoints(t) {
+		files = `create_args = "--read-only --tmpfs /tmp"`
 	}
 	return fmt.Sprintf("network = \"none\"\n%s\nstdout_file = \"printed\"\nstop_timeout = 1\ncheckpoint_period = %d\n[checkpoint]\nmethod = \"engine\"\n", files, period)
 }
 
 func newTally(t *testing.T, name string, period int, args string) *survivor {
-	s := &survivor{T: t, args: args, c: newJob(t, fmt.Sprint(name, "_", os.Getpid()), "build_args = \"--label row="+name+"\"\n"+tallyConfig(period), nil)}
+	s := &survivor{T: t, args: args, c: newJob(t, fmt.Sprint(name, "_", os.Getpid()), tallyConfig(t, period), nil)}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(string(mayRead(filepath.Join(s.c.Slot(), boincapi.StderrFile))))
@@ -156,7 +191,8 @@ func firstDifference(got, want string) string {
 // A counter that knows nothing of checkpoints goes on where the last one found it, after the worst that can become of its
 // container: removed, and its engine killed with all that was in memory.
 func TestCounterGoesOn(t *testing.T) {
-	if !engineCan() {
+	parallelUnlessRebooted(t)
+	if infoOf(t).NoCheckpoints() != "" {
 		cannotCheckpoint(t)
 		return
 	}
@@ -165,11 +201,7 @@ func TestCounterGoesOn(t *testing.T) {
 	s.start()
 	eventually(t, "some time after a second checkpoint", func() bool { number, at := s.saved(); return number >= 2 && s.now() > at+20 })
 	s.kill() // or it would be asked for another
-	if onPodman() {
-		s.meddle("rm", "-f")
-	} else {
-		s.meddle("kill")
-	}
+	s.loseContainer()
 	s.reboot()
 	before := s.now()
 	_, at := s.saved()
@@ -203,7 +235,7 @@ func cannotCheckpoint(t *testing.T) {
 func TestGoesOnAmongTheClientsFiles(t *testing.T) {
 	onlyWhereItCan(t)
 	const n = 600
-	c := newJob(t, fmt.Sprint("among_", os.Getpid()), "build_args = \"--label row=among\"\nproject_dir_mount = \"/project\"\n"+tallyConfig(2), nil)
+	c := newJob(t, fmt.Sprint("among_", os.Getpid()), "project_dir_mount = \"/project\"\n"+tallyConfig(t, 2), nil)
 	printed, err := c.AddOutput(0, "printed", false)
 	if err != nil {
 		t.Fatal(err)
@@ -212,11 +244,7 @@ func TestGoesOnAmongTheClientsFiles(t *testing.T) {
 	s.start()
 	eventually(t, "some time after a second checkpoint", func() bool { number, at := s.saved(); return number >= 2 && s.now() > at+20 })
 	s.kill()
-	if onPodman() {
-		s.meddle("rm", "-f")
-	} else {
-		s.meddle("kill")
-	}
+	s.loseContainer()
 	s.start()
 	eventually(t, "it goes on", func() bool { return s.restored() == 1 })
 	for !s.done {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # test.sh: run all tests, with the race detector and a real engine. The script installs and starts missing parts and
 # stops them at the end. If a part can't be provided, the script fails; it skips nothing. TEST_LOG is a file for the
-# output of the tests with the engine (see matrix.sh).
+# output of the tests (see matrix.sh).
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -31,17 +31,16 @@ scripts/engine.sh ensure
 scripts/base-image.sh
 export TEST_BUSYBOX=required
 export CGO_CFLAGS="${CGO_CFLAGS:--g -O2 -Wno-deprecated-declarations}" # see Makefile
-# shellcheck disable=SC2046 # a list
-go test -race -timeout 10m $(go list ./... | grep -v -e '/docker_wrapper$' -e '/internal/engine$' -e '/internal/host$')
-# One package after the other: they share the engine, and one test measures time. The tests of the first mostly wait.
-integration() {
-	go test -race -tags integration -timeout 20m -parallel 6 "$@" ./docker_wrapper &&
-		go test -race -tags integration -timeout 20m "$@" ./docker_wrapper/internal/engine ./docker_wrapper/internal/host
+# These tests come first and by themselves: two measure time, and one removes the image of helpers that others use.
+alone='^(TestOverhead|TestThrottled)$|^TestContract$/^engine$/^helper:_another_image'
+all() {
+	go test -race -tags integration -timeout 15m -p 1 -run "$alone" "$@" ./docker_wrapper ./docker_wrapper/internal/engine &&
+		go test -race -tags integration -timeout 15m -p 4 -parallel 8 -skip "$alone" "$@" ./... # they mostly wait
 }
 if [ -z "${TEST_LOG-}" ]; then
-	integration
+	all
 else
-	integration -v >"$TEST_LOG" 2>&1 || {
+	all -v >"$TEST_LOG" 2>&1 || {
 		grep -v -e '^=== ' -e '--- PASS' "$TEST_LOG"
 		exit 1
 	}

@@ -141,6 +141,7 @@ var checkpointRows = []contractRow{
 		}
 	}},
 	{fact: "checkpoint: held is still, and ends when it is killed or removed", check: func(t *testing.T, k *contract) {
+		clock := k.start(t, k.restorable("count=100000,10ms"))
 		for what, end := range map[string]func(*engine.Container) error{
 			"kill":   func(c *engine.Container) error { return c.Kill(t.Context()) },
 			"remove": func(c *engine.Container) error { return c.Remove(t.Context()) },
@@ -150,7 +151,7 @@ var checkpointRows = []contractRow{
 			k.goesOn(t, c)
 			k.must(t, c.Hold(t.Context()))
 			before := k.printed(t, c)
-			time.Sleep(300 * time.Millisecond) // in which it would print thirty lines
+			k.goesOn(t, clock) // meanwhile
 			if after := k.printed(t, c); after != before {
 				t.Errorf("it printed %d lines while it was held", len(lines(after))-len(lines(before)))
 			}
@@ -171,7 +172,7 @@ var checkpointRows = []contractRow{
 		k.goesOn(t, c)
 	}},
 	{fact: "checkpoint: no room is an error, and no harm", check: func(t *testing.T, k *contract) {
-		if k.e.Info.Kind != engine.Podman || !k.checkpoints(t) {
+		if k.e.Info.KeepsCheckpoints() || !k.checkpoints(t) {
 			return // nothing is written by us
 		}
 		c := k.start(t, k.restorable("count=100000,10ms"))
@@ -208,7 +209,7 @@ var checkpointRows = []contractRow{
 		k.goesOn(t, k.start(t, j)) // anew
 	}},
 	{fact: "checkpoint: the engine keeps only the newest", check: func(t *testing.T, k *contract) {
-		if k.e.Info.Kind != engine.Docker || !k.checkpoints(t) {
+		if !k.e.Info.KeepsCheckpoints() || !k.checkpoints(t) {
 			return // they are files of ours
 		}
 		c := k.start(t, k.restorable("count=100000,10ms"))

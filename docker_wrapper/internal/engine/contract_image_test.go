@@ -27,7 +27,6 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	"github.com/klauspost/compress/zstd"
 
@@ -519,10 +518,10 @@ var imageRows = []contractRow{
 			t.Errorf("got images %q, want one", ids)
 		}
 		content := k.inspectImage(t, ids[0]).Config.Labels[job.LabelContent]
-		list, err := k.api.ImageList(t.Context(), image.ListOptions{Filters: filters.NewArgs(filters.Arg("label", job.LabelContent+"="+content))})
+		list := k.images(t, job.LabelContent+"="+content, false)
 		list = slices.DeleteFunc(list, func(im image.Summary) bool { return len(im.RepoTags) == 0 }) // Podman 4 labels steps, too
-		if err != nil || len(list) != 1 {
-			t.Errorf("got images of this content %+v (%v), want 1", list, err)
+		if len(list) != 1 {
+			t.Errorf("got images of this content %+v, want 1", list)
 		}
 	}},
 	{fact: "pull: a registry that can't be reached may mend", check: func(t *testing.T, k *contract) {
@@ -840,13 +839,7 @@ func (k *contract) age(t *testing.T, im job.Image, days int, ids ...string) {
 // labelled are the IDs of images with this label that no other image stands on.
 func (k *contract) labelled(t *testing.T, label string) (ids []string) {
 	t.Helper()
-	var list []image.Summary
-	k.eventually(t, "a list of images", func() (ok bool) { // Podman 4 gives none while another row removes an image
-		var err error
-		list, err = k.api.ImageList(t.Context(), image.ListOptions{Filters: filters.NewArgs(filters.Arg("label", label))})
-		return err == nil
-	})
-	for _, im := range list {
+	for _, im := range k.images(t, label, false) {
 		ids = append(ids, im.ID)
 	}
 	return ids

@@ -135,22 +135,43 @@ func (k *contract) clean(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	images, err := k.api.ImageList(ctx, image.ListOptions{All: true, Filters: k.label()})
-	if err != nil {
-		t.Errorf("look for what is left: %v", err)
-	}
-	for _, im := range images {
+	for _, im := range k.images(t, job.LabelDataDir+"="+k.run, true) {
 		names := im.RepoTags
 		if len(names) == 0 || names[0] == "<none>:<none>" {
 			names = []string{im.ID}
 		}
 		for _, name := range names {
 			_, err := k.api.ImageRemove(ctx, name, image.RemoveOptions{Force: true, PruneChildren: true})
-			if err != nil && !strings.Contains(err.Error(), "No such image") && !strings.Contains(err.Error(), "cannot be forced") {
+			if err != nil && !imageGone(err) && !strings.Contains(err.Error(), "cannot be forced") {
 				t.Errorf("remove image %s: %v", name, err)
 			}
 		}
 	}
+}
+
+// images lists images with this label; with steps, also those that others stand on. Podman 4 can't make the list while
+// another row removes an image, so it is asked again.
+func (k *contract) images(t *testing.T, label string, steps bool) (list []image.Summary) {
+	t.Helper()
+	k.eventually(t, "a list of images", func() bool {
+		var err error
+		list, err = k.api.ImageList(context.Background(), image.ListOptions{All: steps, Filters: filters.NewArgs(filters.Arg("label", label))})
+		if err != nil && !imageGone(err) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	return list
+}
+
+// imageGone reports that the engine looked for an image that had just been removed.
+func imageGone(err error) bool {
+	for _, text := range []string{"No such image", "image not known", "locating image with ID", "failed to convert ImageData"} {
+		if strings.Contains(err.Error(), text) {
+			return true
+		}
+	}
+	return false
 }
 
 func (k *contract) label() filters.Args {

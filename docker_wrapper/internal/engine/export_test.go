@@ -13,6 +13,10 @@ func (i Info) StopUnsaid() bool   { return i.quirks.stopUnsaid }
 func (i Info) OOMUnsaid() bool    { return i.quirks.oomUnsaid }
 func (i Info) WholeSeconds() bool { return i.quirks.wholeSeconds }
 func (i Info) Bridge() string     { return i.quirks.bridge }
+func (i Info) Strays() bool       { return i.quirks.strays }
+
+// KeepsCheckpoints reports whether the engine keeps checkpoints with the container, and not in a file of the wrapper's.
+func (i Info) KeepsCheckpoints() bool { return i.quirks.checkpoints == keptInside }
 
 // Address is where it listens, also a service of our own.
 func (e *Engine) Address() string { return e.address }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -23,28 +24,25 @@ func TestCheckpointMakesRoom(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(saved, "container"), make([]byte, 500), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	look := crowd{k: k}
-	now := time.Now()
-	look.short(now)
-	for look.looking.Load() {
-		time.Sleep(time.Millisecond)
-	}
-	if look.short(now) {
-		t.Error("got that it is short of room when half of it is left")
-	}
-	if err := os.WriteFile(filepath.Join(dir, "job's"), make([]byte, 450), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	short := look.short(now.Add(crowdEach))
-	for look.looking.Load() {
-		time.Sleep(time.Millisecond)
-	}
-	if !look.short(now.Add(crowdEach)) && !short {
-		t.Error("got that there is room when a twentieth of it is left")
-	}
-	if look.short(now.Add(crowdEach)) {
-		t.Error("got the same twice")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		look, now := crowd{k: k}, time.Now()
+		look.short(now)
+		synctest.Wait() // until it has looked
+		if look.short(now) {
+			t.Error("got that it is short of room when half of it is left")
+		}
+		if err := os.WriteFile(filepath.Join(dir, "job's"), make([]byte, 450), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		short := look.short(now.Add(crowdEach))
+		synctest.Wait()
+		if !look.short(now.Add(crowdEach)) && !short {
+			t.Error("got that there is room when a twentieth of it is left")
+		}
+		if look.short(now.Add(crowdEach)) {
+			t.Error("got the same twice")
+		}
+	})
 	if _, err := k.share(); err == nil || exists(saved) {
 		t.Errorf("got %v, want the checkpoint dropped", err)
 	}

@@ -4,10 +4,11 @@ package session
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/gofrs/flock"
 	"github.com/rs/zerolog"
@@ -57,23 +58,25 @@ func TestTrialIsWaitedFor(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			k := newKeeper(dir)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			go func() {
-				time.Sleep(3 * trialRetry) // it waits by then, or finds the note at once
+			synctest.Test(t, func(t *testing.T) {
+				k := newKeeper(dir)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				able := make(chan bool)
+				go func() { able <- k.able(ctx) }()
+				synctest.Wait() // until it waits for the lock
 				if tt.said == "?" {
 					cancel()
-					return
+				} else {
+					notes := trialNotes{Boot: host.BootID(), Said: map[string]string{k.trialKey(): tt.said}}
+					if err := errors.Join(writeJSON(name, notes), l.Close()); err != nil {
+						t.Error(err)
+					}
 				}
-				if err := writeJSON(name, trialNotes{Boot: host.BootID(), Said: map[string]string{k.trialKey(): tt.said}}); err != nil {
-					t.Error(err)
+				if got := <-able; got != tt.can || k.ability.known != tt.tried {
+					t.Errorf("got %v, found out: %v; want %v, %v", got, k.ability.known, tt.can, tt.tried)
 				}
-				l.Close()
-			}()
-			if got := k.able(ctx); got != tt.can || k.ability.known != tt.tried {
-				t.Errorf("got %v, found out: %v; want %v, %v", got, k.ability.known, tt.can, tt.tried)
-			}
+			})
 			if n := fake.Count("create"); n > 0 {
 				t.Errorf("%d containers were made", n)
 			}
