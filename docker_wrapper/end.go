@@ -79,15 +79,15 @@ func retryOf(err error) (retry, bool) {
 }
 
 // retryHere tells supervise how long to retry a preparation that failed. Standalone it isn't retried: a person waits.
-func (w *wrapper) retryHere(err error) supervise.Mend {
+func (w *wrapper) retryHere(err error) supervise.Retry {
 	r, ok := retryOf(err)
 	if !ok || w.standalone {
-		return supervise.Mend{}
+		return supervise.Retry{}
 	}
 	if w.patience > 0 && r.patience > 0 {
 		r.patience = w.patience
 	}
-	return supervise.Mend{Patience: r.patience, Network: r.network}
+	return supervise.Retry{Patience: r.patience, Network: r.network}
 }
 
 // end ends the job, or leaves it, by what came of it: err, which is never nil. Endings without it: a finish file or an end noted by

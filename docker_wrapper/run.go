@@ -282,7 +282,7 @@ func (w *wrapper) superviseOptions(k *session.Keeper, network *supervise.Network
 			return s, nil
 		},
 		Still:      k.Still,
-		Mends:      w.retryHere,
+		Retry:      w.retryHere,
 		Network:    network,
 		Checkpoint: checkpoint,
 		Last:       e.Checkpoint,

@@ -21,7 +21,7 @@ type preparer struct {
 	calledOff bool
 	giveUp    time.Time // when a preparation that is called off is given up
 
-	mend    Mend // of the last failure
+	retry   Retry // of the last failure
 	failure error
 	since   time.Time     // when they began; zero when the last one succeeded
 	next    time.Time     // not before
@@ -29,8 +29,8 @@ type preparer struct {
 }
 
 // fail takes down a failure.
-func (p *preparer) fail(err error, m Mend, now time.Time) {
-	p.failure, p.mend, p.next = err, m, time.Time{}
+func (p *preparer) fail(err error, m Retry, now time.Time) {
+	p.failure, p.retry, p.next = err, m, time.Time{}
 	if p.since.IsZero() {
 		p.since, p.pause = now, firstRetry
 	}
@@ -45,12 +45,12 @@ func (p *preparer) delay(now time.Time) time.Duration {
 
 // outOfPatience reports that preparations will have failed for too long by then.
 func (p *preparer) outOfPatience(then time.Time) bool {
-	return p.mend.Patience == 0 || then.Sub(p.since) > p.mend.Patience
+	return p.retry.Patience == 0 || then.Sub(p.since) > p.retry.Patience
 }
 
 // blocked reports that the next preparation has to wait for the network, which is suspended.
 func (r *runner) blocked() bool {
-	return r.prep.mend.Network && r.o.Network != nil && r.o.Network.Suspended()
+	return r.prep.retry.Network && r.o.Network != nil && r.o.Network.Suspended()
 }
 
 // prepare begins a preparation. It waits until nothing of the last container is still being done.
@@ -142,9 +142,9 @@ func (r *runner) begin(s Session, now time.Time) {
 // onFailed waits and tries again, or gives up.
 func (r *runner) onFailed(err error, now time.Time) {
 	p := &r.prep
-	var m Mend
-	if r.o.Mends != nil {
-		m = r.o.Mends(err)
+	var m Retry
+	if r.o.Retry != nil {
+		m = r.o.Retry(err)
 	}
 	p.fail(err, m, now)
 	if r.blocked() { // the client's word on the network is heard at once

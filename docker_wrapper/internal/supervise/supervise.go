@@ -60,8 +60,8 @@ type Checkpoints interface {
 	Taken(job.Mark)                // there is a new checkpoint, or by the zero Mark none any more
 }
 
-// Mend says what becomes of a failed preparation.
-type Mend struct {
+// Retry says how long a preparation that failed is tried again.
+type Retry struct {
 	Patience time.Duration // for so long it is tried again; 0 means that it is given up at once
 	Network  bool          // it waits for the network
 }
@@ -73,7 +73,7 @@ type Options struct {
 	// Open finds the container or makes it, and starts it. It stops soon when its context ends.
 	Open    func(context.Context, job.Before) (Session, error)
 	Still   func(context.Context) error // pauses a container of an earlier episode that still runs; nil when there is none
-	Mends   func(error) Mend            // nil means that nothing is tried again
+	Retry   func(error) Retry           // nil means that nothing is tried again
 	Network *Network                    // what Open asks before it uses the network; nil when it never does
 	Joins   bool                        // the container has a network of its own, from which it can be disconnected
 	Observe func(Snapshot)              // called once a second; nil for nobody
@@ -551,6 +551,6 @@ func (r *runner) report() {
 		CheckpointCPU: r.cp.cpu.Seconds(),
 		Fraction:      r.meter.fraction,
 		RSS:           float64(r.meter.memory),
-		WantNetwork:   r.state == Waiting && r.want == run && r.prep.mend.Network,
+		WantNetwork:   r.state == Waiting && r.want == run && r.prep.retry.Network,
 	})
 }

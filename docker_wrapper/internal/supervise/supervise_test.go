@@ -335,17 +335,17 @@ func play(t *testing.T, o Options, set func(*world), script ...at) (w *world, ou
 
 var errEngine = errors.New("no engine")
 
-func mends(err error) Mend { return mendsFor(2 * time.Minute)(err) }
+func retry(err error) Retry { return retryFor(2 * time.Minute)(err) }
 
-func mendsFor(patience time.Duration) func(error) Mend {
-	return func(err error) Mend {
+func retryFor(patience time.Duration) func(error) Retry {
+	return func(err error) Retry {
 		switch {
 		case errors.Is(err, ErrNetworkSuspended):
-			return Mend{Patience: patience, Network: true}
+			return Retry{Patience: patience, Network: true}
 		case errors.Is(err, errEngine):
-			return Mend{Patience: patience}
+			return Retry{Patience: patience}
 		}
-		return Mend{}
+		return Retry{}
 	}
 }
 
@@ -500,15 +500,15 @@ func TestRun(t *testing.T) {
 		{name: "abort though the kill fails", set: failing("kill", errEngine), script: []at{{s, aborted}}, did: []string{"0s made"}, want: Aborted, end: s},
 		{name: "ends while the pause fails", set: failing("pause", errEngine), script: []at{{s, suspended}, {h, ended}}, did: []string{"0s made"}, want: Finished, end: h},
 
-		{name: "an engine that comes back", o: Options{Mends: mends}, set: failingFor(30 * s), script: []at{{h, ended}},
+		{name: "an engine that comes back", o: Options{Retry: retry}, set: failingFor(30 * s), script: []at{{h, ended}},
 			did: []string{"0s try", "5s try", "15s try", "35s made"}, want: Finished, end: h},
-		{name: "patience ends", o: Options{Mends: mends}, set: failingFor(h), did: []string{"0s try", "5s try", "15s try", "35s try", "1m15s try"}, want: Failed, end: 75 * s},
-		{name: "more patience, no longer pauses", o: Options{Mends: mendsFor(5 * time.Minute)}, set: failingFor(h),
+		{name: "patience ends", o: Options{Retry: retry}, set: failingFor(h), did: []string{"0s try", "5s try", "15s try", "35s try", "1m15s try"}, want: Failed, end: 75 * s},
+		{name: "more patience, no longer pauses", o: Options{Retry: retryFor(5 * time.Minute)}, set: failingFor(h),
 			did: []string{"0s try", "5s try", "15s try", "35s try", "1m15s try", "2m15s try", "3m15s try", "4m15s try"}, want: Failed, end: 255 * s},
-		{name: "suspended between two tries", o: Options{Mends: mends}, set: failingFor(3 * s), script: []at{{s, suspended}, {h, goOn}, {2 * h, ended}},
+		{name: "suspended between two tries", o: Options{Retry: retry}, set: failingFor(3 * s), script: []at{{s, suspended}, {h, goOn}, {2 * h, ended}},
 			did: []string{"0s try", "1h0m0s made"}, want: Finished, end: 2 * h},
-		{name: "quit between two tries", o: Options{Mends: mends}, set: failingFor(h), script: []at{{7 * s, quit}}, did: []string{"0s try", "5s try"}, want: Left, end: 7 * s},
-		{name: "abort between two tries", o: Options{Mends: mends}, set: failingFor(h), script: []at{{7 * s, aborted}}, did: []string{"0s try", "5s try"}, want: Aborted, end: 7 * s},
+		{name: "quit between two tries", o: Options{Retry: retry}, set: failingFor(h), script: []at{{7 * s, quit}}, did: []string{"0s try", "5s try"}, want: Left, end: 7 * s},
+		{name: "abort between two tries", o: Options{Retry: retry}, set: failingFor(h), script: []at{{7 * s, aborted}}, did: []string{"0s try", "5s try"}, want: Aborted, end: 7 * s},
 		{name: "somebody pauses it", set: func(w *world) { w.usage = noUsage }, script: []at{{15 * s, meddle}, {h, ended}}, did: []string{"0s made", "20s keep paused=false"}, want: Finished, end: h},
 		{name: "somebody lets it go on", script: []at{{s, suspended}, {15 * s, meddle}, {h, ended}}, did: []string{"0s made", "1s pause", "20s keep paused=true"}, want: Finished, end: h},
 		{name: "stopped from outside", script: []at{{15 * s, stopped}, {h, ended}}, did: []string{"0s made", "15s again", "15s made"}, want: Finished, end: h},
@@ -519,11 +519,11 @@ func TestRun(t *testing.T) {
 			did: []string{"0s made", "1s again", "1s made", "2s again", "2s made", "3s again", "3s made"}, want: Finished, end: 4 * s},
 		{name: "stopped from outside now and then", script: []at{{2 * h, stopped}, {4 * h, stopped}, {6 * h, stopped}, {8 * h, stopped}, {10 * h, ended}},
 			did: []string{"0s made", "2h0m0s again", "2h0m0s made", "4h0m0s again", "4h0m0s made", "6h0m0s again", "6h0m0s made", "8h0m0s again", "8h0m0s made"}, want: Finished, end: 10 * h},
-		{name: "network suspended while preparing", o: Options{Mends: mendsFor(2 * h)}, set: online(time.Minute), script: []at{{0, connected}, {s, offline}, {h, connected}, {2 * h, ended}},
+		{name: "network suspended while preparing", o: Options{Retry: retryFor(2 * h)}, set: online(time.Minute), script: []at{{0, connected}, {s, offline}, {h, connected}, {2 * h, ended}},
 			did: []string{"0s prepare", "1s cut off", "1h0m0s prepare", "1h1m0s made"}, want: Finished, end: 2 * h},
-		{name: "network suspended at first", o: Options{Mends: mendsFor(2 * h)}, set: online(time.Minute), script: []at{{s, offline}, {h, connected}, {2 * h, ended}},
+		{name: "network suspended at first", o: Options{Retry: retryFor(2 * h)}, set: online(time.Minute), script: []at{{s, offline}, {h, connected}, {2 * h, ended}},
 			did: []string{"1s offline", "1h0m0s prepare", "1h1m0s made"}, want: Finished, end: 2 * h},
-		{name: "network suspended for too long", o: Options{Mends: mends}, set: online(time.Minute), script: []at{{s, offline}}, did: []string{"1s offline"}, want: Failed, end: 2*time.Minute + 2*s},
+		{name: "network suspended for too long", o: Options{Retry: retry}, set: online(time.Minute), script: []at{{s, offline}}, did: []string{"1s offline"}, want: Failed, end: 2*time.Minute + 2*s},
 		{name: "a client that says nothing of the network", set: online(time.Minute), script: []at{{h, ended}}, did: []string{"5s prepare", "1m5s made"}, want: Finished, end: h},
 		{name: "network suspended and not needed", script: []at{{0, offline}, {h, ended}}, did: []string{"0s made", "1s connect=false"}, want: Finished, end: h},
 		{name: "network suspended while running", script: []at{{0, connected}, {15500 * ms, offline}, {h + 500*ms, connected}, {2 * h, ended}},
@@ -536,7 +536,7 @@ func TestRun(t *testing.T) {
 			script: []at{{0, connected}, {1500 * ms, offline}, {10500 * ms, connected}, {35 * s, well}, {h, ended}},
 			did:    []string{"0s made", "2s connect=false", "41s connect=true"}, want: Finished, end: h},
 		{name: "abort while an engine doesn't answer", set: deaf, script: []at{{s, aborted}}, want: Aborted, end: s + maxGrace},
-		{name: "fails for good", o: Options{Mends: func(error) Mend { return Mend{} }}, set: failingFor(h), did: []string{"0s try"}, want: Failed},
+		{name: "fails for good", o: Options{Retry: func(error) Retry { return Retry{} }}, set: failingFor(h), did: []string{"0s try"}, want: Failed},
 		{name: "fails, and nobody knows better", set: failingFor(h), did: []string{"0s try"}, want: Failed},
 
 		{name: "can't be paused", o: stopping, set: failing("pause", job.ErrNoPause), script: []at{{15 * s, suspended}, {h, goOn}, {2 * h, ended}},
@@ -718,7 +718,7 @@ func TestPreparer(t *testing.T) {
 	now := time.Unix(1000, 0)
 	var pauses []time.Duration
 	for range 6 {
-		p.fail(errEngine, Mend{Patience: 3 * time.Minute}, now)
+		p.fail(errEngine, Retry{Patience: 3 * time.Minute}, now)
 		pauses = append(pauses, p.delay(now))
 		now = p.next
 	}
@@ -729,7 +729,7 @@ func TestPreparer(t *testing.T) {
 		patience, after time.Duration
 		want            bool
 	}{{0, 0, true}, {time.Minute, time.Minute, false}, {time.Minute, time.Minute + 1, true}} {
-		p := preparer{mend: Mend{Patience: tt.patience}, since: now}
+		p := preparer{retry: Retry{Patience: tt.patience}, since: now}
 		if got := p.outOfPatience(now.Add(tt.after)); got != tt.want {
 			t.Errorf("patience %v, %v later: got %t", tt.patience, tt.after, got)
 		}
