@@ -1,12 +1,13 @@
 // Command docker_wrapper is the main program of BOINC apps that run in containers.
 //
-// The BOINC client starts it in a slot directory. It reads job.toml and init_data.xml, builds or reuses an image, runs one
-// container for the job, and obeys the client (suspend, resume, quit, abort). It reports progress, CPU time and memory, and
-// ends as BOINC expects. Standalone, in a directory without init_data.xml, it does the same without a client.
+// The BOINC client starts it in a slot directory. It reads job.toml and init_data.xml, builds or reuses an image, runs
+// one container for the job, and obeys the client (suspend, resume, quit, abort). It reports progress, CPU time and
+// memory, and ends as BOINC expects. Standalone, in a directory without init_data.xml, it does the same without a
+// client.
 //
-// docker_wrapper --help lists the options. Everything else on the command line is the job's and reaches the container in the
-// variable ARGS. The client appends --device N and --nthreads N. The wrapper obeys them and passes them on, too; the GPUs
-// of --device are numbered as the container sees them.
+// docker_wrapper --help lists the options. Everything else on the command line is the job's and reaches the container
+// in the variable ARGS. The client appends --device N and --nthreads N. The wrapper obeys them and passes them on, too;
+// the GPUs of --device are numbered as the container sees them.
 //
 // # Files
 //
@@ -15,10 +16,10 @@
 // Read in BOINC's data directory: docker_wrapper.toml, in which the computer's owner decides what jobs may do, and
 // coproc_info.xml, the GPUs that the client has found.
 //
-// Written in the slot: stderr.txt, boinc_finish_called or boinc_temporary_exit, boinc_lockfile, outputs, and the directory
-// .docker_wrapper. Its sub-directory payload is all of the slot that the container sees. While the job runs, the wrapper
-// carries these files between the two: trickle_up.xml, trickle_down_*, boinc_ufr_* and boinc_ufs_*; with --sporadic, ac and
-// ca.
+// Written in the slot: stderr.txt, boinc_finish_called or boinc_temporary_exit, boinc_lockfile, outputs, and the
+// directory .docker_wrapper. Its sub-directory payload is all of the slot that the container sees. While the job runs,
+// the wrapper carries these files between the two: trickle_up.xml, trickle_down_*, boinc_ufr_* and boinc_ufs_*; with
+// --sporadic, ac and ca.
 //
 // Written beside the projects' directories:
 //   - .docker_wrapper_images.json: the images that wrappers got and when they were last used, so that unused ones are
@@ -29,9 +30,9 @@
 //
 // # Memory
 //
-// The wrapper keeps its memory below 512 MiB if it can. On Linux a soft RLIMIT_DATA of 1.5 GiB ends it if that fails; the
-// podman that the wrapper starts has no such limit. The files of a job that the wrapper reads are bounded: job.toml may have
-// 1 MiB and 10,000 keys and values, a Dockerfile 512 KiB and 20,000 lines. More is the project's mistake.
+// The wrapper keeps its memory below 512 MiB if it can. On Linux a soft RLIMIT_DATA of 1.5 GiB ends it if that fails;
+// the podman that the wrapper starts has no such limit. The files of a job that the wrapper reads are bounded: job.toml
+// may have 1 MiB and 10,000 keys and values, a Dockerfile 512 KiB and 20,000 lines. More is the project's mistake.
 //
 // # Endings
 //
@@ -47,8 +48,8 @@
 //
 // # Standalone
 //
-// The project directory is ./project, and the slot is the directory itself: no files are moved, the slot isn't protected,
-// and a job may do everything. The exit code is the container's, or one of the above; 206 also stands for a temporary exit,
-// and 130 for an interrupt. Images stay: docker image prune -a --filter label=boinc.data_dir="$PWD" removes this
-// directory's.
+// The project directory is ./project, and the slot is the directory itself: no files are moved, the slot isn't
+// protected, and a job may do everything. The exit code is the container's, or one of the above; 206 also stands for a
+// temporary exit, and 130 for an interrupt. Images stay: docker image prune -a --filter label=boinc.data_dir="$PWD"
+// removes this directory's.
 package main

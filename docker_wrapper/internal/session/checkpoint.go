@@ -67,8 +67,8 @@ func (k *Keeper) savedCheckpoints() slot.Saved {
 	return slot.Saved{Dir: filepath.Join(k.stateDir(), "checkpoint")}
 }
 
-// saveFiles copies the files of the job's checkpoint out of the container, which doesn't run meanwhile. The earlier checkpoint
-// is removed only when the new one is complete; both count against the job's disk bound.
+// saveFiles copies the files of the job's checkpoint out of the container, which doesn't run meanwhile. The earlier
+// checkpoint is removed only when the new one is complete; both count against the job's disk bound.
 func (k *Keeper) saveFiles(ctx context.Context, container *engine.Container) (err error) {
 	saved := k.savedCheckpoints()
 	dir, err := saved.Begin()

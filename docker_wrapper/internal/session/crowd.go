@@ -19,8 +19,8 @@ type crowd struct {
 
 const crowdEach = 20 * time.Second // less than the client's minute
 
-// short reports, once, that there is a checkpoint and too little room beside it. A goroutine does the check, so the report
-// comes with a later call.
+// short reports, once, that there is a checkpoint and too little room beside it. A goroutine does the check, so the
+// report comes with a later call.
 func (l *crowd) short(now time.Time) bool {
 	bound := l.k.o.Job.Container.Limits.Disk
 	if bound > 0 && !now.Before(l.next) && l.looking.CompareAndSwap(false, true) {

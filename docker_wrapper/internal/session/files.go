@@ -64,8 +64,8 @@ func (k *Keeper) redactedInitData() ([]byte, error) {
 	return raw, nil
 }
 
-// takeOwnership gives the job's files to BOINC's user if the container ran as another one. Files whose owner can't be changed can
-// still be moved if their directories allow it. shared lets the container's user keep using the files.
+// takeOwnership gives the job's files to BOINC's user if the container ran as another one. Files whose owner can't be
+// changed can still be moved if their directories allow it. shared lets the container's user keep using the files.
 func (k *Keeper) takeOwnership(ctx context.Context, shared bool) {
 	u, dir := k.o.Job.Container.User, k.o.Job.Slot.Payload
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {

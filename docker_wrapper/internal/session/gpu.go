@@ -9,21 +9,22 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// anotherGPU reports whether a container was made for other GPUs than those that the client has assigned now. The client may
-// assign others at each start, and another job may have the old ones.
+// anotherGPU reports whether a container was made for other GPUs than those that the client has assigned now. The
+// client may assign others at each start, and another job may have the old ones.
 func (k *Keeper) anotherGPU(found *engine.Container) bool {
 	g := k.o.Job.Container.GPU
 	return g != nil && found.Labels[job.LabelGPU] != g.Identity()
 }
 
-// proven reports whether the GPUs of a running or paused container were found in it after its start. A wrapper may have been
-// killed before it checked.
+// proven reports whether the GPUs of a running or paused container were found in it after its start. A wrapper may have
+// been killed before it checked.
 func (k *Keeper) proven(found *engine.Container) bool {
 	e := k.store.Episode()
 	return k.o.Job.Container.GPU == nil || e.Container == found.ID && e.Proven
 }
 
-// prove makes sure that a running container has its GPUs. The error wraps engine.ErrGPU if it hasn't; then it must not run on.
+// prove makes sure that a running container has its GPUs. The error wraps engine.ErrGPU if it hasn't; then it must not
+// run on.
 func (k *Keeper) prove(ctx context.Context, c *engine.Container) error {
 	g := k.o.Job.Container.GPU
 	if g == nil {
@@ -44,7 +45,8 @@ func (k *Keeper) prove(ctx context.Context, c *engine.Container) error {
 	return k.store.Change(func(e *Episode) { e.Proven = true })
 }
 
-// gpuLost returns an error if a GPU of the job has disappeared since the job was planned. Then a failure isn't the job's fault.
+// gpuLost returns an error if a GPU of the job has disappeared since the job was planned. Then a failure isn't the
+// job's fault.
 func (k *Keeper) gpuLost() error {
 	g := k.o.Job.Container.GPU
 	if g == nil {

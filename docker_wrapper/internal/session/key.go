@@ -84,8 +84,8 @@ func makeKey(ctx context.Context, name string) ([]byte, error) {
 	return key, host.WriteFile(name, key, 0o600)
 }
 
-// Slot returns the seal for the wrapper's directory in this job's slot; see [slot.Claim]. It stays the same if BOINC's data
-// directory is moved.
+// Slot returns the seal for the wrapper's directory in this job's slot; see [slot.Claim]. It stays the same if BOINC's
+// data directory is moved.
 func (k Key) Slot(d *boincapi.InitData) string {
 	return slot.Seal(k, "slot", filepath.Base(d.ProjectDir), d.WUName, d.ResultName)
 }

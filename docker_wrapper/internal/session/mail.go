@@ -15,8 +15,8 @@ const (
 	trickleLook  = 100 * time.Millisecond
 )
 
-// mail carries the messages that the job and the client exchange in files: trickles, upload requests, and the two files of a
-// sporadic app. round is called once a second.
+// mail carries the messages that the job and the client exchange in files: trickles, upload requests, and the two files
+// of a sporadic app. round is called once a second.
 type mail struct {
 	o   Options
 	box *slot.Mail
@@ -38,8 +38,8 @@ func openMail(o Options) (*mail, error) {
 		lines: allowance{burst: 20, every: 10 * time.Minute}}, nil
 }
 
-// round carries all new messages. A suspended job gets messages, but none are taken from it: it may have been suspended while
-// it wrote one.
+// round carries all new messages. A suspended job gets messages, but none are taken from it: it may have been suspended
+// while it wrote one.
 func (m *mail) round(ctx context.Context, st boincapi.Status) {
 	if heard := [2]int{st.TrickleDown, st.UploadStatus}; !m.delivered || heard != m.heard {
 		if m.deliver() {
@@ -91,8 +91,8 @@ func (m *mail) sporadic() {
 	}
 }
 
-// trickle gives the client a trickle-up message of the job, and reports whether another may be waiting. The client names a
-// message by the second in which it takes it, so two in one second would become one. over: the job has ended.
+// trickle gives the client a trickle-up message of the job, and reports whether another may be waiting. The client
+// names a message by the second in which it takes it, so two in one second would become one. over: the job has ended.
 func (m *mail) trickle(over bool) bool {
 	variety, text, ok, err := m.box.Trickle(over)
 	if err != nil {
@@ -146,8 +146,8 @@ func (m *mail) upload(ctx context.Context, logical string) {
 	}
 }
 
-// last gives the client the job's messages from just before its end. It returns an error only if ctx ends, and can then be
-// called again.
+// last gives the client the job's messages from just before its end. It returns an error only if ctx ends, and can then
+// be called again.
 func (m *mail) last(ctx context.Context) error {
 	for deadline := time.Now().Add(lastTrickles); m.trickle(true); {
 		if time.Now().After(deadline) {

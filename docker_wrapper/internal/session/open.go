@@ -12,11 +12,12 @@ import (
 	"boincdocker/docker_wrapper/internal/slot"
 )
 
-// maxFaithful is after how many temporary exits in a row, about two hours, any engine is used instead of the container's.
+// maxFaithful is after how many temporary exits in a row, about two hours, any engine is used instead of the
+// container's.
 const maxFaithful = 5
 
-// longAgo is before a container's first output and before its end, and not zero. As the time of the last written line it means:
-// write all output of this container, after what earlier containers printed up to a checkpoint.
+// longAgo is before a container's first output and before its end, and not zero. As the time of the last written line
+// it means: write all output of this container, after what earlier containers printed up to a checkpoint.
 var longAgo = time.Unix(1, 0)
 
 // Open finds this job's container or makes it. One that runs or is paused is taken over; it is made anew only when it was made for
@@ -53,8 +54,8 @@ func (k *Keeper) Open(ctx context.Context, before job.Before) (*Session, error) 
 	return k.takeOver(ctx, found, before)
 }
 
-// openEngine opens the engine that has the job's container, or any engine if there is no container or that engine has not
-// answered for long.
+// openEngine opens the engine that has the job's container, or any engine if there is no container or that engine has
+// not answered for long.
 func (k *Keeper) openEngine(ctx context.Context) error {
 	if k.engine != nil {
 		return nil
@@ -115,8 +116,8 @@ func (k *Keeper) takeOver(ctx context.Context, found *engine.Container, before j
 	return k.handOver(ctx, found, e.LastLog, start)
 }
 
-// resume resumes a job whose container was ended from outside: from its last checkpoint through the engine, if there is one, else
-// by starting the container again.
+// resume resumes a job whose container was ended from outside: from its last checkpoint through the engine, if there is
+// one, else by starting the container again.
 func (k *Keeper) resume(ctx context.Context, c *engine.Container, start job.Start) (*Session, error) {
 	s, err := k.restore(ctx, c.Image, start.CPUBase)
 	switch {
@@ -231,7 +232,8 @@ func (k *Keeper) fill(ctx context.Context, c *engine.Container, start job.Start)
 	return k.begin(ctx, c, since, start)
 }
 
-// begin notes a container in the episode file, starts it, and makes its session. Its output up to since has been written.
+// begin notes a container in the episode file, starts it, and makes its session. Its output up to since has been
+// written.
 func (k *Keeper) begin(ctx context.Context, c *engine.Container, since time.Time, start job.Start) (*Session, error) {
 	err := k.store.Change(func(e *Episode) {
 		written := e.Written

@@ -56,8 +56,8 @@ func (k *Keeper) written() (sizes [2]int64) {
 	return sizes
 }
 
-// openToAppend opens a file for the container's output, cut to its first keep bytes. Windows cuts no file that is open to be
-// appended to.
+// openToAppend opens a file for the container's output, cut to its first keep bytes. Windows cuts no file that is open
+// to be appended to.
 func (k *Keeper) openToAppend(name string, keep int64) (*os.File, error) {
 	file, err := k.openOutput(name, os.O_WRONLY|os.O_CREATE)
 	if err == nil {
@@ -76,8 +76,8 @@ func (k *Keeper) openToAppend(name string, keep int64) (*os.File, error) {
 	return file, nil
 }
 
-// openOutput opens a file of the slot, or an output file in the project directory, for what the container prints. No symlink leads
-// out of there.
+// openOutput opens a file of the slot, or an output file in the project directory, for what the container prints. No
+// symlink leads out of there.
 func (k *Keeper) openOutput(name string, mode int) (*os.File, error) {
 	dir := filepath.Dir(name)
 	if rel, err := filepath.Rel(k.o.Job.Slot.Dir, name); err == nil && filepath.IsLocal(rel) {
@@ -103,8 +103,8 @@ func (k *Keeper) openOutput(name string, mode int) (*os.File, error) {
 	return root.OpenFile(rel, mode, 0o664)
 }
 
-// syncOutputs writes the files for the container's output to the disk, because output from before a checkpoint is not printed
-// again after it. It returns their sizes.
+// syncOutputs writes the files for the container's output to the disk, because output from before a checkpoint is not
+// printed again after it. It returns their sizes.
 func (k *Keeper) syncOutputs() (sizes [2]int64, err error) {
 	for _, name := range k.outputs() {
 		if name == "" {
@@ -121,8 +121,8 @@ func (k *Keeper) syncOutputs() (sizes [2]int64, err error) {
 	return k.written(), nil
 }
 
-// park ends a session whose container is left for later, and notes how much of its output was written and when the container was
-// paused or told to stop; zero when it wasn't.
+// park ends a session whose container is left for later, and notes how much of its output was written and when the
+// container was paused or told to stop; zero when it wasn't.
 func (k *Keeper) park(at time.Time) {
 	s := k.session
 	k.session = nil

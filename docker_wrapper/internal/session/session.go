@@ -38,8 +38,8 @@ type Options struct {
 	// Online is asked before the engine uses the network; see engine.Options.
 	Online func(context.Context) (context.Context, context.CancelFunc, error)
 
-	// Output returns where a container's output goes if job.toml names no file. It is called for each container; done, which may
-	// be nil, is closed when the container's output is complete.
+	// Output returns where a container's output goes if job.toml names no file. It is called for each container; done,
+	// which may be nil, is closed when the container's output is complete.
 	Output func() (stdout, stderr io.Writer, done io.Closer)
 
 	ListGPUs func() ([]job.GPU, error) // the GPUs that this computer has now
@@ -93,8 +93,8 @@ func (k *Keeper) note(f func(*Episode)) {
 	}
 }
 
-// Session is one container of the job, with its output. It doesn't change after Open has returned it, so its methods may be
-// called from any goroutine.
+// Session is one container of the job, with its output. It doesn't change after Open has returned it, so its methods
+// may be called from any goroutine.
 type Session struct {
 	k     *Keeper // only the fields that never change, the store and, in Carry alone, mail
 	c     *engine.Container
@@ -108,14 +108,15 @@ type Session struct {
 // Start is the container's state when Open returned.
 func (s *Session) Start() job.Start { return s.start }
 
-// Pause freezes the container. It is no error if the container has ended. The error wraps job.ErrNoPause if the engine can't
-// pause.
+// Pause freezes the container. It is no error if the container has ended. The error wraps job.ErrNoPause if the engine
+// can't pause.
 func (s *Session) Pause(ctx context.Context) error { return s.c.Pause(ctx) }
 
 // Unpause lets the container run again.
 func (s *Session) Unpause(ctx context.Context) error { return s.c.Unpause(ctx) }
 
-// Keep makes sure that the container is paused or not, and reports whether it was different: another program changed it.
+// Keep makes sure that the container is paused or not, and reports whether it was different: another program changed
+// it.
 func (s *Session) Keep(ctx context.Context, paused bool) (bool, error) { return s.c.Keep(ctx, paused) }
 
 // Kill ends the container at once.
@@ -127,8 +128,8 @@ func (s *Session) Wait(ctx context.Context) <-chan job.Exit { return s.c.Wait(ct
 // Usage is what the container has used up to now.
 func (s *Session) Usage(ctx context.Context) (job.Usage, error) { return s.c.Usage(ctx) }
 
-// Stop ends the container so that the job can be resumed later; grace 0 kills it. The episode file notes it first. If the
-// wrapper is killed then, the next episode knows that the container did not end by itself.
+// Stop ends the container so that the job can be resumed later; grace 0 kills it. The episode file notes it first. If
+// the wrapper is killed then, the next episode knows that the container did not end by itself.
 func (s *Session) Stop(ctx context.Context, grace time.Duration) error {
 	return s.k.stop(ctx, s.c, grace)
 }
@@ -141,8 +142,8 @@ func (k *Keeper) stop(ctx context.Context, c *engine.Container, grace time.Durat
 	return c.Stop(ctx, grace)
 }
 
-// TimedOut notes that the job has exceeded its time limit, before the container is killed. If the wrapper is killed then, the
-// job still ends.
+// TimedOut notes that the job has exceeded its time limit, before the container is killed. If the wrapper is killed
+// then, the job still ends.
 func (s *Session) TimedOut() { s.k.note(func(e *Episode) { e.TimedOut = true }) }
 
 // Connect joins the container to its network, or disconnects it.

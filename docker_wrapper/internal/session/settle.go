@@ -23,8 +23,8 @@ const (
 // ErrOutside: another program ends or removes the container again and again. The job is started again later.
 var ErrOutside = errors.New("the container is ended from outside again and again")
 
-// Leave leaves the container for the next episode. parked is when it was paused or told to stop; zero: neither. Standalone there
-// is no next episode, and Leave removes the container.
+// Leave leaves the container for the next episode. parked is when it was paused or told to stop; zero: neither.
+// Standalone there is no next episode, and Leave removes the container.
 func (k *Keeper) Leave(ctx context.Context, parked time.Time) {
 	k.park(parked)
 	if k.standalone() {
@@ -64,8 +64,9 @@ func (k *Keeper) GiveUp(ctx context.Context) {
 	}
 }
 
-// Harvest takes the rest of an ended container's output and, if its exit code is 0, its output files. An *engine.CopyError is
-// the job's fault. Any other error says that the job did not end by itself, or what on this computer prevents the harvest.
+// Harvest takes the rest of an ended container's output and, if its exit code is 0, its output files. An
+// *engine.CopyError is the job's fault. Any other error says that the job did not end by itself, or what on this
+// computer prevents the harvest.
 func (k *Keeper) Harvest(ctx context.Context, exit job.Exit) error {
 	switch {
 	case exit.Lost:
@@ -102,8 +103,8 @@ func (k *Keeper) Harvest(ctx context.Context, exit job.Exit) error {
 	return err
 }
 
-// Conclude moves the job's files back, notes how the job ended, and removes the container. If it is interrupted, the next episode
-// continues.
+// Conclude moves the job's files back, notes how the job ended, and removes the container. If it is interrupted, the
+// next episode continues.
 func (k *Keeper) Conclude(ctx context.Context, done Done) error {
 	k.drain(ctx) // of a container that was killed
 	k.takeOwnership(context.WithoutCancel(ctx), false)
@@ -121,8 +122,8 @@ func (k *Keeper) Conclude(ctx context.Context, done Done) error {
 	return k.Remove(ctx)
 }
 
-// Remove removes the job's checkpoints and its container, also one of an earlier episode or one that is incomplete. It waits a
-// while for an engine that doesn't answer. It returns an error only if ctx ends first.
+// Remove removes the job's checkpoints and its container, also one of an earlier episode or one that is incomplete. It
+// waits a while for an engine that doesn't answer. It returns an error only if ctx ends first.
 func (k *Keeper) Remove(ctx context.Context) error {
 	if k.engine == nil && k.store.Episode().Container == "" {
 		return nil

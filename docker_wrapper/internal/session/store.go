@@ -43,8 +43,8 @@ const (
 	maxEpisode  = 1 << 20 // bytes; the longest part is the message for the project
 )
 
-// Store keeps the episode, and writes it into the wrapper's directory in the slot, which the container can't reach. All methods
-// may be called from any goroutine.
+// Store keeps the episode, and writes it into the wrapper's directory in the slot, which the container can't reach. All
+// methods may be called from any goroutine.
 type Store struct {
 	dir string // "" if nothing is written: standalone there is no next episode
 
@@ -52,8 +52,8 @@ type Store struct {
 	episode Episode
 }
 
-// OpenStore reads the episode file in dir. If there is none, or it can't be read, the store begins empty. The store is never nil,
-// also if there is an error.
+// OpenStore reads the episode file in dir. If there is none, or it can't be read, the store begins empty. The store is
+// never nil, also if there is an error.
 func OpenStore(dir string) (*Store, error) {
 	s := &Store{dir: dir}
 	if dir == "" {

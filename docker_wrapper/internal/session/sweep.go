@@ -16,9 +16,9 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// sweep removes the containers of jobs that this data directory's client no longer has. Clients before 8.2.9 only tell a
-// job to quit when its project is reset or detached, and then clear its slot. The container stays parked, and no job uses it
-// again. Other clients' containers are left alone.
+// sweep removes the containers of jobs that this data directory's client no longer has. Clients before 8.2.9 only tell
+// a job to quit when its project is reset or detached, and then clear its slot. The container stays parked, and no job
+// uses it again. Other clients' containers are left alone.
 func (k *Keeper) sweep(ctx context.Context) {
 	if k.standalone() || k.swept {
 		return
@@ -51,12 +51,12 @@ func madeByWrapper(c *engine.Container, key Key) bool {
 	return hmac.Equal([]byte(proof), []byte(key.container(name, c.Labels)))
 }
 
-// settling is the minimum age of a container that is removed because its slot has no init_data.xml. A newer one may belong
-// to a wrapper that has not written its episode file yet.
+// settling is the minimum age of a container that is removed because its slot has no init_data.xml. A newer one may
+// belong to a wrapper that has not written its episode file yet.
 const settling = time.Hour
 
-// forgotten reports whether neither the episode file nor init_data.xml in a container's slot belongs to its job. The client
-// removes init_data.xml for a moment while it rewrites it, so a missing one counts only for an old container.
+// forgotten reports whether neither the episode file nor init_data.xml in a container's slot belongs to its job. The
+// client removes init_data.xml for a moment while it rewrites it, so a missing one counts only for an old container.
 func forgotten(c *engine.Container, now time.Time) bool {
 	slot, result := c.Labels[job.LabelSlot], c.Labels[job.LabelResult]
 	if slot == "" || result == "" {

@@ -54,8 +54,8 @@ func (k *Keeper) able(ctx context.Context) bool {
 	return k.ability.can
 }
 
-// trialNotes has the results of trials since the computer was started. The key names the engine and the properties of the job
-// on which the result depends. The result is why the engine can't checkpoint; "" means that it can.
+// trialNotes has the results of trials since the computer was started. The key names the engine and the properties of
+// the job on which the result depends. The result is why the engine can't checkpoint; "" means that it can.
 type trialNotes struct {
 	Boot string            `json:"boot"`
 	Said map[string]string `json:"said"`
@@ -66,9 +66,9 @@ func trialsOf(i engine.Info, version string) string {
 	return fmt.Sprint(i.Kind, " ", i.Version, " ", i.Host, " ", version, " ")
 }
 
-// Tried returns the results of this engine's trials since the computer was started, made by this version of the wrapper. The
-// key names the properties of the job on which the result depends. The result is why the engine can't checkpoint, or "" if
-// it can. Without a data directory ("") there are none.
+// Tried returns the results of this engine's trials since the computer was started, made by this version of the
+// wrapper. The key names the properties of the job on which the result depends. The result is why the engine can't
+// checkpoint, or "" if it can. Without a data directory ("") there are none.
 func Tried(dataDir string, i engine.Info, version string) map[string]string {
 	tried := map[string]string{}
 	if dataDir == "" {
@@ -96,8 +96,8 @@ func readTrials(name, boot string) trialNotes {
 	return t
 }
 
-// trial tries with a container of its own whether the engine can checkpoint, or returns the noted result since the computer
-// was started. Of many jobs that start at once, one makes the trial.
+// trial tries with a container of its own whether the engine can checkpoint, or returns the noted result since the
+// computer was started. Of many jobs that start at once, one makes the trial.
 func (k *Keeper) trial(ctx context.Context) error {
 	boot := host.BootID()
 	key := k.trialKey()
@@ -168,8 +168,8 @@ func (k *Keeper) tryOut(ctx context.Context) error {
 	return err
 }
 
-// saysNothing reports whether a trial failed for a reason that has nothing to do with checkpoints: it took too long, the
-// engine didn't answer, or the disk was full. Such a result isn't noted.
+// saysNothing reports whether a trial failed for a reason that has nothing to do with checkpoints: it took too long,
+// the engine didn't answer, or the disk was full. Such a result isn't noted.
 func saysNothing(err error) bool {
 	return errors.Is(err, engine.ErrLate) || errors.Is(err, engine.ErrUnreachable) || errors.Is(err, engine.ErrDiskFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, engine.ErrNotFound)
 }

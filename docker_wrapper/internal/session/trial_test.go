@@ -20,8 +20,8 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// While another job makes the trial this one waits. What that finds out holds here, too; who is called away meanwhile knows nothing,
-// and doesn't go without checkpoints for that.
+// While another job makes the trial this one waits. What that finds out holds here, too; who is called away meanwhile
+// knows nothing, and doesn't go without checkpoints for that.
 func TestTrialIsWaitedFor(t *testing.T) {
 	fake, err := enginetest.New(enginetest.Options{Podman: true, Version: "5.8.6"})
 	if err != nil {

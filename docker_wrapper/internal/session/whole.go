@@ -102,8 +102,8 @@ func (s *Session) saveWhole(ctx context.Context) (err error) {
 	return nil
 }
 
-// tidy removes an incomplete checkpoint. It would count against the job's disk bound until the next one, and Docker would
-// keep its part for ever.
+// tidy removes an incomplete checkpoint. It would count against the job's disk bound until the next one, and Docker
+// would keep its part for ever.
 func (k *Keeper) tidy(c *engine.Container, dir string) {
 	err := os.RemoveAll(dir)
 	newest, newestErr := k.savedCheckpoints().Newest()
@@ -115,9 +115,9 @@ func (k *Keeper) tidy(c *engine.Container, dir string) {
 	}
 }
 
-// share returns how many bytes a checkpoint may take: half of what the slot may still grow. The client ends a job whose slot
-// exceeds its bound, and the job must not fail because of a checkpoint. If less than a tenth of the bound is left, share also
-// removes the older checkpoint.
+// share returns how many bytes a checkpoint may take: half of what the slot may still grow. The client ends a job whose
+// slot exceeds its bound, and the job must not fail because of a checkpoint. If less than a tenth of the bound is left,
+// share also removes the older checkpoint.
 func (k *Keeper) share() (int64, error) {
 	room, err := k.room()
 	if bound := k.o.Job.Container.Limits.Disk; errors.Is(err, slot.ErrNoRoom) || err == nil && bound > 0 && room < bound/leastShare {
@@ -133,8 +133,8 @@ const leastShare = 10
 // errNoCheckpoint: there is no checkpoint to resume from.
 var errNoCheckpoint = errors.New("no checkpoint")
 
-// restore restores the container from the last checkpoint through the engine. The error is errNoCheckpoint if there is none,
-// and wraps engine.ErrNoRestore if it can't be used.
+// restore restores the container from the last checkpoint through the engine. The error is errNoCheckpoint if there is
+// none, and wraps engine.ErrNoRestore if it can't be used.
 func (k *Keeper) restore(ctx context.Context, image string, cpu time.Duration) (*Session, error) {
 	dir, kept, err := k.lastWhole(image)
 	if err != nil {
@@ -202,8 +202,8 @@ func (k *Keeper) lastWhole(image string) (dir string, kept kept, err error) {
 	return dir, kept, nil
 }
 
-// useless turns an error of a checkpoint's files into engine.ErrNoRestore, unless it is a temporary error of this computer.
-// Missing or damaged files, and files whose permissions the job has removed, stay as they are.
+// useless turns an error of a checkpoint's files into engine.ErrNoRestore, unless it is a temporary error of this
+// computer. Retrying doesn't help if files are missing or damaged, or if the job has removed their permissions.
 func useless(err error) error {
 	if engine.HostsFault(err) && !errors.Is(err, fs.ErrPermission) {
 		return err

@@ -73,8 +73,8 @@ func Claim(dir, seal string) error {
 	return nil
 }
 
-// RemoveReservedDirs removes directories that a workunit put under BOINC's file names, because the client and the wrapper must write
-// files there. It returns a *[job.ConfigError] if it removed one.
+// RemoveReservedDirs removes directories that a workunit put under BOINC's file names, because the client and the
+// wrapper must write files there. It returns a *[job.ConfigError] if it removed one.
 func RemoveReservedDirs(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

@@ -675,8 +675,8 @@ func (m *mover) pastLink(f *os.File) (int64, error) {
 	return int64(len(head) - len(data)), nil
 }
 
-// MoveOutputs moves outputs that a job without a client wrote under their logical names to the targets of their links, and
-// writes the link files again.
+// MoveOutputs moves outputs that a job without a client wrote under their logical names to the targets of their links,
+// and writes the link files again.
 func MoveOutputs(s job.Slot) error {
 	m, err := newMover(s)
 	if err != nil {

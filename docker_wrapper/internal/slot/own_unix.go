@@ -29,8 +29,8 @@ func OthersOwn(dir string, uid int) bool {
 	}) != nil
 }
 
-// ChangeOwner gives dir and all files below it to a user, who can then read and remove them. It follows no links and must run as
-// root. shared lets all other users of the container read and write the files, too.
+// ChangeOwner gives dir and all files below it to a user, who can then read and remove them. It follows no links and
+// must run as root. shared lets all other users of the container read and write the files, too.
 func ChangeOwner(dir string, uid, gid int, shared bool) error {
 	o := owner{uid, gid, 0o600}
 	if shared {
@@ -52,8 +52,8 @@ type owner struct {
 	mode     fs.FileMode // permissions that each file gets in addition
 }
 
-// all gives away everything in a directory. It opens each directory from its parent: with paths from the top, the cost of
-// a file would grow with its depth.
+// all gives away everything in a directory. It opens each directory from its parent: with paths from the top, the cost
+// of a file would grow with its depth.
 func (o owner) all(dir *os.Root) error {
 	f, err := dir.Open(".")
 	if err != nil {

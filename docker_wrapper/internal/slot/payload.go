@@ -66,8 +66,8 @@ func (p Payload) open(name string, flag int) (*os.File, fs.FileInfo, error) {
 	return f, fi, nil
 }
 
-// AllowWrites lets any user in the container write to the payload and to the outputs that are mounted one by one. On the host
-// the permissions of the slot directory still apply.
+// AllowWrites lets any user in the container write to the payload and to the outputs that are mounted one by one. On
+// the host the permissions of the slot directory still apply.
 func AllowWrites(s job.Slot) error {
 	names := []string{s.Payload}
 	for _, l := range s.Links {
