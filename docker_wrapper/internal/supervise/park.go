@@ -181,7 +181,9 @@ func (r *runner) stop() error {
 	}
 	grace := min(time.Duration(r.o.Stop.Timeout), time.Until(p.by)-2*quickCall)
 	err := r.session.Stop(ctx, max(grace, time.Second))
-	r.clock.set(false)
+	if err == nil {
+		r.clock.set(false)
+	}
 	return err
 }
 

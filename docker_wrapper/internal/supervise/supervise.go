@@ -236,9 +236,9 @@ func (r *runner) over() bool {
 	return true
 }
 
-// wakeAt has the tables asked again at a time; zero for never.
+// wakeAt has the tables asked again at a time to come; zero for never.
 func (r *runner) wakeAt(at time.Time) {
-	if !at.IsZero() && (r.wake.IsZero() || at.Before(r.wake)) {
+	if at.After(time.Now()) && (r.wake.IsZero() || at.Before(r.wake)) {
 		r.wake = at
 	}
 }

@@ -532,6 +532,9 @@ func TestRun(t *testing.T) {
 		{name: "taken over, and its network is suspended meanwhile", set: func(w *world) { w.apart = true }, script: []at{{0, offline}, {h, ended}}, did: []string{"0s made", "1s connect=false"}, want: Finished, end: h},
 		{name: "quit while an engine doesn't answer", set: deaf, script: []at{{s, quit}}, want: Left, end: s + maxGrace},
 		{name: "suspend, then quit, while an engine doesn't answer", set: deaf, script: []at{{s, suspended}, {30 * s, quit}}, want: Left, end: s + runsOn + maxGrace},
+		{name: "suspend, for long, while an engine doesn't answer", set: func(w *world) {
+			w.prepare = func(context.Context, int) (*prepared, error) { time.Sleep(2 * time.Minute); return nil, errEngine }
+		}, script: []at{{s, suspended}, {h, quit}}, want: Left, end: h},
 		{name: "joined to its network when that works", set: func(w *world) { w.fail = map[string]error{"connect=true": errEngine} },
 			script: []at{{0, connected}, {1500 * ms, offline}, {10500 * ms, connected}, {35 * s, well}, {h, ended}},
 			did:    []string{"0s made", "2s connect=false", "41s connect=true"}, want: Finished, end: h},
@@ -607,6 +610,16 @@ func TestCannotPause(t *testing.T) {
 	}
 	if log := w.log.String(); strings.Count(log, "can't be paused and was stopped") != 2 || !strings.Contains(log, `"lost":"25s"`) {
 		t.Errorf("got %s", log)
+	}
+}
+
+// A container that can neither be paused nor stopped runs on, and its time counts.
+func TestCannotStop(t *testing.T) {
+	_, out := play(t, Options{TimeLimit: time.Minute, Stop: job.Stop{OnQuit: "pause", Timeout: job.Seconds(10 * time.Second)}}, func(w *world) {
+		w.fail = map[string]error{"pause": job.ErrNoPause, "stop 10s": errEngine}
+	}, at{10 * time.Second, suspended}, at{30 * time.Second, goOn}, at{230 * time.Second, ended})
+	if out.Reason != TimedOut || out.Last.Ran != 61*time.Second {
+		t.Errorf("got %+v, want its time limit to end it", out)
 	}
 }
 
