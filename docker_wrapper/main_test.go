@@ -34,6 +34,17 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
+// suite is all tests, and what is removed after them.
+type suite struct{ *testing.M }
+
+func (s suite) Run() int {
+	code := s.M.Run()
+	cleanUp()
+	return code
+}
+
+var cleanUp = func() {}
+
 // Between a fake client and a fake engine the real program runs, as a process of its own.
 func TestMain(m *testing.M) {
 	run := func() {
@@ -59,7 +70,7 @@ func TestMain(m *testing.M) {
 		os.Args[0] = engine.HelperPath // which testscript cuts
 		run()
 	}
-	testscript.Main(m, map[string]func(){"docker_wrapper": run, filepath.Base(engine.HelperPath): helper})
+	testscript.Main(suite{m}, map[string]func(){"docker_wrapper": run, filepath.Base(engine.HelperPath): helper})
 }
 
 // limit is how long a condition is waited for.
