@@ -34,10 +34,21 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
+// suite is all tests, and what is removed after them.
+type suite struct{ *testing.M }
+
+func (s suite) Run() int {
+	code := s.M.Run()
+	cleanUp()
+	return code
+}
+
+var cleanUp = func() {}
+
 // Between a fake client and a fake engine the real program runs, as a process of its own.
 func TestMain(m *testing.M) {
 	run := func() {
-		p := program{stdout: os.Stdout, stderr: os.Stderr, patience: time.Millisecond, lockRetry: -1, listGPUs: gpu.List}
+		p := program{stdout: os.Stdout, stderr: os.Stderr, patience: 300 * time.Millisecond, lockRetry: -1, listGPUs: gpu.List}
 		if name := os.Getenv("TEST_GPUS"); name != "" {
 			p.listGPUs = func() (gpus []job.GPU, err error) {
 				data, err := os.ReadFile(name)
@@ -59,11 +70,14 @@ func TestMain(m *testing.M) {
 		os.Args[0] = engine.HelperPath // which testscript cuts
 		run()
 	}
-	testscript.Main(m, map[string]func(){"docker_wrapper": run, filepath.Base(engine.HelperPath): helper})
+	testscript.Main(suite{m}, map[string]func(){"docker_wrapper": run, filepath.Base(engine.HelperPath): helper})
 }
 
 // limit is how long a condition is waited for.
 const limit = 20 * time.Second
+
+// gorace is an option of the race detector, which else lets each process sleep for a second at its end.
+const gorace = "atexit_sleep_ms=0"
 
 // bench is one program under test with what stands on both sides of it.
 type bench struct {
@@ -143,7 +157,7 @@ func (b *bench) open() error {
 	if err != nil {
 		return err
 	}
-	launcher := fmt.Sprintf("#!/bin/sh\nDOCKER_HOST=%s HOME=/nonexistent; export DOCKER_HOST HOME\n", b.engine.Host())
+	launcher := fmt.Sprintf("#!/bin/sh\nDOCKER_HOST=%s HOME=/nonexistent GORACE=%s; export DOCKER_HOST HOME GORACE\n", b.engine.Host(), gorace)
 	if b.uid != 0 {
 		launcher += fmt.Sprintf("TEST_UID=%d; export TEST_UID\n", b.uid)
 	}
@@ -239,6 +253,7 @@ func TestScripts(t *testing.T) {
 			})
 			env.Values[key{}] = b
 			env.Setenv("DOCKER_HOST", b.engine.Host())
+			env.Setenv("GORACE", gorace)
 			env.Setenv("SLOT", b.slot())
 			env.Setenv("PROJECT", b.project())
 			return nil

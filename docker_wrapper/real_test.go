@@ -30,6 +30,7 @@ var binaries = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	cleanUp = func() { os.RemoveAll(dir) }
 	for _, pkg := range []string{"boincdocker/docker_wrapper", "boincdocker/docker_wrapper/testdata/worker"} {
 		cmd := exec.Command("go", "build", "-trimpath", "-o", dir+"/", pkg)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -55,7 +55,7 @@ func keepsCheckpoints(t *testing.T) bool {
 func (s *survivor) reboot() {
 	s.kill()
 	defer s.otherBoot()
-	if !ownEngine() {
+	if !mayReboot() {
 		s.meddle("kill")
 		return
 	}
@@ -65,15 +65,15 @@ func (s *survivor) reboot() {
 	}
 }
 
-// ownEngine reports whether the engine was started for these tests, so that they may reboot it.
-func ownEngine() bool {
+// mayReboot reports whether the engine was started for these tests alone (scripts/engines.sh).
+func mayReboot() bool {
 	name := os.Getenv("TEST_ENGINE_NAME")
 	return name != "" && name != "docker-host"
 }
 
 // parallelUnlessRebooted runs a test beside others if it doesn't reboot their engine.
 func parallelUnlessRebooted(t *testing.T) {
-	if !ownEngine() {
+	if !mayReboot() {
 		t.Parallel()
 	}
 }

@@ -70,7 +70,7 @@ func (w way) run(t *testing.T, dir string, env, args []string) (code int, stdout
 	var out, errs bytes.Buffer
 	cmd := exec.Command(w.command[0], append(w.command[1:len(w.command):len(w.command)], args...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &errs
-	cmd.Env = append([]string{"PATH=" + w.path, actEnv + "=1"}, env...)
+	cmd.Env = append([]string{"PATH=" + w.path, actEnv + "=1", "GORACE=atexit_sleep_ms=0"}, env...)
 	if err := cmd.Run(); err != nil {
 		if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) {
 			t.Fatal(err)

@@ -170,7 +170,7 @@ func TestUnpackIsBounded(t *testing.T) {
 	parent := t.TempDir()
 	start := time.Now()
 	leftOut, err := unpackInto(t, parent, archiveOf(t, append(deep, "src/f=1", "src/"+strings.Repeat("d/", 3000)+"f=1", "src/"+strings.Repeat("d/", 100)+"l->f")...), 0)
-	if took := time.Since(start); err != nil || took > 5*time.Second {
+	if took := time.Since(start); err != nil || took > 5*time.Second*timeFactor {
 		t.Errorf("got %v after %v", err, took)
 	}
 	if len(leftOut) != 21 || !strings.HasSuffix(leftOut[20], " more") || len(strings.Join(leftOut, "")) > 10_000 {

@@ -480,7 +480,7 @@ func openDenied(t *testing.T, k *contract) {
 	}
 	cmd := exec.Command(exe, "-test.run=^TestContract$")
 	cmd.Dir = k.dir
-	cmd.Env = append(os.Environ(), "TEST_CONTRACT_OPEN=unix://"+socket)
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "TEST_CONTRACT_OPEN=unix://"+socket)
 	if os.Getuid() == 0 {
 		if err := os.Chown(socket, 0, daemon); err != nil {
 			t.Fatal(err)
