@@ -33,9 +33,9 @@ export TEST_BUSYBOX=required
 export CGO_CFLAGS="${CGO_CFLAGS:--g -O2 -Wno-deprecated-declarations}" # see Makefile
 # These tests come first and by themselves: two measure time, and one removes the image of helpers that others use.
 alone='^(TestOverhead|TestThrottled)$|^TestContract$/^engine$/^helper:_another_image'
-all() {
-	go test -race -tags integration -timeout 15m -p 1 -run "$alone" "$@" ./docker_wrapper ./docker_wrapper/internal/engine &&
-		go test -race -tags integration -timeout 15m -p 4 -parallel 8 -skip "$alone" "$@" ./... # they mostly wait
+all() { # -count=1: the engine may be another than the last time
+	go test -race -count=1 -tags integration -timeout 15m -p 1 -run "$alone" "$@" ./docker_wrapper ./docker_wrapper/internal/engine &&
+		go test -race -count=1 -tags integration -timeout 15m -p 4 -parallel 8 -skip "$alone" "$@" ./... # they mostly wait
 }
 if [ -z "${TEST_LOG-}" ]; then
 	all
