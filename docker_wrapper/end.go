@@ -57,6 +57,7 @@ var retries = []retry{
 	{supervise.ErrNetworkSuspended, 10 * time.Minute, networkDelay, true},
 	{engine.ErrPermission, 0, ownerDelay, false},
 	{engine.ErrUnreachable, 2 * time.Minute, engineDelay, false},
+	{supervise.ErrBusy, 0, engineDelay, false},
 	{engine.ErrDiskFull, 0, diskDelay, false},
 	{syscall.ENOSPC, 0, diskDelay, false},
 	{syscall.EDQUOT, 0, diskDelay, false},

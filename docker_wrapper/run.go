@@ -250,9 +250,8 @@ func (w *wrapper) supervise(ctx context.Context, network *supervise.Network) err
 	} else {
 		out = supervise.Run(ctx, w.superviseOptions(k, network))
 	}
-	if out.Adrift { // a call to the engine is still running: touch nothing of the job
-		w.log.Info().Msg("leaving")
-		return &ended{silent: true}
+	if out.Adrift { // a call to the engine is still running: touch nothing of the job. The next episode finds what it is about
+		return w.leaveAdrift(out)
 	}
 	w.remember(func(e *session.Episode) {
 		e.Ran = out.Last.Ran
@@ -264,6 +263,18 @@ func (w *wrapper) supervise(ctx context.Context, network *supervise.Network) err
 		w.screen.clear()
 	}
 	return w.settle(ctx, k, out)
+}
+
+// leaveAdrift ends this run of a job for which something still works. What is noted is what that doesn't touch.
+func (w *wrapper) leaveAdrift(out supervise.Outcome) error {
+	if out.Reason != supervise.Left && out.Reason != supervise.Aborted {
+		return out.Err
+	}
+	if !out.Parked.IsZero() {
+		w.remember(func(e *session.Episode) { e.Parked = out.Parked })
+	}
+	w.log.Info().Msg("leaving")
+	return &ended{silent: true}
 }
 
 // superviseOptions returns what supervise.Run needs.

@@ -268,7 +268,8 @@ func (k *Keeper) handOver(ctx context.Context, c *engine.Container, since time.T
 	return s, nil
 }
 
-// removeWithoutGPU removes the container if err says that it runs without its GPU. It returns err.
+// removeWithoutGPU removes the container if err says that it runs without its GPU: it must not run a moment longer. Any other error
+// leaves the container. It returns err.
 func (k *Keeper) removeWithoutGPU(ctx context.Context, err error) error {
 	if !errors.Is(err, engine.ErrGPU) {
 		return err

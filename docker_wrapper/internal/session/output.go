@@ -146,7 +146,10 @@ func (k *Keeper) drain(ctx context.Context) {
 		k.log.Warn().Err(err).Msg("cannot read the end of the job's output")
 	}
 	k.session = nil
+	last := s.logs.Last()
+	written := k.written()
 	s.complain(s.closeFiles())
+	k.note(func(e *Episode) { e.LastLog, e.Written = last, written }) // what follows may be broken off, and done again by the next episode
 }
 
 func (s *Session) closeFiles() (err error) {

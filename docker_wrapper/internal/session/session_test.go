@@ -3,6 +3,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"sync"
@@ -110,6 +111,47 @@ func TestSessionIsNotSwapped(t *testing.T) {
 		t.Errorf("left: %v, %v", fake.Containers(), err)
 	}
 }
+
+// A job that is left after its output was written, and before it was settled, is harvested by the next episode, which writes nothing
+// twice.
+func TestOutputIsWrittenOnce(t *testing.T) {
+	k, _ := keeperOf(t, func(j *job.Job) { j.Container.Command = []string{"print one line"} })
+	var mu sync.Mutex
+	var out bytes.Buffer
+	k.o.Output = func() (io.Writer, io.Writer, io.Closer) {
+		w := writerFunc(func(p []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return out.Write(p)
+		})
+		return w, w, nil
+	}
+	s, err := k.Open(t.Context(), job.Before{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exit := <-s.Wait(t.Context())
+	if err := k.Harvest(t.Context(), exit); err != nil {
+		t.Fatal(err)
+	}
+	k.park(time.Time{}) // as Leave does first
+	if k.store.Episode().LastLog.IsZero() {
+		t.Error("it isn't noted what was written")
+	}
+	if _, err := k.Open(t.Context(), job.Before{}); err != nil { // the next episode
+		t.Fatal(err)
+	}
+	k.drain(t.Context())
+	mu.Lock()
+	defer mu.Unlock()
+	if got := out.String(); got != "one line\n" {
+		t.Errorf("got %q, want one line", got)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // What several goroutines note is all there, and is all in the file.
 func TestStoreIsShared(t *testing.T) {

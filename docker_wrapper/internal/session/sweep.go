@@ -41,7 +41,8 @@ func (k *Keeper) sweep(ctx context.Context) {
 	}
 }
 
-// madeByWrapper reports whether a wrapper made the container, for a job or as a helper.
+// madeByWrapper reports whether a wrapper made the container, for a job or as a helper. Whoever builds an image or starts a container
+// can write all labels but the proof.
 func madeByWrapper(c *engine.Container, key Key) bool {
 	name := c.Name
 	for _, helper := range []string{engine.OwnerSuffix, engine.TrialSuffix} {

@@ -35,6 +35,7 @@ type checkpoints struct {
 
 	held     bool // the container stands to be saved, though the job should run
 	saving   bool
+	saves    int // how often one was begun
 	stopSave context.CancelFunc
 	dropBy   time.Time // when a copy that is broken off is given up; zero while none is
 	pace     pace
@@ -71,6 +72,7 @@ func (p *pace) note(took time.Duration, free bool, err error) {
 // saved is what has come of saving a checkpoint.
 type saved struct {
 	of    Session
+	n     int       // of the save
 	at    time.Time // when the checkpoint was made
 	took  time.Duration
 	usage job.Usage
@@ -147,12 +149,10 @@ func (r *runner) look() {
 	if !p.asked || r.state == Running && r.clock.up-p.askedAt >= lookLong {
 		return
 	}
-	switch {
-	case r.meter.sampling:
-	case r.state == Running:
+	if r.state == Running {
 		r.sample(now)
-	default:
-		r.takeSample(now, false, true)
+	} else if r.parking.looking == 0 {
+		r.lookParking()
 	}
 	p.lookAt = now.Add(lookTime)
 	r.wakeAt(p.lookAt)
@@ -186,7 +186,7 @@ func (r *runner) take(at time.Time) {
 
 // save has a checkpoint saved, beside the watch since it may be large. It reports whether that has begun.
 func (r *runner) save(by time.Time) bool {
-	if !r.cp.held && !r.parking.stopped {
+	if !r.parking.stopped && (!r.cp.held || r.cp.whole) { // one that is held already is held all the same: it may have been let go
 		if err := r.hold(); err != nil {
 			r.complain(err, "the checkpoint can't be saved yet")
 			r.o.Client.CheckpointCompleted()
@@ -197,8 +197,10 @@ func (r *runner) save(by time.Time) bool {
 	ctx, cancel := context.WithDeadline(r.watch, by)
 	session, whole := r.session, r.cp.whole
 	r.cp.held, r.cp.saving, r.cp.stopSave, r.cp.dropBy = true, true, cancel, time.Time{}
+	r.cp.saves++
+	n := r.cp.saves
 	r.beside(func() any {
-		s := saved{of: session, at: time.Now()}
+		s := saved{of: session, n: n, at: time.Now()}
 		began := s.at
 		if !whole {
 			var ok bool
@@ -207,7 +209,7 @@ func (r *runner) save(by time.Time) bool {
 				return s
 			}
 		}
-		usage, err := session.Usage(ctx)
+		usage, err := usageOf(ctx, session)
 		s.usage, s.known = usage, err == nil
 		s.err = session.Save(ctx)
 		s.took = time.Since(began)
@@ -217,8 +219,8 @@ func (r *runner) save(by time.Time) bool {
 }
 
 func (r *runner) onSaved(s saved) {
-	if s.of != r.session || !r.cp.saving {
-		return
+	if s.of != r.session || !r.cp.saving || s.n != r.cp.saves {
+		return // given up
 	}
 	p, dropped := &r.cp, !r.cp.dropBy.IsZero()
 	p.stopSave()

@@ -302,7 +302,8 @@ func checkpointed(w *world) { w.app.checkpoint() }
 func takenOver(w *world) {
 	w.prepare = func(context.Context, int) (*prepared, error) {
 		p := w.container()
-		p.Began, p.Newest = false, w.app.file
+		p.Began = false
+		p.Newest, _ = w.Made(context.Background())
 		return p, nil
 	}
 }
@@ -361,6 +362,89 @@ func TestCheckpointRestart(t *testing.T) {
 	}
 	if !slices.IsSortedFunc(w.reports, func(a, b boincapi.Report) int { return int(1e6 * (a.CPU - b.CPU)) }) {
 		t.Error("reported CPU time went back")
+	}
+}
+
+// A save that fails on the way to the parking place lets the job go on, so that it can answer, and nothing is saved of one that runs.
+func TestSaveFailsWhileParking(t *testing.T) {
+	const s = time.Second
+	for _, script := range [][]at{{{13 * s, quit}}, {{12 * s, suspended}, {13 * s, quit}}} {
+		a := &app{answer: s, save: 5 * s, saveErr: errors.New("disk")}
+		o := Options{Checkpoint: a.asked(), Stop: job.Stop{OnQuit: "auto", Timeout: job.Seconds(10 * s)}}
+		w, out := play(t, o, func(w *world) { a.w, w.app = w, a }, script...)
+		if out.Reason != Left || !strings.HasSuffix(last(w.did), " pause") {
+			t.Errorf("%v: got %v after %q, want it left, and paused", script, out.Reason, w.did)
+		}
+	}
+}
+
+// A container that could not be paused after it was held runs: it is held again before it is saved.
+func TestHeldAgainBeforeItIsSaved(t *testing.T) {
+	const s = time.Second
+	a := &app{save: 4 * s, whole: true, saveErr: errors.New("disk")}
+	o := Options{Checkpoint: a.plan(), Stop: job.Stop{OnQuit: "auto", Timeout: job.Seconds(10 * s)}}
+	play(t, o, func(w *world) {
+		a.w, w.app, w.fail = w, a, map[string]error{"pause": errors.New("busy")}
+	}, at{11 * s, suspended}, at{14*s + s/2, quit})
+}
+
+// An engine that doesn't say what a container has used leaves time for its last checkpoint.
+func TestLastCheckpointWithoutUsage(t *testing.T) {
+	const s = time.Second
+	for name, whole := range map[string]bool{"own": false, "whole": true} {
+		a := &app{answer: s, save: s, whole: whole}
+		c := a.plan()
+		if !whole {
+			c = a.asked()
+		}
+		o := Options{Checkpoint: c, Stop: job.Stop{OnQuit: "auto", Timeout: job.Seconds(10 * s)}}
+		_, out := play(t, o, func(w *world) {
+			a.w, w.app, w.slow = w, a, map[string]time.Duration{"usage": time.Hour}
+		}, at{3 * s, quit})
+		if len(a.taken) != 1 || out.Reason != Left {
+			t.Errorf("%s: got %v and checkpoints %v, want one", name, out.Reason, a.taken)
+		}
+	}
+}
+
+// Whatever happens while a job is on its way to a checkpoint or to its parking place: it is saved only while it stands and asked only
+// while it runs (as the world checks), and the process is gone within a minute of the wish to leave.
+func TestAnythingWhileParking(t *testing.T) {
+	const s = time.Second
+	happens := []any{suspended, goOn, quit, lost, aborted, stopped, removed, ended}
+	for _, whole := range []bool{false, true} {
+		for _, onQuit := range []string{"auto", "pause", "stop"} {
+			for _, saveErr := range []error{nil, errors.New("disk")} {
+				for _, pauseErr := range []error{nil, job.ErrNoPause, errors.New("busy")} {
+					t.Run(fmt.Sprintf("whole=%t %s %v %v", whole, onQuit, saveErr, pauseErr), func(t *testing.T) {
+						t.Parallel()
+						for i, first := range happens {
+							for j, second := range happens {
+								for _, when := range []time.Duration{9 * s, 10*s + s/2, 12 * s, 14 * s} {
+									gap := []time.Duration{s / 2, 3 * s, 14 * s}[(i+j)%3]
+									a := &app{answer: s, save: 4 * s, whole: whole, saveErr: saveErr}
+									c := a.plan()
+									if !whole {
+										c = a.asked()
+									}
+									o := Options{Checkpoint: c, Stop: job.Stop{OnQuit: onQuit, Timeout: job.Seconds(10 * s)}}
+									end := when + gap + 50*s
+									w, out := play(t, o, func(w *world) {
+										a.w, w.app = w, a
+										if pauseErr != nil {
+											w.fail = map[string]error{"pause": pauseErr}
+										}
+									}, at{when, first}, at{when + gap, second}, at{end, quit})
+									if out.Adrift || w.took > end+time.Minute {
+										t.Errorf("%+v at %v, %+v %v later: got %+v after %v, %q", first, when, second, gap, out, w.took, w.did)
+									}
+								}
+							}
+						}
+					})
+				}
+			}
+		}
 	}
 }
 

@@ -13,7 +13,7 @@ const (
 	// seldom later.
 	minSample, maxSample, sampleShare = time.Second, 10 * time.Second, 60
 
-	lastSample = 2 * time.Second // what the sample before a kill may take
+	lastSample = 2 * time.Second // what the sample before a kill, or at a checkpoint, may take
 )
 
 var errNotAsked = errors.New("not asked")
@@ -27,6 +27,7 @@ type meter struct {
 	used     [2]use        // by the container, at the last two samples
 	at       time.Time     // of the last sample
 	sampling bool
+	looks    int // begun while parking
 }
 
 // use is the CPU time that the container had used when the job had run for so long.
@@ -70,6 +71,7 @@ func (m *meter) still() bool { return m.used[0].cpu == m.used[1].cpu }
 // sample is what a container and its job report of themselves.
 type sample struct {
 	of       Session
+	n        int // of a look while parking; 0 of others
 	usage    job.Usage
 	err      error // no news: the container may just be ending
 	fraction float64
@@ -88,24 +90,34 @@ func (r *runner) sample(now time.Time) {
 	if r.state != Running && !paused || r.cp.held || m.sampling || !full && !look {
 		return
 	}
-	r.takeSample(now, full, look)
+	if m.sampling = true; full {
+		m.at = now
+	}
+	r.takeSample(0, full, look)
 }
 
-func (r *runner) takeSample(now time.Time, full, look bool) {
-	if r.meter.sampling = true; full {
-		r.meter.at = now
-	}
+// lookParking looks for the job's newest checkpoint, beside a sample that may be under way and is not to be waited for.
+func (r *runner) lookParking() {
+	r.meter.looks++
+	r.parking.looking = r.meter.looks
+	r.takeSample(r.meter.looks, false, true)
+}
+
+func (r *runner) takeSample(n int, full, look bool) {
 	session, ctx, seen := r.session, r.watch, r.cp.seen
 	r.beside(func() any {
-		s := sample{of: session, err: errNotAsked, looked: look}
+		s := sample{of: session, n: n, err: errNotAsked, looked: look}
 		isNew := false
 		if look {
 			if at, ok := session.Made(ctx); ok {
 				s.made, isNew = at, !at.Equal(seen)
 			}
 		}
-		if full || isNew {
+		switch {
+		case full:
 			s.usage, s.err = session.Usage(ctx)
+		case isNew:
+			s.usage, s.err = usageOf(ctx, session)
 		}
 		if full {
 			s.fraction, s.known = session.Fraction(ctx)
@@ -116,7 +128,12 @@ func (r *runner) takeSample(now time.Time, full, look bool) {
 
 // onSample takes up a sample. Where there is none nothing is invented.
 func (r *runner) onSample(s sample) {
-	r.meter.sampling = false
+	switch {
+	case s.n == 0:
+		r.meter.sampling = false
+	case s.n == r.parking.looking:
+		r.parking.looking = 0
+	}
 	if s.of != r.session {
 		return // of a container that is no more
 	}
@@ -138,9 +155,14 @@ func (r *runner) addUsage(u job.Usage) {
 
 // lastUsage is what the container has used before it ends.
 func (r *runner) lastUsage() {
-	ctx, cancel := context.WithTimeout(r.ctx, lastSample)
-	defer cancel()
-	if u, err := r.session.Usage(ctx); err == nil {
+	if u, err := usageOf(r.ctx, r.session); err == nil {
 		r.addUsage(u)
 	}
+}
+
+// usageOf is the usage where something waits for it.
+func usageOf(ctx context.Context, s Session) (job.Usage, error) {
+	ctx, cancel := context.WithTimeout(ctx, lastSample)
+	defer cancel()
+	return s.Usage(ctx)
 }

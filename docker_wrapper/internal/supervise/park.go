@@ -14,6 +14,8 @@ const (
 	maxGrace  = 40 * time.Second
 	quickCall = 10 * time.Second
 
+	gone = 55 * time.Second // of that minute: when the process must be gone, whatever still works
+
 	lastAsk = 20 * time.Second // what a last checkpoint may take of the client's minute
 
 	// A preparation, and a container that can't be paused, run on for so long when the client suspends them: a client that
@@ -35,8 +37,9 @@ type parking struct {
 	lastBy   time.Time
 	ready    bool      // the job was asked, if it is to be asked
 	answerBy time.Time // its answer must be there
-	looked   bool      // for what it has made
-	tried    bool      // to save it
+	looking  int       // for what it has made: the number of the look; 0 for none
+	looked   bool
+	tried    bool // to save it
 
 	stopped bool // the container was told to stop
 	caught  bool // what it saved when it was told to stop was looked for
@@ -116,7 +119,7 @@ func (r *runner) lastCheckpoint() bool {
 	if !now.Before(p.lastBy) {
 		return true
 	}
-	if r.meter.sampling {
+	if r.parking.looking > 0 {
 		r.wakeAt(p.lastBy)
 		return false
 	}
@@ -129,7 +132,7 @@ func (r *runner) lastCheckpoint() bool {
 			r.clock.set(false)
 			p.paused, r.cp.held = true, true
 		}
-		r.takeSample(now, false, true)
+		r.lookParking()
 		return false
 	}
 	if r.cp.pending && !p.tried {
@@ -139,13 +142,13 @@ func (r *runner) lastCheckpoint() bool {
 	return true
 }
 
-// lastAsk asks the job, which must run for that.
+// lastAsk asks the job, which must run for that: it may be paused, also because a save of it has just failed.
 func (r *runner) lastAsk() {
-	if r.parking.paused {
+	if r.parking.paused || r.cp.held {
 		if r.quick(r.session.Unpause) != nil {
 			return
 		}
-		r.parking.paused = false
+		r.parking.paused, r.cp.held = false, false
 		r.clock.set(true)
 	}
 	r.ask()
@@ -160,7 +163,7 @@ func (r *runner) lastSave() bool {
 			return false
 		}
 	}
-	if r.cp.held && !r.resumable() { // it is paused next
+	if (r.cp.held || p.tried) && !r.resumable() { // it is paused next
 		if err := r.quick(r.session.Release); err != nil {
 			r.log.Warn().Err(err).Msg("the container is held")
 		}
@@ -194,13 +197,13 @@ func (r *runner) catch() bool {
 	if !time.Now().Before(p.by) {
 		return true
 	}
-	if r.meter.sampling {
+	if r.parking.looking > 0 {
 		r.wakeAt(p.by)
 		return false
 	}
 	if !p.caught {
 		p.caught, p.last, p.lastBy = true, true, p.by
-		r.takeSample(time.Now(), false, true)
+		r.lookParking()
 		return false
 	}
 	if r.cp.pending {
@@ -243,6 +246,7 @@ func (r *runner) parkDone(err error) {
 		r.log.Warn().Err(err).Msg("the container can neither be paused nor stopped; tried again")
 		r.parking = parking{}
 		r.happened(unstoppable)
+		r.clock.set(!r.cp.held)
 	case !p.leaving:
 		r.happened(stoppedInstead)
 	default:

@@ -53,9 +53,18 @@ func (r *runner) blocked() bool {
 	return r.prep.retry.Network && r.o.Network != nil && r.o.Network.Suspended()
 }
 
-// prepare begins a preparation. It waits until nothing of the last container is still being done.
+// prepare begins a preparation. It waits until nothing of the last container is still being done, for a while.
 func (r *runner) prepare() bool {
-	if r.busy > 0 || time.Now().Before(r.prep.next) || r.blocked() {
+	if r.busy > 0 && !time.Now().Before(r.giveUp) {
+		r.leaveBusy()
+		r.happened(gaveUp)
+		return true
+	}
+	if r.busy > 0 {
+		r.wakeAt(r.giveUp)
+		return false
+	}
+	if time.Now().Before(r.prep.next) || r.blocked() {
 		r.wakeAt(r.prep.next)
 		return false
 	}

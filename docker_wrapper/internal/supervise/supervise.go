@@ -39,7 +39,7 @@ type Session interface {
 	Renew()                                                  // takes over the init_data.xml that the client has rewritten
 	TimedOut()                                               // it is going to be killed because it ran for too long
 
-	// Carry carries messages between job and client. It stops soon when its context ends.
+	// Carry carries messages between job and client, one round at a time. It stops soon when its context ends, and Run waits for it.
 	Carry(context.Context, boincapi.Status)
 
 	Checkpoints
@@ -87,6 +87,9 @@ type Options struct {
 	Log        zerolog.Logger
 }
 
+// ErrBusy: what was begun for a container that has ended doesn't come to its end.
+var ErrBusy = errors.New("the engine or a file system doesn't answer")
+
 // Snapshot is how the job stands.
 type Snapshot struct {
 	State    State
@@ -114,7 +117,7 @@ type Outcome struct {
 	Up     time.Duration // running time of this episode
 	Adrift bool          // an engine that doesn't answer still keeps a goroutine of ours: nothing of the job may be touched
 	Exit   job.Exit
-	Err    error
+	Err    error // why it could not be prepared; ErrBusy when goroutines of an ended container are left
 	Last   Snapshot
 }
 
@@ -141,14 +144,21 @@ func Run(ctx context.Context, o Options) Outcome {
 	defer tick.Stop()
 	alarm := time.NewTimer(time.Hour)
 	defer alarm.Stop()
-	signalled := ctx.Done()
-	if len(o.Client.Status()) == 0 && ctx.Err() == nil { // else it is heard first
+	signalled, status := ctx.Done(), o.Client.Status()
+	if ctx.Err() != nil {
+		r.signalled = true
+		r.wish(leave)
+	}
+	if len(status) == 0 || r.signalled { // else it is heard first
 		r.step()
 	}
 	for !r.over() {
 		r.setAlarm(alarm)
+		if r.state == Ended { // what the client says now is for those who come after
+			status = nil
+		}
 		select {
-		case st := <-o.Client.Status():
+		case st := <-status:
 			r.onStatus(st)
 		case <-signalled:
 			r.signalled, signalled = true, nil
@@ -195,7 +205,8 @@ type runner struct {
 	unwatch  context.CancelFunc
 	outside  bool      // the last container was ended from outside
 	parkedAt time.Time // when the container was paused or told to stop by us, to be resumed; zero when it wasn't
-	endBy    time.Time // when goroutines that still work for an ended job are given up
+	giveUp   time.Time // when goroutines that still work for a container that is gone are given up
+	leaveBy  time.Time // when the process must be gone; zero while the client doesn't wish it
 	again    interruptions
 
 	clock    clock
@@ -227,13 +238,18 @@ func (r *runner) over() bool {
 	if r.state != Ended || r.outcome.Adrift || r.busy == 0 {
 		return r.state == Ended
 	}
-	if time.Now().Before(r.endBy) {
-		r.wakeAt(r.endBy)
+	if time.Now().Before(r.giveUp) {
+		r.wakeAt(r.giveUp)
 		return false
 	}
-	r.log.Warn().Msg("the engine doesn't answer; what was begun is left as it is")
-	r.outcome.Adrift = true
+	r.leaveBusy()
 	return true
+}
+
+// leaveBusy leaves goroutines that don't answer to themselves.
+func (r *runner) leaveBusy() {
+	r.log.Warn().Err(ErrBusy).Msg("left as it is")
+	r.outcome.Adrift, r.outcome.Err = true, ErrBusy
 }
 
 // wakeAt has the tables asked again at a time to come; zero for never.
@@ -289,6 +305,11 @@ func (r *runner) wish(w wish) {
 		r.log.Debug().Stringer("wish", w).Stringer("state", r.state).Msg("client")
 	}
 	r.want = w
+	if w < leave {
+		r.leaveBy = time.Time{}
+	} else if r.leaveBy.IsZero() {
+		r.leaveBy = time.Now().Add(gone)
+	}
 	if w != suspend {
 		r.vain = time.Time{}
 	}
@@ -461,7 +482,10 @@ func (r *runner) end(reason Reason) {
 		r.dropSave()
 		r.unwatch()
 	}
-	r.endBy = time.Now().Add(maxGrace)
+	r.giveUp = time.Now().Add(maxGrace)
+	if !r.leaveBy.IsZero() {
+		r.giveUp = earlier(r.giveUp, r.leaveBy)
+	}
 }
 
 // drop forgets a container that doesn't run any more. Another is prepared when the job is to run again.
@@ -469,6 +493,7 @@ func (r *runner) drop() {
 	r.clock.set(false)
 	r.dropSave()
 	r.unwatch()
+	r.giveUp = time.Now().Add(maxGrace)
 	r.session, r.cp.saving, r.cp.held, r.parking = nil, false, false, parking{}
 }
 

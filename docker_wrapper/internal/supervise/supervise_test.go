@@ -241,7 +241,8 @@ func (w *world) container() *prepared {
 	w.runs(!w.paused)
 	p := &prepared{w, job.Start{Paused: w.paused, Parted: w.apart, CPUBase: w.cpuBase}}
 	if w.app != nil {
-		p.Began, p.Newest = true, w.app.file
+		p.Began = true
+		p.Newest, _ = w.Made(context.Background())
 	}
 	return p
 }
@@ -620,6 +621,80 @@ func TestCannotStop(t *testing.T) {
 	}, at{10 * time.Second, suspended}, at{30 * time.Second, goOn}, at{230 * time.Second, ended})
 	if out.Reason != TimedOut || out.Last.Ran != 61*time.Second {
 		t.Errorf("got %+v, want its time limit to end it", out)
+	}
+}
+
+// Work for a container that has ended and that doesn't come to an end keeps the job waiting for a while, and then the job is left for
+// later. The process is gone within a minute of the wish to leave.
+func TestWorkThatNeverEnds(t *testing.T) {
+	const s = time.Second
+	hang := func(w *world) {
+		w.mail = func(context.Context, boincapi.Status) {
+			if now := time.Since(w.began); now > 4*s && now < 10*s {
+				time.Sleep(time.Hour)
+			}
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		script []at
+		want   Reason
+		end    time.Duration
+	}{
+		{"ended from outside", []at{{10 * s, stopped}}, Failed, 10*s + maxGrace},
+		{"ended", []at{{10 * s, ended}}, Finished, 10*s + maxGrace},
+		{"quit", []at{{10 * s, quit}}, Left, 10*s + maxGrace},
+		{"cancelled", []at{{10 * s, aborted}}, Aborted, 10*s + maxGrace},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &world{t: t, began: time.Now(), status: make(chan boincapi.Status, 1), exits: make(chan job.Exit, 1)}
+				hang(w)
+				go func() {
+					for _, step := range tt.script {
+						time.Sleep(step.after - time.Since(w.began))
+						if st, ok := step.what.(boincapi.Status); ok {
+							w.status <- st
+						} else {
+							w.exits <- step.what.(job.Exit)
+						}
+					}
+				}()
+				out := Run(t.Context(), Options{Client: w, Open: w.open, Stop: job.Stop{OnQuit: "pause"}})
+				if took := time.Since(w.began); out.Reason != tt.want || !out.Adrift || !errors.Is(out.Err, ErrBusy) || took != tt.end {
+					t.Errorf("got %+v after %v, want reason %v, adrift, after %v", out, took, tt.want, tt.end)
+				}
+				if tt.want == Left && out.Parked.IsZero() {
+					t.Error("it isn't known when it was parked")
+				}
+				time.Sleep(2 * time.Hour) // the work ends
+			})
+		})
+	}
+}
+
+// What the client says while the end is being waited for is for those who come after.
+func TestStatusAfterTheEnd(t *testing.T) {
+	const s = time.Second
+	left := -1
+	play(t, Options{}, func(w *world) {
+		w.mail = func(ctx context.Context, _ boincapi.Status) {
+			<-ctx.Done()
+			time.Sleep(5 * s)
+			left = len(w.status)
+		}
+	}, at{3*s + s/2, ended}, at{5 * s, quit})
+	if left != 1 {
+		t.Errorf("%d statuses are left, want the wish to leave", left)
+	}
+}
+
+// A signal that is there at the start comes before all.
+func TestSignalAtTheStart(t *testing.T) {
+	for range 20 { // either may be heard first
+		if w, out := play(t, Options{}, nil, at{0, goOn}, at{0, signal}); out.Reason != Left || len(w.did) > 0 {
+			t.Fatalf("got %v after %q, want nothing begun", out.Reason, w.did)
+		}
 	}
 }
 
