@@ -34,11 +34,22 @@ func infoOf(t *testing.T) engine.Info {
 	return e.Info
 }
 
+// engineCan reports whether the engine can checkpoint, and must. What an engine says of itself is not enough: Podman 4.3 says
+// that it can, and needs a newer CRIU than its Debian has, which only a trial finds out.
+func engineCan(t *testing.T) bool {
+	t.Helper()
+	must := map[string]bool{"docker-28": true, "podman-5": true}[os.Getenv("TEST_ENGINE_NAME")] // of scripts/engines.sh
+	if why := infoOf(t).NoCheckpoints(); must && why != "" {
+		t.Fatalf("this engine must be able to checkpoint: %s", why)
+	}
+	return must
+}
+
 // onlyWhereItCan leaves a test out on an engine that can't checkpoint. TestCounterGoesOn has what happens there.
 func onlyWhereItCan(t *testing.T) {
 	t.Helper()
-	if why := infoOf(t).NoCheckpoints(); why != "" {
-		t.Skip("this engine can't checkpoint containers: " + why)
+	if !engineCan(t) {
+		t.Skip("this engine can't checkpoint containers")
 	}
 }
 
@@ -192,7 +203,7 @@ func firstDifference(got, want string) string {
 // container: removed, and its engine killed with all that was in memory.
 func TestCounterGoesOn(t *testing.T) {
 	parallelUnlessRebooted(t)
-	if infoOf(t).NoCheckpoints() != "" {
+	if !engineCan(t) {
 		cannotCheckpoint(t)
 		return
 	}

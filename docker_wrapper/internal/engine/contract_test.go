@@ -123,7 +123,7 @@ RUN ["/payload", "mkdir=/tmp", "chmod=1777:/tmp", "mkdir=/data/sub", "write=/dat
 
 // clean removes what this run has made, and complains about containers: rows remove their own.
 func (k *contract) clean(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // Podman 4 takes a second for each image on a busy computer
 	defer cancel()
 	list, err := k.api.ContainerList(ctx, container.ListOptions{All: true, Filters: k.label()})
 	if err != nil {
