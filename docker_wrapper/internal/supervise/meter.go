@@ -21,6 +21,7 @@ var errNotAsked = errors.New("not asked")
 // meter is what the container uses, in samples.
 type meter struct {
 	base     time.Duration // CPU time of earlier containers of this job
+	began    time.Duration // running time of the job when this container began
 	cpu      time.Duration // over all episodes; never goes back
 	memory   int64         // bytes; 0 when unknown
 	fraction float64       // 0 to 1, as the job reports it
@@ -34,7 +35,7 @@ type meter struct {
 type use struct{ ran, cpu time.Duration }
 
 // begin is called for a new container.
-func (m *meter) begin(base time.Duration) { m.base, m.used = base, [2]use{} }
+func (m *meter) begin(base, ran time.Duration) { m.base, m.began, m.used = base, ran, [2]use{} }
 
 // every is how often a job that has run for so long is sampled.
 func (m *meter) every(ran time.Duration) time.Duration {
@@ -50,13 +51,14 @@ func (m *meter) add(u job.Usage, ran time.Duration) {
 
 // addRest estimates what a container that has ended used since the last sample: its control group is gone, so nothing can be
 // measured, and leaving it out would be wrong by a tenth for a job of seconds. It is taken to have used as much per second as
-// between the last two samples. late is how long ago the container ended.
+// between the last two samples, or in all, whichever is less: a client that throttles pauses it between samples, and what it
+// uses while an engine pauses and resumes it is not in its running time. late is how long ago the container ended.
 func (m *meter) addRest(ran, late time.Duration) {
 	before, last := m.used[0], m.used[1]
 	if before.cpu <= 0 || last.cpu <= before.cpu || last.ran <= before.ran {
 		return
 	}
-	rate := float64(last.cpu-before.cpu) / float64(last.ran-before.ran)
+	rate := min(float64(last.cpu-before.cpu)/float64(last.ran-before.ran), float64(last.cpu)/float64(max(last.ran-m.began, 1)))
 	rest := ran - last.ran
 	if late > 0 && late < rest { // else the computer's clock was set
 		rest -= late

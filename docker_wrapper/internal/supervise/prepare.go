@@ -131,13 +131,13 @@ func (r *runner) begin(s Session, now time.Time) {
 			return ending{of: s}
 		}
 	})
-	r.meter.begin(start.CPUBase)
 	if start.Anew {
 		r.cp.mark, r.cp.cpu = job.Mark{}, 0
 	}
 	if start.Began {
 		r.clock.ran = r.cp.mark.Ran
 	}
+	r.meter.begin(start.CPUBase, r.clock.ran)
 	r.beginCheckpoints(start)
 	r.clock.set(!start.Paused)
 	r.keptAt = now

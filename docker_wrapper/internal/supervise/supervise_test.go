@@ -824,6 +824,27 @@ func TestPreparer(t *testing.T) {
 	}
 }
 
+// What is used after the last sample is estimated by the rate between the last two samples, or by that of all, whichever is less.
+func TestRest(t *testing.T) {
+	const ms, s = time.Millisecond, time.Second
+	for _, tt := range []struct {
+		name string
+		used [2]use
+		want time.Duration
+	}{
+		{"as before", [2]use{{2 * s, s}, {4 * s, 2 * s}}, 2*s + 500*ms},
+		{"two samples that a pause lies between", [2]use{{3900 * ms, 1800 * ms}, {4 * s, 2 * s}}, 2*s + 500*ms},
+		{"idle at last", [2]use{{3 * s, 1900 * ms}, {4 * s, 2 * s}}, 2*s + 100*ms},
+		{"only one sample", [2]use{{}, {4 * s, 2 * s}}, 0},
+	} {
+		m := meter{used: tt.used}
+		m.addRest(5*s, 0)
+		if got := m.cpu.Round(ms); got != tt.want {
+			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
 // Interruptions within an hour of running are counted; after an hour the count begins again.
 func TestInterruptions(t *testing.T) {
 	var i interruptions
