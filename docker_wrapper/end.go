@@ -91,8 +91,8 @@ func (w *wrapper) retryHere(err error) supervise.Retry {
 	return supervise.Retry{Patience: r.patience, Network: r.network}
 }
 
-// end ends the job, or leaves it, by what came of it: err, which is never nil. Endings without it: a finish file or an end noted by
-// an earlier episode (runJob), and a panic (guarded).
+// end ends the job, or this run of it, and returns the exit code. err is never nil; an *ended is an end that was decided. Two ends
+// come without it: a finish file that is there already (openLog), and a panic (guarded).
 func (w *wrapper) end(err error) int {
 	var done *ended
 	if errors.As(err, &done) {
@@ -102,18 +102,23 @@ func (w *wrapper) end(err error) int {
 		}
 		return w.finish(done.code, done.message)
 	}
-	r, ok := retryOf(err)
-	if ok && !w.buildKeepsFailing(err) {
-		w.log.Error().Err(err).Msg(w.notNow())
-		return w.temporaryExit(r.delay, firstLine(err.Error()))
-	}
-	if projectsFault(err) {
+	if w.final(err) {
 		w.log.Error().Msg(err.Error()) // all lines; the client gets the first
 		w.logged = true
 		return w.finish(boincapi.ExitInitFailure, firstLine(err.Error()))
 	}
+	delay := soonDelay
+	if r, ok := retryOf(err); ok {
+		delay = r.delay
+	}
 	w.log.Error().Err(err).Msg(w.notNow())
-	return w.temporaryExit(soonDelay, firstLine(err.Error()))
+	return w.temporaryExit(delay, firstLine(err.Error()))
+}
+
+// final reports whether an error ends the job: retrying is useless, or was tried often enough.
+func (w *wrapper) final(err error) bool {
+	_, temporary := retryOf(err)
+	return projectsFault(err) && (!temporary || w.buildKeepsFailing(err))
 }
 
 // projectsFault reports whether the project must correct something, so that retrying is useless.
@@ -173,10 +178,10 @@ func (w *wrapper) aborted(ctx context.Context, k *session.Keeper) error {
 
 // failed cleans up after a preparation that failed. It keeps what a retry needs.
 func (w *wrapper) failed(ctx context.Context, k *session.Keeper, err error) error {
-	if _, ok := retryOf(err); !projectsFault(err) || ok && !w.buildKeepsFailing(err) {
-		k.Keep(ctx)
-	} else {
+	if w.final(err) {
 		k.GiveUp(ctx)
+	} else {
+		k.Keep(ctx)
 	}
 	return err
 }
@@ -263,7 +268,7 @@ func (w *wrapper) temporaryExit(delay time.Duration, why string) int {
 	}
 	if w.claimed {
 		delay = backoff(delay, w.store.Episode().Tries)
-		w.remember(func(e *session.Episode) { e.Tries++ })
+		w.store.Note(w.log, func(e *session.Episode) { e.Tries++ })
 	}
 	if err := w.app.TemporaryExit(delay, w.public(why), false); err != nil {
 		w.log.Error().Err(err).Msg("temporary exit")

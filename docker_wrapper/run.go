@@ -75,7 +75,7 @@ func (w *wrapper) runJob(ctx context.Context) int {
 	}
 	var err error
 	if w.job, err = w.plan(); err != nil {
-		if _, ok := retryOf(err); projectsFault(err) && !ok {
+		if w.final(err) {
 			w.removeContainer(ctx, network) // an earlier episode may have made one
 		}
 		return w.end(err)
@@ -253,7 +253,7 @@ func (w *wrapper) supervise(ctx context.Context, network *supervise.Network) err
 	if out.Adrift { // a call to the engine is still running: touch nothing of the job. The next episode finds what it is about
 		return w.leaveAdrift(out)
 	}
-	w.remember(func(e *session.Episode) {
+	w.store.Note(w.log, func(e *session.Episode) {
 		e.Ran = out.Last.Ran
 		if out.Up > steadyTime {
 			e.Tries = 0
@@ -271,7 +271,7 @@ func (w *wrapper) leaveAdrift(out supervise.Outcome) error {
 		return out.Err
 	}
 	if !out.Parked.IsZero() {
-		w.remember(func(e *session.Episode) { e.Parked = out.Parked })
+		w.store.Note(w.log, func(e *session.Episode) { e.Parked = out.Parked })
 	}
 	w.log.Info().Msg("leaving")
 	return &ended{silent: true}
@@ -311,11 +311,4 @@ func (w *wrapper) superviseOptions(k *session.Keeper, network *supervise.Network
 	n := w.job.Container.Network
 	o.Joins = n != "none" && n != "host" && !strings.HasPrefix(n, "container:")
 	return o
-}
-
-// remember changes the episode file, from which the next episode continues.
-func (w *wrapper) remember(f func(*session.Episode)) {
-	if err := w.store.Change(f); err != nil {
-		w.log.Warn().Err(err).Msg("cannot save the episode file; the next start may repeat work")
-	}
 }

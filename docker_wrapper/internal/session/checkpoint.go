@@ -31,7 +31,7 @@ func (s *Session) Crowded() bool { return s.crowd.short(time.Now()) }
 
 // Taken notes a new checkpoint; the zero Mark means that there is none any more.
 func (s *Session) Taken(m job.Mark) {
-	s.k.note(func(e *Episode) {
+	s.k.store.Note(s.k.log, func(e *Episode) {
 		if e.Checkpoint = m; !m.At.IsZero() {
 			e.Ran, e.Anew = m.Ran, false
 		}

@@ -127,13 +127,13 @@ func (k *Keeper) park(at time.Time) {
 	s := k.session
 	k.session = nil
 	if s == nil {
-		k.note(func(e *Episode) { e.Parked = at })
+		k.store.Note(k.log, func(e *Episode) { e.Parked = at })
 		return
 	}
 	last := s.logs.Stop()
 	written := k.written()
 	s.complain(s.closeFiles())
-	k.note(func(e *Episode) { e.LastLog, e.Written, e.Parked = last, written, at })
+	k.store.Note(k.log, func(e *Episode) { e.LastLog, e.Written, e.Parked = last, written, at })
 }
 
 // drain writes the rest of the output of a container that has ended, and ends its session.
@@ -149,7 +149,7 @@ func (k *Keeper) drain(ctx context.Context) {
 	last := s.logs.Last()
 	written := k.written()
 	s.complain(s.closeFiles())
-	k.note(func(e *Episode) { e.LastLog, e.Written = last, written }) // what follows may be broken off, and done again by the next episode
+	k.store.Note(k.log, func(e *Episode) { e.LastLog, e.Written = last, written }) // what follows may be broken off, and done again by the next episode
 }
 
 func (s *Session) closeFiles() (err error) {

@@ -86,13 +86,6 @@ func (k *Keeper) standalone() bool { return k.o.Init == nil }
 
 func (k *Keeper) stateDir() string { return filepath.Join(k.o.Dir, job.WrapperDir) }
 
-// note changes the episode file, from which the next episode continues.
-func (k *Keeper) note(f func(*Episode)) {
-	if err := k.store.Change(f); err != nil {
-		k.log.Warn().Err(err).Msg("cannot save the episode file; the next start may repeat work")
-	}
-}
-
 // Session is one container of the job, with its output. It doesn't change after Open has returned it, so its methods
 // may be called from any goroutine.
 type Session struct {
@@ -135,7 +128,7 @@ func (s *Session) Stop(ctx context.Context, grace time.Duration) error {
 }
 
 func (k *Keeper) stop(ctx context.Context, c *engine.Container, grace time.Duration) error {
-	k.note(func(e *Episode) { e.Parked = time.Now() })
+	k.store.Note(k.log, func(e *Episode) { e.Parked = time.Now() })
 	if grace == 0 {
 		return c.Kill(ctx)
 	}
@@ -144,7 +137,7 @@ func (k *Keeper) stop(ctx context.Context, c *engine.Container, grace time.Durat
 
 // TimedOut notes that the job has exceeded its time limit, before the container is killed. If the wrapper is killed
 // then, the job still ends.
-func (s *Session) TimedOut() { s.k.note(func(e *Episode) { e.TimedOut = true }) }
+func (s *Session) TimedOut() { s.k.store.Note(s.k.log, func(e *Episode) { e.TimedOut = true }) }
 
 // Connect joins the container to its network, or disconnects it.
 func (s *Session) Connect(ctx context.Context, on bool) error {

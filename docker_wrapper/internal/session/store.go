@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -80,6 +82,13 @@ func (s *Store) Change(f func(*Episode)) error {
 		return nil
 	}
 	return writeEpisode(s.dir, s.episode)
+}
+
+// Note is Change where a failure loses nothing but work.
+func (s *Store) Note(log zerolog.Logger, f func(*Episode)) {
+	if err := s.Change(f); err != nil {
+		log.Warn().Err(err).Msg("cannot save the episode file; the next start may repeat work")
+	}
 }
 
 func readEpisode(dir string) (Episode, error) {

@@ -222,5 +222,5 @@ func (k *Keeper) canRestore() bool {
 func (k *Keeper) forget(err error) {
 	k.log.Warn().Err(err).Msg("the job begins anew")
 	k.dropCheckpoints()
-	k.note(func(e *Episode) { e.Checkpoint, e.Anew = job.Mark{}, true })
+	k.store.Note(k.log, func(e *Episode) { e.Checkpoint, e.Anew = job.Mark{}, true })
 }

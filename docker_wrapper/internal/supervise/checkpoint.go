@@ -18,8 +18,7 @@ const (
 // checkpoints is how far this container's job is known to be saved, and what is being done about it. Only the watch's
 // goroutine uses it.
 type checkpoints struct {
-	on    bool // this container is checkpointed
-	whole bool // by the engine, with all that runs in it; else the job makes its checkpoints itself
+	on bool // this container is checkpointed
 
 	mark    job.Mark // the newest
 	cpu     time.Duration
@@ -42,8 +41,11 @@ type checkpoints struct {
 	problem  string // the last one, which is logged once
 }
 
-// own reports that the job makes its checkpoints itself.
-func (c *checkpoints) own() bool { return c.on && !c.whole }
+// whole reports that the engine makes the checkpoints, with all that runs in the container, and not the job itself.
+func (r *runner) whole() bool { return r.o.Checkpoint.Whole() }
+
+// own reports that this container's job makes its checkpoints itself.
+func (r *runner) own() bool { return r.cp.on && !r.whole() }
 
 // pace spaces out the checkpoints that an engine makes: unless job.toml says how often, no more than a twentieth of the time goes
 // into them, and one that failed is tried ever more seldom.
@@ -83,13 +85,13 @@ type saved struct {
 // beginCheckpoints begins with a container.
 func (r *runner) beginCheckpoints(start job.Start) {
 	c := r.o.Checkpoint
-	r.cp.on, r.cp.whole = c.Any() && !start.Unable, c.Whole()
+	r.cp.on = c.Any() && !start.Unable
 	if !r.cp.on {
 		return
 	}
 	unsaved := start.Unsaved && c.Saves()
-	r.cp.seen, r.cp.there, r.cp.asked, r.cp.pending = start.Newest, !start.Newest.IsZero(), false, unsaved && !r.cp.whole
-	r.cp.soon = !start.Began || unsaved && !r.cp.whole
+	r.cp.seen, r.cp.there, r.cp.asked, r.cp.pending = start.Newest, !start.Newest.IsZero(), false, unsaved && !r.whole()
+	r.cp.soon = !start.Began || unsaved && !r.whole()
 	r.o.Client.CheckpointCompleted() // what the image took is none of the job's time, and a program that has just begun may not know the signal
 }
 
@@ -110,7 +112,7 @@ func (r *runner) checkpoint() {
 	}
 	due := p.soon && r.clock.up > 0 || r.due()
 	switch {
-	case (p.pending || p.whole) && (p.asked || due):
+	case (p.pending || r.whole()) && (p.asked || due):
 		r.save(time.Now().Add(saveTime))
 	case !p.asked && r.o.Checkpoint.Asks() && due:
 		r.ask()
@@ -119,7 +121,7 @@ func (r *runner) checkpoint() {
 
 func (r *runner) due() bool {
 	due := r.o.Client.TimeToCheckpoint()
-	if r.cp.whole {
+	if r.whole() {
 		return r.session.Crowded() || due && !time.Now().Before(r.cp.pace.next)
 	}
 	return due
@@ -186,7 +188,7 @@ func (r *runner) take(at time.Time) {
 
 // save has a checkpoint saved, beside the watch since it may be large. It reports whether that has begun.
 func (r *runner) save(by time.Time) bool {
-	if !r.parking.stopped && (!r.cp.held || r.cp.whole) { // one that is held already is held all the same: it may have been let go
+	if !r.parking.stopped && (!r.cp.held || r.whole()) { // one that is held already is held all the same: it may have been let go
 		if err := r.hold(); err != nil {
 			r.complain(err, "the checkpoint can't be saved yet")
 			r.o.Client.CheckpointCompleted()
@@ -195,7 +197,7 @@ func (r *runner) save(by time.Time) bool {
 	}
 	r.clock.set(false)
 	ctx, cancel := context.WithDeadline(r.watch, by)
-	session, whole := r.session, r.cp.whole
+	session, whole := r.session, r.whole()
 	r.cp.held, r.cp.saving, r.cp.stopSave, r.cp.dropBy = true, true, cancel, time.Time{}
 	r.cp.saves++
 	n := r.cp.saves
@@ -228,7 +230,7 @@ func (r *runner) onSaved(s saved) {
 	if dropped {
 		return
 	}
-	if p.whole {
+	if r.whole() {
 		p.pace.note(s.took, r.o.Checkpoint.Period > 0, s.err)
 	}
 	if r.state.up() {
@@ -247,7 +249,7 @@ func (r *runner) onSaved(s saved) {
 // unsaved leaves it to the next period.
 func (r *runner) unsaved(err error) {
 	text := "the job has checkpointed, and that could not be saved"
-	if r.cp.whole {
+	if r.whole() {
 		text = "the job could not be checkpointed"
 	}
 	r.complain(err, text)
@@ -270,7 +272,7 @@ func (r *runner) complain(err error, text string) {
 
 // hold keeps the container from running.
 func (r *runner) hold() error {
-	if r.cp.whole {
+	if r.whole() {
 		return r.quick(r.session.Hold)
 	}
 	return r.quick(r.session.Pause)
@@ -292,9 +294,9 @@ func (r *runner) release() {
 // letGo ends hold. A job that was suspended meanwhile stays so.
 func (r *runner) letGo() error {
 	switch {
-	case r.cp.whole && r.state == Running:
+	case r.whole() && r.state == Running:
 		return r.quick(r.session.Release)
-	case r.cp.whole: // the engine must know that it is paused
+	case r.whole(): // the engine must know that it is paused
 		return errors.Join(r.quick(r.session.Release), r.quick(r.session.Pause))
 	case r.state == Running:
 		return r.quick(r.session.Unpause)

@@ -88,7 +88,7 @@ func (r *runner) sample(now time.Time) {
 	m := &r.meter
 	paused := r.state == Paused && m.at.Before(r.since) && m.every(r.clock.ran) <= 2*minSample
 	full := paused || now.Sub(m.at) >= m.every(r.clock.ran)-tickTime/2
-	look := r.cp.own() && (full || r.o.Checkpoint.Near() || r.cp.asked)
+	look := r.own() && (full || r.o.Checkpoint.Near() || r.cp.asked)
 	if r.state != Running && !paused || r.cp.held || m.sampling || !full && !look {
 		return
 	}

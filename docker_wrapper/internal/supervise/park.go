@@ -51,7 +51,7 @@ func (r *runner) park(leaving bool) {
 	r.clock.read(now)
 	stop := r.o.Stop
 	r.parking = parking{leaving: leaving, unpausable: !leaving, paused: r.state == Paused, since: r.since, by: now.Add(maxGrace + quickCall), lastBy: now.Add(lastAsk)}
-	r.parking.last = r.cp.on && (!leaving || stop.OnQuit == "auto" || stop.OnQuit == "stop" && r.cp.whole)
+	r.parking.last = r.cp.on && (!leaving || stop.OnQuit == "auto" || stop.OnQuit == "stop" && r.whole())
 }
 
 // goOnParking takes the next steps, as far as nothing is to be waited for.
@@ -65,7 +65,7 @@ func (r *runner) goOnParking() {
 		case !r.dropSave():
 			return
 		case p.stopped:
-			if r.cp.own() && !r.catch() {
+			if r.own() && !r.catch() {
 				return
 			}
 			r.parkDone(nil)
@@ -87,7 +87,7 @@ func (r *runner) resumable() bool {
 	switch {
 	case !r.cp.on || mark.At.IsZero():
 		return false
-	case r.cp.whole:
+	case r.whole():
 		return r.clock.ran-mark.Ran < tickTime
 	default:
 		return r.cp.there
@@ -96,7 +96,7 @@ func (r *runner) resumable() bool {
 
 // lastCheckpoint gets the newest checkpoint that can be had, and reports whether there is nothing more to wait for.
 func (r *runner) lastCheckpoint() bool {
-	if r.cp.whole {
+	if r.whole() {
 		return r.lastSave()
 	}
 	p, now := &r.parking, time.Now()
@@ -179,7 +179,7 @@ func (r *runner) stop() error {
 	p.stopped, r.parkedAt = true, time.Now() // also when that fails: what was told to stop may stop yet
 	ctx, cancel := context.WithDeadline(r.ctx, p.by)
 	defer cancel()
-	if r.cp.whole && r.resumable() {
+	if r.whole() && r.resumable() {
 		return r.session.Stop(ctx, 0)
 	}
 	grace := min(time.Duration(r.o.Stop.Timeout), time.Until(p.by)-2*quickCall)

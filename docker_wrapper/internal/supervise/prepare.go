@@ -55,16 +55,16 @@ func (r *runner) blocked() bool {
 
 // prepare begins a preparation. It waits until nothing of the last container is still being done, for a while.
 func (r *runner) prepare() bool {
-	if r.busy > 0 && !time.Now().Before(r.giveUp) {
+	now := time.Now()
+	switch {
+	case r.busy > 0 && now.Before(r.giveUp):
+		r.wakeAt(r.giveUp)
+		return false
+	case r.busy > 0:
 		r.leaveBusy()
 		r.happened(gaveUp)
 		return true
-	}
-	if r.busy > 0 {
-		r.wakeAt(r.giveUp)
-		return false
-	}
-	if time.Now().Before(r.prep.next) || r.blocked() {
+	case now.Before(r.prep.next) || r.blocked():
 		r.wakeAt(r.prep.next)
 		return false
 	}

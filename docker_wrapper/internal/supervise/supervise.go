@@ -510,8 +510,6 @@ func (r *runner) onEnding(e ending) {
 	if !e.known || e.of != r.session || r.state == Ended || r.parking.stopped { // else it is what we did ourselves
 		return
 	}
-	now := time.Now()
-	r.clock.read(now)
 	r.clock.set(false)
 	ours, again := !r.parkedAt.IsZero(), 0
 	if !ours && (e.exit.Outside || e.exit.Gone) {
@@ -521,7 +519,7 @@ func (r *runner) onEnding(e ending) {
 	switch {
 	case what == finished:
 		if !e.exit.Lost && !e.exit.Outside && !e.exit.Gone {
-			r.meter.addRest(r.clock.ran, now.Sub(e.exit.FinishedAt))
+			r.meter.addRest(r.clock.ran, time.Since(e.exit.FinishedAt))
 		}
 		r.outcome.Exit = e.exit
 	case !ours:
