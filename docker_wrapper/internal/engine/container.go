@@ -38,10 +38,10 @@ const (
 type Container struct {
 	ID     string
 	Name   string
-	State  string            // when it was found
-	Labels map[string]string // when it was listed or found
-	Made   time.Time         // likewise, by the engine's clock
-	Image  string            // ID, without its algorithm; "" where it isn't known
+	State  string // when it was found
+	Labels map[string]string
+	Made   time.Time // likewise, by the engine's clock
+	Image  string    // ID, without its algorithm; "" where it isn't known
 
 	e      *Engine
 	gpu    *job.GPUGrant
@@ -52,6 +52,9 @@ type Container struct {
 	rung      atomic.Int32                 // how it is paused
 	processes atomic.Pointer[host.Payload] // once they are known
 }
+
+// WritesFiles reports whether the files for the container's output are written inside of it, and not from its logs.
+func (c *Container) WritesFiles() bool { return c.Labels[job.LabelOutput] != "" }
 
 // List lists the containers, ended ones too, that carry all these labels.
 func (e *Engine) List(ctx context.Context, labels map[string]string) ([]*Container, error) {
@@ -157,7 +160,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 	}
 	var im imageFacts
 	if in.Config != nil {
-		im = imageFacts{in.Config.Cmd, in.Config.Labels}
+		im = imageFacts{in.Config.Entrypoint, in.Config.Cmd, in.Config.Labels}
 	}
 	if err := im.labelsError(imageID); err != nil {
 		return nil, fmt.Errorf("create container %s: %w", j.Container.Name, err)
@@ -206,7 +209,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		e.log.Debug().Str("warning", w).Msg("create")
 	}
 	e.log.Debug().Str("name", r.Name).Str("id", resp.ID[:12]).Msg("created container")
-	c := &Container{ID: resp.ID, Name: r.Name, State: StateCreated, Image: bareID(imageID), e: e, gpu: j.Container.GPU, ask: j.Container.AskSignal}
+	c := &Container{ID: resp.ID, Name: r.Name, State: StateCreated, Labels: r.Config.Labels, Image: bareID(imageID), e: e, gpu: j.Container.GPU, ask: j.Container.AskSignal}
 	if e.Info.quirks.passesOver {
 		c.sayUnlimited(ctx, j.Container.Limits)
 	}
@@ -335,9 +338,12 @@ func (c *Container) lookForProgram(ctx context.Context) (started time.Time, word
 		return started, words, nil
 	}
 	reason := "no such file in the image"
-	program := in.Path
-	if program == podmansInit && len(in.Args) > 1 && in.Args[0] == "--" {
-		program = in.Args[1]
+	program, args := in.Path, in.Args
+	if program == podmansInit && len(args) > 1 && args[0] == "--" {
+		program, args = args[1], args[2:]
+	}
+	if i := slices.Index(args, "--"); program == OutputPath && i >= 0 && i+1 < len(args) {
+		program = args[i+1]
 	}
 	for _, name := range programNames(program, in.Config) {
 		st, err := c.e.api.ContainerStatPath(ctx, c.ID, name)

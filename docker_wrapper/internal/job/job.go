@@ -144,7 +144,14 @@ type Copy struct {
 type Logs struct {
 	Stdout string `json:"stdout,omitempty"` // host path
 	Stderr string `json:"stderr,omitempty"` // host path
+
+	// Writer is the host path of a static program that writes these files from inside the container: this program. "" if
+	// there is none. Then they are read from the engine's log, which is text.
+	Writer string `json:"-"`
 }
+
+// Files are the files for the container's stdout and stderr; "" for none.
+func (l Logs) Files() [2]string { return [2]string{l.Stdout, l.Stderr} }
 
 // Progress says where the job writes how far it is. At most one is set.
 type Progress struct {

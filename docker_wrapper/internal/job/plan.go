@@ -50,6 +50,10 @@ type Input struct {
 	// Self is the path of this program, which can also run in containers; "" if it can't.
 	Self string
 
+	// Static reports that this program runs in any container, as any user: it needs no shared libraries, and everybody may
+	// execute its file.
+	Static bool
+
 	// RealPath follows the symlinks of a host path, as far as it exists. It gives "" if that fails. nil leaves
 	// paths as they are.
 	RealPath func(string) string
@@ -160,6 +164,10 @@ func Plan(in Input) (*Job, error) {
 		j.Container.AppendArgs = in.Args
 	}
 	j.Image.Labels = imageLabels(j.Container.Labels)
+	if j.Logs != (Logs{}) && in.Static {
+		j.Logs.Writer = in.Self
+		j.Container.Labels[LabelOutput] = "files"
+	}
 	if j.Container.GPU = gpus; gpus != nil {
 		gpus.Prover = in.Self
 		j.Container.Labels[LabelGPU] = gpus.Identity()

@@ -178,6 +178,13 @@ func (k *Keeper) fresh(ctx context.Context, cpu time.Duration) (*Session, error)
 	if start.Anew { // also if an earlier preparation, which failed, set Anew
 		start.CPUBase = 0
 	}
+	keep := [2]int64{}
+	if !k.store.Episode().Checkpoint.At.IsZero() {
+		keep = k.written()
+	}
+	if err := k.openOutputs(keep); err != nil {
+		return nil, err
+	}
 	c, err := k.create(ctx, image, !start.Unable)
 	if err != nil {
 		return nil, err
@@ -244,6 +251,9 @@ func (k *Keeper) begin(ctx context.Context, c *engine.Container, since time.Time
 			Checkpoint: e.Checkpoint, Anew: e.Anew, Tries: e.Tries, Unsigned: !k.o.Job.Signed}
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := k.openOutputs(k.written()); err != nil {
 		return nil, err
 	}
 	began := time.Now()
