@@ -72,7 +72,7 @@ func byOutput() (list []scenario) {
 		o.running()
 		const more = "waiting for go_on\n"
 		eventually(t, "the blocks", func() bool { return o.size() == 3*blockSize+int64(len(more)) })
-		if got := o.tell(http.MethodPost, "/containers/"+o.job().ID+"/stop?t=0", nil); got != http.StatusNoContent {
+		if got := o.tell(http.MethodPost, "/containers/"+o.job().ID+"/stop?t=2", nil); got != http.StatusNoContent {
 			t.Fatalf("stop: status %d", got)
 		}
 		o.o.wait, o.o.began = true, 2

@@ -31,10 +31,12 @@ type wrapper struct {
 	program // its stderr is replaced by a writer that filters
 	o       options
 	argErr  error
-	dir     string // the slot
-	log     zerolog.Logger
-	screen  *screen           // nil unless a person is watching
-	secrets *strings.Replacer // removes the volunteer's secrets from texts; nil until init_data.xml is read
+
+	jobsOutput io.Writer // stderr.txt, for what the job prints; nil when standalone
+	dir        string    // the slot
+	log        zerolog.Logger
+	screen     *screen           // nil unless a person is watching
+	secrets    *strings.Replacer // removes the volunteer's secrets from texts; nil until init_data.xml is read
 
 	standalone bool // there is no client; see isStandalone
 	app        *boincapi.App
@@ -89,7 +91,8 @@ func (w *wrapper) runJob(ctx context.Context) int {
 // openLog sets up the log. It reports whether an earlier episode has finished the job, and with which exit code.
 func (w *wrapper) openLog() (finished bool, code int) {
 	if !w.standalone {
-		w.stderr = boincapi.PlainWriter(w.stderr) // for the container's output, too
+		shared := &sharedLog{w: boincapi.PlainWriter(w.stderr)}
+		w.stderr, w.jobsOutput = ownLines{shared}, jobsOutput{shared}
 	}
 	w.log = newLogger(boincapi.PlainWriter(w.stderr), 1)
 	if w.standalone {
@@ -215,7 +218,7 @@ func (w *wrapper) output() (stdout, stderr io.Writer, done io.Closer) {
 	case w.standalone:
 		return w.stdout, w.stderr, nil
 	default:
-		b := newBounded(w.stderr)
+		b := newBounded(w.jobsOutput)
 		lines := hiding{b, w.secrets} // before b, which may cut a secret in two
 		return lines, lines, b
 	}

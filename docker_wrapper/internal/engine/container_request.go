@@ -232,7 +232,7 @@ var noHealthcheck = &container.HealthConfig{Test: []string{"NONE"}}
 // logSize is how much of a container's output the engine keeps, in bytes.
 func logSize(j *job.Job) int64 {
 	switch {
-	case j.Logs == job.Logs{} || j.Logs.Writer != "":
+	case !j.Standalone && (j.Logs == job.Logs{} || j.Logs.Writer != ""): // for stderr.txt, which keeps only a little
 		return logMaxSize
 	case j.Container.Limits.Disk > 0:
 		return max(logMaxSize, j.Container.Limits.Disk)

@@ -1,9 +1,11 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -34,14 +36,31 @@ func (s *Session) follow(ctx context.Context, since time.Time) error {
 			return err
 		}
 		s.files = append(s.files, file)
+		text := &textOnly{w: file, warn: func() {
+			s.k.log.Warn().Msgf("%s: bytes of the job's output that are no UTF-8 were replaced: here it is read from the engine's log, which is text", name)
+		}}
 		if i == 0 {
-			out = file
+			out = text
 		} else {
-			errs = file
+			errs = text
 		}
 	}
 	s.logs = s.c.Logs(ctx, since, out, errs)
 	return nil
+}
+
+// textOnly writes what an engine's log has kept, and warns once of bytes that Docker's log has replaced by U+FFFD.
+type textOnly struct {
+	w    io.Writer
+	warn func() // nil when it has
+}
+
+func (t *textOnly) Write(p []byte) (int, error) {
+	if t.warn != nil && bytes.Contains(p, []byte("\uFFFD")) {
+		t.warn()
+		t.warn = nil
+	}
+	return t.w.Write(p)
 }
 
 // outputs are the files for the container's stdout and stderr; "" for none.
