@@ -227,7 +227,7 @@ func misunderstood(c *Config, slotMount string) []string {
 	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
 		if isKey(name) {
 			e := c.Errorf("env."+name, "sets a variable in the container")
-			e.Hint = name + " is also a key; that one stands above the first [table]"
+			e.Hint = name + " is a key of its own; that one stands above the first [table]"
 			notes = append(notes, e.Error())
 		}
 	}
