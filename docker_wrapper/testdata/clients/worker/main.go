@@ -18,14 +18,15 @@ func main() {
 		fmt.Println("Hello from a container")
 		return
 	}
-	var seconds float64
+	var seconds, rest float64
 	var exit int
 	flags := flag.NewFlagSet("worker", flag.ContinueOnError)
 	flags.Float64Var(&seconds, "seconds", 0, "CPU time to use")
+	flags.Float64Var(&rest, "rest", 0, "times as long to rest as to compute")
 	flags.IntVar(&exit, "exit", 0, "exit code")
 	err := flags.Parse(args)
 	if err == nil {
-		err = work(seconds)
+		err = work(seconds, rest)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "worker:", err)
@@ -35,7 +36,9 @@ func main() {
 	os.Exit(exit)
 }
 
-func work(seconds float64) error {
+const busy = 100 * time.Millisecond // between two looks at the CPU time
+
+func work(seconds, rest float64) error {
 	fmt.Println("worker: begun")
 	for {
 		used, err := cpu()
@@ -45,8 +48,9 @@ func work(seconds float64) error {
 		if err := os.WriteFile("fraction_done", fmt.Appendf(nil, "%.3f\n", used/seconds), 0o666); err != nil {
 			return err
 		}
-		for began := time.Now(); time.Since(began) < 100*time.Millisecond; {
+		for began := time.Now(); time.Since(began) < busy; {
 		}
+		time.Sleep(time.Duration(rest * float64(busy)))
 	}
 	data, err := os.ReadFile("in")
 	if err != nil {
