@@ -18,15 +18,15 @@ func main() {
 		fmt.Println("Hello from a container")
 		return
 	}
-	var seconds, rest float64
-	var exit int
+	var seconds float64
+	var rounds, exit int
 	flags := flag.NewFlagSet("worker", flag.ContinueOnError)
 	flags.Float64Var(&seconds, "seconds", 0, "CPU time to use")
-	flags.Float64Var(&rest, "rest", 0, "times as long to rest as to compute")
+	flags.IntVar(&rounds, "rounds", 0, "instead: rounds of half a second, most of it rest")
 	flags.IntVar(&exit, "exit", 0, "exit code")
 	err := flags.Parse(args)
 	if err == nil {
-		err = work(seconds, rest)
+		err = work(seconds, rounds)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "worker:", err)
@@ -36,21 +36,25 @@ func main() {
 	os.Exit(exit)
 }
 
-const busy = 100 * time.Millisecond // between two looks at the CPU time
-
-func work(seconds, rest float64) error {
+func work(seconds float64, rounds int) error {
 	fmt.Println("worker: begun")
-	for {
+	for n := 0; ; n++ {
 		used, err := cpu()
-		if err != nil || used >= seconds {
+		now, end := used, seconds
+		if rounds > 0 {
+			now, end = float64(n), float64(rounds)
+		}
+		if err != nil || now >= end {
 			break
 		}
-		if err := os.WriteFile("fraction_done", fmt.Appendf(nil, "%.3f\n", used/seconds), 0o666); err != nil {
+		if err := os.WriteFile("fraction_done", fmt.Appendf(nil, "%.3f\n", now/end), 0o666); err != nil {
 			return err
 		}
-		for began := time.Now(); time.Since(began) < busy; {
+		for began := time.Now(); time.Since(began) < 100*time.Millisecond; {
 		}
-		time.Sleep(time.Duration(rest * float64(busy)))
+		if rounds > 0 {
+			time.Sleep(400 * time.Millisecond)
+		}
 	}
 	data, err := os.ReadFile("in")
 	if err != nil {
