@@ -210,15 +210,29 @@ func testRestart(t *testing.T, w *world) {
 // the other clients.
 func testQuits(t *testing.T, w *world) {
 	j := w.send(t, "Quits", "--rounds 120")
-	for n := range time.Duration(3) {
+	hasRun := func(d time.Duration) {
 		j.begun(t)
-		eventuallyIn(t, "the job to run", func() bool { return j.running() > 15*time.Second*(n+1) })
+		eventuallyIn(t, "the job to run", func() bool { return j.running() > d })
+	}
+	for n := range time.Duration(3) {
+		hasRun(12 * time.Second * (n + 1))
 		w.quit(t)
 		j.becomes(t, "paused")
 		w.start(t)
 		j.becomes(t, "running")
 	}
+	// A client that may leave no job in memory quits one that it suspends, if it believes in a checkpoint.
+	w.preferences(t, 100, 0)
+	w.boinccmd(t, "--read_global_prefs_override")
+	hasRun(48 * time.Second)
+	w.boinccmd(t, "--task", w.server.URL(), j.result, "suspend")
+	slowly(t, "the job to be gone", func() bool { return strings.Contains(w.task(t, j.result), "active_task_state: UNINITIALIZED") })
+	w.boinccmd(t, "--task", w.server.URL(), j.result, "resume")
+	j.becomes(t, "running")
 	r := j.succeeds(t) // and CPU time is right
+	if n := strings.Count(r.Stderr, "leaving; the job is resumed"); n != 4 {
+		t.Errorf("the job was left %d times, want 4:\n%s", n, r.Stderr)
+	}
 	ran := j.running().Seconds()
 	t.Logf("elapsed %.1f s, the container ran %.1f s", r.Elapsed, ran)
 	if math.Abs(r.Elapsed-ran) > 0.03*ran {
@@ -252,7 +266,7 @@ func testTwo(t *testing.T, w *world) {
 }
 
 func testThrottle(t *testing.T, w *world) {
-	w.preferences(t, 50)
+	w.preferences(t, 50, 1)
 	w.boinccmd(t, "--read_global_prefs_override")
 	j := w.send(t, "Throttle", "--seconds 5")
 	j.begun(t)
@@ -274,7 +288,7 @@ func testThrottle(t *testing.T, w *world) {
 		t.Errorf("running %.0f %% of the time, want about 50, in turns: %v", 100*share, states)
 	}
 	j.succeeds(t)
-	w.preferences(t, 100)
+	w.preferences(t, 100, 1)
 	w.boinccmd(t, "--read_global_prefs_override")
 }
 
@@ -485,7 +499,7 @@ func (w *world) appVersion(t *testing.T) project.Version {
 
 // configure writes the data directory's files, and gives it to the user.
 func (w *world) configure(t *testing.T) {
-	w.preferences(t, 100)
+	w.preferences(t, 100, 1)
 	for name, text := range map[string]string{
 		"gui_rpc_auth.cfg": rpcPassword,
 		"cc_config.xml": `<cc_config>
@@ -506,17 +520,17 @@ func (w *world) configure(t *testing.T) {
 	w.run(t, "chown", "-R", w.user, w.dir)
 }
 
-// preferences writes the volunteer's preferences: compute always, at cpu percent.
-func (w *world) preferences(t *testing.T, cpu int) {
+// preferences writes the volunteer's preferences: compute always, at cpu percent, and leave suspended jobs in memory (1) or not (0).
+func (w *world) preferences(t *testing.T, cpu, inMemory int) {
 	text := fmt.Sprintf(`<global_preferences>
 <run_on_batteries>1</run_on_batteries>
 <run_if_user_active>1</run_if_user_active>
 <suspend_cpu_usage>0</suspend_cpu_usage>
 <niu_suspend_cpu_usage>0</niu_suspend_cpu_usage>
-<leave_apps_in_memory>1</leave_apps_in_memory>
+<leave_apps_in_memory>%[2]d</leave_apps_in_memory>
 <max_ncpus_pct>100</max_ncpus_pct>
 <niu_max_ncpus_pct>100</niu_max_ncpus_pct>
-<cpu_usage_limit>%d</cpu_usage_limit>
+<cpu_usage_limit>%[1]d</cpu_usage_limit>
 <niu_cpu_usage_limit>%[1]d</niu_cpu_usage_limit>
 <ram_max_used_busy_pct>90</ram_max_used_busy_pct>
 <ram_max_used_idle_pct>90</ram_max_used_idle_pct>
@@ -525,7 +539,7 @@ func (w *world) preferences(t *testing.T, cpu int) {
 <disk_min_free_gb>0.1</disk_min_free_gb>
 <disk_interval>5</disk_interval>
 </global_preferences>
-`, cpu)
+`, cpu, inMemory)
 	if err := os.WriteFile(filepath.Join(w.dir, "global_prefs_override.xml"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -586,7 +586,7 @@ var containerRows = []contractRow{
 		k.must(t, os.WriteFile(name, []byte("text"), 0o644))
 		k.pause(t, c)
 		path, ok := c.While(t.Context(), name)
-		if pid := k.inspect(t, c).State.Pid; !ok && (k.e.Info.Rootless || !seen(pid, c.ID)) {
+		if pid := k.inspect(t, c).State.Pid; !ok && (k.e.Info.Rootless || k.e.Info.Kind == engine.Docker && !seen(pid, c.ID)) {
 			return // it has no control group of its own, or the engine has process numbers of its own
 		}
 		if text, err := os.ReadFile(path); err != nil || string(text) != "text" {
