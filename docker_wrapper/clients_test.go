@@ -67,6 +67,7 @@ var scenarios = []struct {
 	{"reset", alone, testReset},
 	{"detach", alone, testDetach},
 	{"quit three times", apart, testQuits},
+	{"quit and container lost", apart, testLost},
 }
 
 // how says which client runs a scenario.
@@ -210,12 +211,8 @@ func testRestart(t *testing.T, w *world) {
 // the other clients.
 func testQuits(t *testing.T, w *world) {
 	j := w.send(t, "Quits", "--rounds 120")
-	hasRun := func(d time.Duration) {
-		j.begun(t)
-		eventuallyIn(t, "the job to run", func() bool { return j.running() > d })
-	}
 	for n := range time.Duration(3) {
-		hasRun(12 * time.Second * (n + 1))
+		j.hasRun(t, 12*time.Second*(n+1))
 		w.quit(t)
 		j.becomes(t, "paused")
 		w.start(t)
@@ -224,7 +221,7 @@ func testQuits(t *testing.T, w *world) {
 	// A client that may leave no job in memory quits one that it suspends, if it believes in a checkpoint.
 	w.preferences(t, 100, 0)
 	w.boinccmd(t, "--read_global_prefs_override")
-	hasRun(48 * time.Second)
+	j.hasRun(t, 48*time.Second)
 	w.boinccmd(t, "--task", w.server.URL(), j.result, "suspend")
 	slowly(t, "the job to be gone", func() bool { return strings.Contains(w.task(t, j.result), "active_task_state: UNINITIALIZED") })
 	w.boinccmd(t, "--task", w.server.URL(), j.result, "resume")
@@ -237,6 +234,29 @@ func testQuits(t *testing.T, w *world) {
 	t.Logf("elapsed %.1f s, the container ran %.1f s", r.Elapsed, ran)
 	if math.Abs(r.Elapsed-ran) > 0.03*ran {
 		t.Errorf("elapsed %.1f s, but the container ran %.1f s", r.Elapsed, ran)
+	}
+}
+
+// testLost removes a container while its client is away, as a restart of the host would end it. The server must not be told of
+// the time that is lost.
+func testLost(t *testing.T, w *world) {
+	const lost = 12 * time.Second
+	j := w.send(t, "Lost", "--rounds 30")
+	j.hasRun(t, lost)
+	w.quit(t)
+	w.engine(t, "rm", "-f", j.id)
+	w.start(t)
+	again := &task{w: w, result: j.result, sent: j.sent}
+	again.begun(t)
+	r := again.report(t)
+	if r.State != project.Uploaded || r.ExitStatus != 0 {
+		t.Fatalf("state %d, exit status %d, want %d and 0:\n%s", r.State, r.ExitStatus, project.Uploaded, r.Stderr)
+	}
+	again.cpuIsRight(t, r)
+	ran := again.running()
+	t.Logf("elapsed %.1f s, the new container ran %.1f s, the lost one %.1f s", r.Elapsed, ran.Seconds(), j.running().Seconds())
+	if least, most := 0.97*ran.Seconds(), (ran + lost/2).Seconds(); r.Elapsed < least || r.Elapsed > most { // making it takes a while
+		t.Errorf("elapsed %.1f s, want from %.1f to %.1f s", r.Elapsed, least, most)
 	}
 }
 
@@ -881,6 +901,13 @@ func (j *task) computed(t *testing.T, cpu time.Duration) {
 	t.Helper()
 	j.begun(t)
 	eventuallyIn(t, "the job to compute", func() bool { return j.cpu(t) >= cpu })
+}
+
+// hasRun waits until the job has run for so long.
+func (j *task) hasRun(t *testing.T, d time.Duration) {
+	t.Helper()
+	j.begun(t)
+	eventuallyIn(t, "the job to run", func() bool { return j.running() > d })
 }
 
 // running is for how long the container has run, without the time that it was paused.
