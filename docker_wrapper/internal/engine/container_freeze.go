@@ -154,7 +154,7 @@ func (c *Container) payload(ctx context.Context) (*host.Payload, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case !in.State.Running && !in.State.Paused || in.State.Pid <= 0:
+	case !in.State.Running || in.State.Pid <= 0:
 		return nil, ErrNotRunning
 	}
 	p, err := host.FindPayload(in.State.Pid, in.ID)
