@@ -136,7 +136,9 @@ func (w *wrapper) settle(ctx context.Context, k *session.Keeper, out supervise.O
 	calls := context.WithoutCancel(ctx)
 	switch out.Reason {
 	case supervise.Left:
-		return w.leave(calls, k, out.Parked)
+		err := w.leave(calls, k, out.Parked)
+		w.tellKept(calls, k, out)
+		return err
 	case supervise.Aborted:
 		return w.aborted(calls, k)
 	case supervise.Failed:
@@ -167,6 +169,28 @@ func (w *wrapper) leave(ctx context.Context, k *session.Keeper, parked time.Time
 	k.Leave(ctx, parked)
 	w.log.Info().Msg("leaving; the job is resumed the next time")
 	return &ended{silent: true}
+}
+
+// readTime is how long a client that goes on may take to read a last report. It reads each second (TASK_POLL_PERIOD in
+// client/app.h). A client that ends reads none, and looks every 6 s whether its jobs have ended (wait_for_exit in
+// client/app_control.cpp), so that nobody waits for this.
+const readTime = 3 * time.Second
+
+// tellKept makes the client count the CPU and elapsed time of a job that is left. Supervise has reported it as a checkpoint. A
+// client that goes on reads that while this process is there: later it would take the CPU time alone. A client that ends finds it
+// in a file.
+func (w *wrapper) tellKept(ctx context.Context, k *session.Keeper, out supervise.Outcome) {
+	if w.standalone || out.Kept.At.IsZero() {
+		return
+	}
+	read, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	if w.app.Deliver(read) {
+		return
+	}
+	if err := k.TellKept(ctx, out.Kept, out.InContainer); err != nil {
+		w.log.Debug().Err(err).Msg("the client forgets the elapsed time since the last checkpoint")
+	}
 }
 
 // aborted removes everything of a job that the client has aborted.

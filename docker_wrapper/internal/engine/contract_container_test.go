@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"os"
@@ -579,6 +580,24 @@ var containerRows = []contractRow{
 			return err == nil && u.CPU > after.CPU+50*time.Millisecond
 		})
 	}},
+	{fact: "pause: a path through a paused container's control group leads on until the container ends", check: func(t *testing.T, k *contract) {
+		c := k.start(t, k.job("sleep=1m"))
+		name := filepath.Join(t.TempDir(), "kept")
+		k.must(t, os.WriteFile(name, []byte("text"), 0o644))
+		k.pause(t, c)
+		path, ok := c.While(t.Context(), name)
+		if pid := k.inspect(t, c).State.Pid; !ok && (k.e.Info.Rootless || k.e.Info.Kind == engine.Docker && !seen(pid, c.ID)) {
+			return // it has no control group of its own, or the engine has process numbers of its own
+		}
+		if text, err := os.ReadFile(path); err != nil || string(text) != "text" {
+			t.Fatalf("read %s: got %q, %v", path, text, err)
+		}
+		k.must(t, c.Kill(t.Context()))
+		k.eventually(t, "the path leads nowhere", func() bool {
+			_, err := os.ReadFile(path)
+			return errors.Is(err, fs.ErrNotExist)
+		})
+	}},
 	{fact: "options: each of create_args reaches the container", check: func(t *testing.T, k *contract) {
 		j := k.job("cat=/proc/self/status", "cat=/proc/self/limits", "cat=/etc/hosts", "cat=/etc/resolv.conf", "cat=/proc/sys/kernel/hostname",
 			"cat=/proc/sys/kernel/msgmax", "pwd", "stat=/dev/mine", "groups", "write=/scratch/f:in scratch", "cat=/scratch/f", "size=/scratch", "write=/f:x")
@@ -826,4 +845,10 @@ func field(text, name string) string {
 		}
 	}
 	return ""
+}
+
+// seen reports that a process number of the engine's is one of this host's, in the control group of the container with this ID.
+func seen(pid int, id string) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	return err == nil && strings.Contains(string(text), id)
 }
