@@ -69,6 +69,7 @@ type Info struct {
 	Architecture string `json:"architecture"`
 	CPUs         int    `json:"cpus"`
 	Rootless     bool   `json:"rootless"`
+	Own          bool   `json:"-"` // rootless, and run by the user account of this process: its containers get no more rights than this process has
 	SELinux      bool   `json:"selinux"`
 	hasProxy     bool   // the engine uses a proxy for its pulls
 	quirks       quirks
@@ -324,6 +325,7 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 		e.Info.Rootless = e.Info.Rootless || strings.HasPrefix(s, "name=rootless")
 		e.Info.SELinux = e.Info.SELinux || strings.HasPrefix(s, "name=selinux")
 	}
+	e.Info.Own = e.Info.Rootless && ownsSocket(host)
 	facts := infoFacts{version: e.Info.Version, cpuQuota: info.CPUCfsQuota, memoryLimit: info.MemoryLimit, pidsLimit: info.PidsLimit}
 	if kind == Podman && e.Info.Rootless {
 		may, err := e.controllers(ctx)
