@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // PolicyFile is the name of the file in which the owner of this computer decides what jobs may do. It is in
@@ -196,13 +197,14 @@ type rule struct {
 	what     string
 	allowed  bool
 	rootless bool   // allowed if the engine runs without root, as BOINC's user
-	permit   permit // what allows it; the zero value if signing is enough or no rule allows it
+	permit   permit // how the owner can allow it; the zero value if signing is enough, or nothing allows it
 }
 
-// permit is a rule of the policy file that allows a request.
+// permit is how the owner of this computer can allow a request: by a rule of the policy file, or by something else.
 type permit struct {
-	key   string
-	value string // added to the key's list; "" for a bool
+	key       string // of the policy file
+	value     string // added to the key's list; "" for a bool
+	otherwise string // what he can do instead
 }
 
 // check gives what this job isn't allowed; nil if there is nothing. rootless says that the engine runs without root, as
@@ -218,6 +220,9 @@ func (p Policy) check(c *Config, signed, rootless bool, at hostPaths) *ConfigErr
 			e.Hint = "only files of the app version are signed"
 			return e
 		}
+		if !r.allowed && r.permit == (permit{}) {
+			return c.Errorf(r.key, "%s isn't allowed on any computer", r.what)
+		}
 		again := slices.ContainsFunc(refused, func(o rule) bool { return o.key == r.key && o.what == r.what })
 		if !r.allowed && !(rootless && r.rootless) && !again {
 			refused = append(refused, r)
@@ -226,24 +231,25 @@ func (p Policy) check(c *Config, signed, rootless bool, at hostPaths) *ConfigErr
 	if len(refused) == 0 {
 		return nil
 	}
-	var whats []string
+	var whats, hints []string
 	for _, r := range refused {
 		whats = append(whats, r.what)
+		if r.permit.otherwise != "" {
+			hints = append(hints, "its owner must "+r.permit.otherwise)
+		}
 	}
-	verb, them := "isn't", "it"
+	verb, them, line := "isn't", "it", "line"
 	if len(refused) > 1 {
 		verb, them = "aren't", "them"
 	}
-	e := c.Errorf(refused[0].key, "%s %s allowed on this computer", and(whats), verb)
-	e.refused = true
-	switch lines := p.permitting(refused); len(lines) {
-	case 0:
-		e.Hint = "its owner must correct the symlink, or let BOINC's user search the directories that it leads through"
-	case 1:
-		e.Hint = fmt.Sprintf("its owner can allow %s: write the line %s into %s", them, lines[0], at.policyFile())
-	default:
-		e.Hint = fmt.Sprintf("its owner can allow %s: write the lines %s into %s", them, and(lines), at.policyFile())
+	if lines := p.permitting(refused); len(lines) > 0 {
+		if len(lines) > 1 {
+			line = "lines"
+		}
+		hints = append(hints, fmt.Sprintf("its owner can allow %s: write the %s %s into %s", them, line, and(lines), at.policyFile()))
 	}
+	e := c.Errorf(refused[0].key, "%s %s allowed on this computer", and(whats), verb)
+	e.Hint, e.refused = strings.Join(hints, "; "), true
 	return e
 }
 
@@ -266,11 +272,19 @@ func (p Policy) permitting(refused []rule) (lines []string) {
 		}
 		var quoted []string
 		for _, v := range lists[k] {
-			quoted = append(quoted, strconv.Quote(v))
+			quoted = append(quoted, inTOML(v))
 		}
 		lines = append(lines, fmt.Sprintf("%s = [%s]", k, strings.Join(quoted, ", ")))
 	}
 	return lines
+}
+
+// inTOML writes a string in TOML, without double quotes where that can be: logs would put a backslash before each.
+func inTOML(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r == '\'' || r < ' ' || r == 0x7f }) || !utf8.ValidString(s) {
+		return strconv.Quote(s)
+	}
+	return "'" + s + "'"
 }
 
 // and joins words to "a, b and c".
@@ -287,11 +301,12 @@ func (p Policy) rules(c *Config, at hostPaths) []rule {
 		rs = append(rs, rule{key, what, allowed, rootless, by})
 	}
 	bind := func(key, what string, b Bind) {
-		by := permit{"mounts", b.Source}
+		by := permit{key: "mounts", value: b.Source}
 		switch real := at.real(b.Source); real {
 		case b.Source:
 		case "":
-			what, by = what+", whose target can't be determined,", permit{}
+			what += ", whose target can't be determined,"
+			by = permit{otherwise: "correct the symlink, or let BOINC's user search the directories that it leads through"}
 		default:
 			what, by.value = what+", which leads to "+real+",", real
 		}
@@ -324,12 +339,20 @@ func (p Policy) rules(c *Config, at hostPaths) []rule {
 	}
 	for _, name := range a.CapAdd {
 		name = strings.TrimPrefix(strings.ToUpper(name), "CAP_")
+		by := permit{key: "capabilities", value: name}
+		if _, err := knownCapability(name); err != nil {
+			by = permit{}
+		}
 		add("create_args", "--cap-add "+name, slices.Contains(defaultCaps, name) || slices.Contains(p.Capabilities, name),
-			slices.Contains(rootlessCaps, name), permit{"capabilities", name})
+			slices.Contains(rootlessCaps, name), by)
 	}
 	for _, d := range a.Devices {
 		host, _, _ := strings.Cut(d, ":")
-		add("create_args", "--device "+host, slices.Contains(p.Devices, host), slices.Contains(rootlessDevices, host), permit{"devices", host})
+		by := permit{key: "devices", value: host}
+		if _, err := devicePath(host); err != nil { // a name of the Container Device Interface
+			by = permit{}
+		}
+		add("create_args", "--device "+host, slices.Contains(p.Devices, host), slices.Contains(rootlessDevices, host), by)
 	}
 	for _, o := range a.SecurityOpts {
 		harmless := o == "no-new-privileges" || o == "no-new-privileges=true" || o == "no-new-privileges:true"
