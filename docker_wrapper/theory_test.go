@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"boincdocker/boincapi/boinctest"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -46,9 +47,9 @@ func TestTheory(t *testing.T) {
 	if err != nil {
 		t.Fatalf("install busybox-static: %v", err)
 	}
-	device, host := "/dev/fuse", "/dev/fuse"
+	device, deviceFile := "/dev/fuse", "/dev/fuse"
 	if name := os.Getenv("TEST_ENGINE_NAME"); name != "" && name != "docker-host" { // an engine in a container has no such device
-		device, host = "/dev/zero:/dev/fuse", "/dev/zero"
+		device, deviceFile = "/dev/zero:/dev/fuse", "/dev/zero"
 	}
 	cvmfs := t.TempDir()
 	if err := os.WriteFile(filepath.Join(cvmfs, "release"), []byte("pythia8\n"), 0o644); err != nil {
@@ -80,8 +81,8 @@ CMD ./entrypoint.sh
 	if said == nil || !strings.HasPrefix(r.Reason, "job.toml:5:15: create_args: ") {
 		t.Fatalf("without the owner's lines: got %+v\n%s", r, stderrOf(t, c))
 	}
-	for i, want := range []string{fmt.Sprintf(`volume \"%s:/cvmfs:shared\", --cap-add SYS_ADMIN and --device %s`, cvmfs, host),
-		fmt.Sprintf(`mounts = ['%s'], capabilities = ['SYS_ADMIN'] and devices = ['%s']`, cvmfs, host), filepath.Join(c.DataDir(), job.PolicyFile)} {
+	for i, want := range []string{fmt.Sprintf(`volume \"%s:/cvmfs:shared\", --cap-add SYS_ADMIN and --device %s`, cvmfs, deviceFile),
+		fmt.Sprintf(`mounts = ['%s'], capabilities = ['SYS_ADMIN'] and devices = ['%s']`, cvmfs, deviceFile), filepath.Join(c.DataDir(), job.PolicyFile)} {
 		if got := said[i+1]; got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
@@ -118,6 +119,8 @@ CMD ./entrypoint.sh
 	if fi, err := os.Stat(filepath.Join(c.Slot(), "output.tgz")); err != nil || fi.Size() == 0 {
 		t.Errorf("output.tgz: got %v, %v", fi, err)
 	}
-	t.Log(stderrOf(t, c))
+	if shared, known := host.Shared(cvmfs); known && !shared && !strings.Contains(stderrOf(t, c), "the host doesn't share its mounts below "+cvmfs) {
+		t.Errorf("the mount isn't shared, and stderr.txt doesn't say so:\n%s", stderrOf(t, c))
+	}
 	cleanAfterwards(t, c, os.Getuid())
 }

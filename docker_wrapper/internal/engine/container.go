@@ -163,6 +163,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		return nil, fmt.Errorf("create container %s: %w", j.Container.Name, err)
 	}
 	e.sayProxy(j.Container.Proxy, j.Container.Network)
+	e.sayUnshared(j.Container.Binds)
 	r := toRequest(j, imageID, im, e.Info)
 	if err := e.Info.gives(j.Container.GPU); err != nil {
 		return nil, err
@@ -252,7 +253,20 @@ func (c *Container) sayUnlimited(ctx context.Context, asked job.Limits) {
 	}
 }
 
-// possible returns an error for requests that the engine would ignore without an error.
+// sayUnshared warns of mounts that the host doesn't share as the job asks, where the engine itself doesn't refuse them. It
+// decides by the mounts that this process sees.
+func (e *Engine) sayUnshared(binds []job.Bind) {
+	if !e.Info.quirks.sharesAlone {
+		return
+	}
+	for _, b := range binds {
+		if shared, known := host.Shared(b.Source); b.Shared() && known && !shared {
+			e.log.Warn().Stringer("mount", b).Msgf("the host doesn't share its mounts below %s: the container gets those that are there now", b.Source)
+		}
+	}
+}
+
+// possible returns an error for requests that the engine would ignore without an error, or with one that could mean anything.
 func (e *Engine) possible(r request) error {
 	if e.Info.quirks.noRuntime && r.Host.Runtime != "" {
 		return fmt.Errorf("%w: through its API, Podman ignores a container's runtime (%s)", ErrHost, r.Host.Runtime)
@@ -272,6 +286,11 @@ func (e *Engine) possible(r request) error {
 	for _, s := range sources {
 		if _, err := os.Stat(s); errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%w: mount %s: it doesn't exist", ErrHost, s)
+		}
+	}
+	for _, d := range r.Host.Devices {
+		if _, err := os.Stat(d.PathOnHost); path.IsAbs(d.PathOnHost) && errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: device %s: it doesn't exist", ErrHost, d.PathOnHost)
 		}
 	}
 	return nil

@@ -106,8 +106,9 @@ var phrases = []struct {
 	{"container not running", ErrNotRunning},
 	{"can only kill running containers", ErrNotRunning},
 	{"can only create exec sessions on running", ErrNotRunning},
-	{"but it is not a shared", ErrNotShared},    // Docker, for a mount with shared or slave (moby's daemon/oci_linux.go). Podman mounts it
-	{"could not select device driver", ErrHost}, // no GPU support in the engine
+	{"but it is not a shared", ErrNotShared},        // Docker, for a mount with shared or slave (moby's daemon/oci_linux.go). Podman mounts it
+	{"error gathering device information", ErrHost}, // --device of a file that isn't there
+	{"could not select device driver", ErrHost},     // no GPU support in the engine
 	{"nvidia-container-cli", ErrHost},
 	{"unresolvable cdi devices", ErrHost},
 	{"cdi device injection failed", ErrHost},

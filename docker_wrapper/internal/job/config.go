@@ -123,6 +123,11 @@ func (b Bind) Weaker() (weaker Bind, ok bool) {
 	return b, ok
 }
 
+// Shared reports whether mounts below it are to appear on both sides.
+func (b Bind) Shared() bool {
+	return slices.ContainsFunc(strings.Split(b.Options, ","), func(o string) bool { return o == "shared" || o == "rshared" })
+}
+
 // ReadOnly reports whether the container can't write there.
 func (b Bind) ReadOnly() bool { return slices.Contains(strings.Split(b.Options, ","), "ro") }
 
