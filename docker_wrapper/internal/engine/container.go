@@ -266,7 +266,7 @@ func (e *Engine) sayUnshared(binds []job.Bind) {
 	}
 }
 
-// possible returns an error for requests that the engine would ignore without an error, or with one that could mean anything.
+// possible returns an error for requests that the engine would ignore without an error.
 func (e *Engine) possible(r request) error {
 	if e.Info.quirks.noRuntime && r.Host.Runtime != "" {
 		return fmt.Errorf("%w: through its API, Podman ignores a container's runtime (%s)", ErrHost, r.Host.Runtime)
@@ -286,11 +286,6 @@ func (e *Engine) possible(r request) error {
 	for _, s := range sources {
 		if _, err := os.Stat(s); errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%w: mount %s: it doesn't exist", ErrHost, s)
-		}
-	}
-	for _, d := range r.Host.Devices {
-		if _, err := os.Stat(d.PathOnHost); path.IsAbs(d.PathOnHost) && errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%w: device %s: it doesn't exist", ErrHost, d.PathOnHost)
 		}
 	}
 	return nil

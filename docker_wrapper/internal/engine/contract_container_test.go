@@ -647,6 +647,18 @@ var containerRows = []contractRow{
 			k.within(t, 5*time.Second, func() { k.mustRemove(t, c) })
 		}
 	}},
+	{fact: "start: a device file that the host doesn't have is the host's fault", check: func(t *testing.T, k *contract) {
+		j := k.job()
+		j.Container.Extra.Devices = []string{"/dev/boinc_nonesuch"}
+		c, err := k.e.Create(t.Context(), j, k.image)
+		if err == nil {
+			defer k.mustRemove(t, c)
+			err = c.Start(t.Context())
+		}
+		if !errors.Is(err, engine.ErrHost) || !strings.Contains(err.Error(), "/dev/boinc_nonesuch") {
+			t.Errorf("got %v, want ErrHost and the device", err)
+		}
+	}},
 	{fact: "start: Docker refuses shared mounts of a directory that the host doesn't share, Podman makes them", check: func(t *testing.T, k *contract) {
 		dir := t.TempDir()
 		shared, known := host.Shared(dir)

@@ -108,6 +108,7 @@ var phrases = []struct {
 	{"can only create exec sessions on running", ErrNotRunning},
 	{"but it is not a shared", ErrNotShared},        // Docker, for a mount with shared or slave (moby's daemon/oci_linux.go). Podman mounts it
 	{"error gathering device information", ErrHost}, // --device of a file that isn't there
+	{"container create: stat /dev/", ErrHost},       // likewise, Podman
 	{"could not select device driver", ErrHost},     // no GPU support in the engine
 	{"nvidia-container-cli", ErrHost},
 	{"unresolvable cdi devices", ErrHost},

@@ -36,6 +36,7 @@ func TestWrap(t *testing.T) {
 		{"no GPU driver", errors.New("nvidia-container-cli: initialization error: nvml error: driver not loaded"), ErrHost},
 		{"port taken", errors.New("Bind for 127.0.0.1:80 failed: port is already allocated"), ErrHost},
 		{"no such device", errors.New(`error gathering device information while adding custom device "/dev/fuse": no such file or directory`), ErrHost},
+		{"no such device, Podman", errors.New("container create: stat /dev/fuse: no such file or directory"), ErrHost},
 		{"not shared", errors.New("path /cvmfs is mounted on / but it is not a shared mount"), ErrNotShared},
 		{"not a slave either", errors.New("path /cvmfs is mounted on / but it is not a shared or slave mount"), ErrNotShared},
 		{"slot out of sight", errors.New(`invalid mount config for type "bind": bind source path does not exist: /x`), ErrHost},
