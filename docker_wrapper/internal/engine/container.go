@@ -166,6 +166,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		return nil, fmt.Errorf("create container %s: %w", j.Container.Name, err)
 	}
 	e.sayProxy(j.Container.Proxy, j.Container.Network)
+	e.sayUnshared(j.Container.Binds)
 	r := toRequest(j, imageID, im, e.Info)
 	if err := e.Info.gives(j.Container.GPU); err != nil {
 		return nil, err
@@ -252,6 +253,19 @@ func (c *Container) sayUnlimited(ctx context.Context, asked job.Limits) {
 	}
 	if len(lost) > 0 {
 		c.e.log.Warn().Str("name", c.Name).Msg("this engine doesn't limit the container's " + strings.Join(lost, ", "))
+	}
+}
+
+// sayUnshared warns of mounts that the host doesn't share as the job asks, where the engine itself doesn't refuse them. It
+// decides by the mounts that this process sees.
+func (e *Engine) sayUnshared(binds []job.Bind) {
+	if !e.Info.quirks.sharesAlone {
+		return
+	}
+	for _, b := range binds {
+		if shared, known := host.Shared(b.Source); b.Shared() && known && !shared {
+			e.log.Warn().Stringer("mount", b).Msgf("the host doesn't share its mounts below %s: the container gets those that are there now", b.Source)
+		}
 	}
 }
 

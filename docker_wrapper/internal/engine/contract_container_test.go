@@ -28,6 +28,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -663,6 +664,39 @@ var containerRows = []contractRow{
 				k.pause(t, c)
 			}
 			k.within(t, 5*time.Second, func() { k.mustRemove(t, c) })
+		}
+	}},
+	{fact: "start: a device file that the host doesn't have is the host's fault", check: func(t *testing.T, k *contract) {
+		j := k.job()
+		j.Container.Extra.Devices = []string{"/dev/boinc_nonesuch"}
+		c, err := k.e.Create(t.Context(), j, k.image)
+		if err == nil {
+			defer k.mustRemove(t, c)
+			err = c.Start(t.Context())
+		}
+		if !errors.Is(err, engine.ErrHost) || !strings.Contains(err.Error(), "/dev/boinc_nonesuch") {
+			t.Errorf("got %v, want ErrHost and the device", err)
+		}
+	}},
+	{fact: "start: Docker refuses shared mounts of a directory that the host doesn't share, Podman makes them", check: func(t *testing.T, k *contract) {
+		dir := t.TempDir()
+		shared, known := host.Shared(dir)
+		bind, refusals := job.Bind{Source: dir, Target: "/x", Options: "rshared"}, 0
+		for ok := true; ok; refusals++ {
+			j := k.job()
+			j.Container.Binds = []job.Bind{bind}
+			c := k.create(t, j)
+			err := c.Start(t.Context())
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, engine.ErrNotShared) || !strings.Contains(err.Error(), "path "+dir+" is mounted on") {
+				t.Fatalf("%s: got %v, want ErrNotShared and the directory", bind.Options, err)
+			}
+			bind, ok = bind.Weaker()
+		}
+		if known && !shared && (refusals > 0) != (k.e.Info.Kind == engine.Docker) || refusals > 2 {
+			t.Errorf("got %d refusals, mounted as %s at last", refusals, bind.Options)
 		}
 	}},
 	{fact: "remove: anonymous volumes go too, others stay", check: func(t *testing.T, k *contract) {

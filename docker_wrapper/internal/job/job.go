@@ -23,7 +23,11 @@ type Job struct {
 	Stop       Stop       `json:"stop"`
 	TimeLimit  Seconds    `json:"time_limit,omitempty"` // of running, suspended time not counted; 0 means none
 	Warnings   []string   `json:"warnings,omitempty"`
-	Notes      []string   `json:"notes,omitempty"` // what is different elsewhere
+	Notes      []string   `json:"notes,omitempty"`   // what is different elsewhere
+	Missing    []string   `json:"missing,omitempty"` // what the job lacks although it may need it; said if it fails
+
+	// Refused is an [ErrRefused] unless the engine runs without root, as BOINC's user; nil for none.
+	Refused *ConfigError `json:"refused,omitempty"`
 }
 
 // Seconds is a duration that JSON shows in seconds.

@@ -95,9 +95,11 @@ func Plan(in Input) (*Job, error) {
 	if !standalone {
 		at.dataDir = in.Init.BoincDir
 	}
+	var refused *ConfigError
 	if !standalone || in.Policy.Unsigned != "" {
-		if err := in.Policy.check(c, signed, at); err != nil {
-			return nil, err
+		refused = in.Policy.check(c, signed, false, at)
+		if refused != nil && in.Policy.check(c, signed, true, at) != nil {
+			return nil, refused
 		}
 	}
 	image, err := planImage(in, signed)
@@ -124,6 +126,8 @@ func Plan(in Input) (*Job, error) {
 		Signed:     signed,
 		Image:      image,
 		TimeLimit:  Seconds(c.TimeLimit),
+		Missing:    missing(c, in.Policy, signed, image),
+		Refused:    refused,
 	}
 
 	slotMount := c.SlotDirMount
@@ -178,7 +182,7 @@ func Plan(in Input) (*Job, error) {
 	j.Container.Env = environment(c, in, slotMount, int(math.Ceil(threads)), gpus)
 	planProxy(in, j)
 	if standalone {
-		if err := (Policy{}).check(c, true, at); err != nil {
+		if err := (Policy{}).check(c, true, false, at); err != nil {
 			j.Notes = append(j.Notes, "on a volunteer's computer: "+err.Error())
 		}
 	}
@@ -631,6 +635,29 @@ func network(c *Config, p Policy, signed bool) string {
 	default:
 		return "none"
 	}
+}
+
+// missing says what the job lacks although it didn't ask to be without.
+func missing(c *Config, p Policy, signed bool, im Image) (says []string) {
+	const owners = "this computer's " + PolicyFile + " gives none "
+	offline := network(c, p, signed) == "none" && first(c.Create.Network, c.Network) != "none"
+	switch {
+	case offline && p.Network == "none":
+		says = append(says, "the job had no network: "+owners+"to any job")
+	case offline:
+		says = append(says, `the job had no network, because its files aren't signed: network = "bridge" in job.toml gives it one`)
+	}
+	if !signed {
+		says = append(says, "the job had no capabilities, because its files aren't signed: its root had no more rights than other users")
+	}
+	builds := slices.ContainsFunc(im.Sources, func(s Source) bool { return s.Dockerfile != "" }) && c.Build.Network != "none"
+	switch {
+	case builds && p.Network == "none":
+		says = append(says, "the build of the image had no network: "+owners+"to any job")
+	case builds && p.BuildNetwork == "none" && !signed:
+		says = append(says, "the build of the image had no network: "+owners+"to builds of files that aren't signed")
+	}
+	return says
 }
 
 // boundBuild limits a build to what the job may do. A build may have a network where the job has none, because
