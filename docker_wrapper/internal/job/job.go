@@ -96,6 +96,7 @@ type Container struct {
 	Env        []string          `json:"env,omitempty"` // NAME=VALUE, sorted
 	User       User              `json:"user"`
 	Mounts     []Mount           `json:"mounts,omitempty"` // ours, in the order of their targets
+	SlotMount  string            `json:"-"`                // where the slot is mounted; "" if it isn't
 	Binds      []Bind            `json:"binds,omitempty"`  // asked for in -v syntax
 	Ports      []Port            `json:"ports,omitempty"`
 	Network    string            `json:"network"` // "bridge", "none", "host" ...
