@@ -54,7 +54,7 @@ func environment(c *Config, in Input, slotMount string, nthreads int, gpus *GPUG
 func tooLong(c *Config, env []string) error {
 	var errs []error
 	for _, nv := range env {
-		if len(nv) <= maxArgument {
+		if len(nv) <= MaxArgument {
 			continue
 		}
 		name, _, _ := strings.Cut(nv, "=")
@@ -63,10 +63,10 @@ func tooLong(c *Config, env []string) error {
 			key = "create_args"
 		}
 		if name == envArgs && !c.Written(key) {
-			errs = append(errs, &ConfigError{File: "command line", Problem: fmt.Sprintf("is longer than %d bytes, which Linux allows the variable ARGS", maxArgument)})
+			errs = append(errs, &ConfigError{File: "command line", Problem: fmt.Sprintf("is longer than %d bytes, which Linux allows the variable ARGS", MaxArgument)})
 			continue
 		}
-		e := c.Errorf(key, "%.80s is %d bytes long with its name; Linux allows a variable %d", name, len(nv), maxArgument)
+		e := c.Errorf(key, "%.80s is %d bytes long with its name; Linux allows a variable %d", name, len(nv), MaxArgument)
 		e.Hint = "put it into a file"
 		errs = append(errs, e)
 	}

@@ -150,7 +150,7 @@ type Logs struct {
 // Progress says where the job writes how far it is. At most one is set.
 type Progress struct {
 	File          string `json:"file,omitempty"`           // payload name
-	ContainerFile string `json:"container_file,omitempty"` // container path, read through the engine
+	ContainerFile string `json:"container_file,omitempty"` // container path, read through the engine; a relative one is in the container's working directory
 }
 
 // Who checkpoints a job.

@@ -19,6 +19,10 @@ import (
 // many times its size in memory. Files that people write are far smaller.
 const MaxFile = 1 << 20
 
+// MaxArgument is the most bytes of an argument, or of a variable as NAME=VALUE, with which Linux starts a program:
+// MAX_ARG_STRLEN in include/uapi/linux/binfmts.h, which counts the NUL at its end.
+const MaxArgument = 128<<10 - 1
+
 const (
 	maxNesting     = 32     // brackets and dotted parts
 	maxValues      = 10_000 // keys and elements of arrays
@@ -37,9 +41,6 @@ const (
 	maxPath     = 2048
 	maxPathPart = 255
 
-	// Of an argument, or of a variable as NAME=VALUE. MAX_ARG_STRLEN in linux's include/uapi/linux/binfmts.h counts the
-	// NUL at its end.
-	maxArgument = 128<<10 - 1
 )
 
 var tooManyValues = fmt.Sprintf("has more than %d keys and values", maxValues)
@@ -759,8 +760,8 @@ func (v value) environment(c *Config) {
 
 // anArgument reads an argument of the container's program.
 func anArgument(s string) (string, error) {
-	if len(s) > maxArgument {
-		return "", fmt.Errorf("is longer than %d bytes, which Linux allows an argument", maxArgument)
+	if len(s) > MaxArgument {
+		return "", fmt.Errorf("is longer than %d bytes, which Linux allows an argument", MaxArgument)
 	}
 	return s, nil
 }

@@ -509,7 +509,7 @@ func planProgress(c *Config, slotMount string) Progress {
 	case slotMount != "":
 		return Progress{File: f}
 	}
-	return Progress{}
+	return Progress{ContainerFile: path.Join(c.Create.Workdir, f)}
 }
 
 // asFiles reports whether the job sees linked inputs as the files that the links lead to.
