@@ -210,8 +210,8 @@ func (c *Config) Errorf(key, format string, args ...any) *ConfigError {
 	return c.errorIn(c.at[key], key, format, args...)
 }
 
-// errorAt makes a [ConfigError] that points at the element of the list key that has this value.
-func (c *Config) errorAt(key, value, format string, args ...any) *ConfigError {
+// ErrorAt makes a [ConfigError] that points at the element of the list key that has this value.
+func (c *Config) ErrorAt(key, value, format string, args ...any) *ConfigError {
 	p, ok := c.at[key+" "+value]
 	if !ok {
 		p = c.at[key]

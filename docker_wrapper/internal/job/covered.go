@@ -59,7 +59,7 @@ func planVolatile(c *Config, j *Job) error {
 	var errs []error
 	refuse := func(key, name, problem, hint string) {
 		if at, ok := j.Container.over(name); ok && at.memory {
-			e := c.errorAt(key, name, "%q: %s is %s: %s", name, at.target, at.what, problem)
+			e := c.ErrorAt(key, name, "%q: %s is %s: %s", name, at.target, at.what, problem)
 			e.Hint = hint
 			errs = append(errs, e)
 		}
@@ -85,7 +85,7 @@ func partlyVolatile(c *Config, j *Job) (notes []string) {
 	for _, p := range c.CopyFromContainer {
 		for _, target := range slices.Sorted(maps.Keys(c.Create.Tmpfs)) {
 			if target != p.Src && inside(target, p.Src) {
-				notes = append(notes, c.errorAt("copy_from_container.src", p.Src, "%q: the tmpfs %s in it is memory, and isn't copied", p.Src, target).Error())
+				notes = append(notes, c.ErrorAt("copy_from_container.src", p.Src, "%q: the tmpfs %s in it is memory, and isn't copied", p.Src, target).Error())
 			}
 		}
 	}

@@ -40,7 +40,6 @@ const (
 	// include/uapi/linux/limits.h. Half of PATH_MAX leaves room for the directory that the slot or the engine puts in front.
 	maxPath     = 2048
 	maxPathPart = 255
-
 )
 
 var tooManyValues = fmt.Sprintf("has more than %d keys and values", maxValues)
