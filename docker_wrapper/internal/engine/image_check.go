@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/buildkit/frontend/dockerfile/command"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
@@ -34,19 +35,36 @@ func Check(fsys fs.FS, s job.Source, c job.Container) (mistakes []error, notes [
 		result, err = parseDockerfile(text)
 	}
 	if err != nil {
-		return []error{CheckDockerfile(fsys, s)}, nil
+		return bareOf(CheckDockerfile(fsys, s)), nil
 	}
 	k := &checker{fsys: fsys, s: s, c: c, lex: shell.NewLex(result.EscapeToken)}
 	for _, n := range result.AST.Children {
 		k.step(n)
 	}
 	if len(k.mistakes) == 0 || len(k.stages) > 0 { // else its first mistake is the FROM that isn't one
-		if err := CheckDockerfile(fsys, s); err != nil {
-			k.mistakes = append(k.mistakes, err)
-		}
+		k.mistakes = append(k.mistakes, bareOf(CheckDockerfile(fsys, s))...)
 		k.finish()
 	}
 	return k.mistakes, k.notes
+}
+
+// bareOf lists the errors that err joins, without the image's name: nobody gave it.
+func bareOf(err error) (list []error) {
+	var image *ImageError
+	switch joined, ok := err.(interface{ Unwrap() []error }); {
+	case err == nil:
+	case ok:
+		for _, e := range joined.Unwrap() {
+			list = append(list, bareOf(e)...)
+		}
+	case errors.As(err, &image) && image.Step != "":
+		list = append(list, errors.New(image.Step+": "+image.Reason))
+	case errors.As(err, &image):
+		list = append(list, errors.New(image.Reason))
+	default:
+		list = append(list, err)
+	}
+	return list
 }
 
 // checker reads a Dockerfile.
@@ -80,7 +98,7 @@ type copied struct {
 }
 
 func (k *checker) add(n *parser.Node, format string, args ...any) {
-	k.mistakes = append(k.mistakes, &ImageError{Image: k.s.Name, Step: k.at(n), Reason: fmt.Sprintf(format, args...)})
+	k.mistakes = append(k.mistakes, fmt.Errorf("%s: %s", k.at(n), fmt.Sprintf(format, args...)))
 }
 
 func (k *checker) at(n *parser.Node) string {
@@ -94,6 +112,13 @@ func (k *checker) step(n *parser.Node) {
 		return
 	}
 	parsed, err := instructions.ParseInstruction(n)
+	var unknown *instructions.UnknownInstructionError
+	if errors.As(err, &unknown) {
+		meant := job.Nearest(unknown.Instruction, slices.Sorted(maps.Keys(command.Commands)))
+		if err = unknown; meant != "" {
+			err = fmt.Errorf("%w (did you mean %s?)", err, strings.ToUpper(meant))
+		}
+	}
 	if err != nil {
 		k.add(n, "%s", brief(err.Error()))
 		return
@@ -225,7 +250,7 @@ func (k *checker) finish() {
 	words := slices.Concat(entrypoint, command)
 	if len(words) == 0 {
 		if st.bare {
-			k.mistakes = append(k.mistakes, &ImageError{Image: k.s.Name, Reason: k.s.Dockerfile + ": no program is named (write CMD or ENTRYPOINT, or command or entrypoint in job.toml)"})
+			k.mistakes = append(k.mistakes, errors.New(k.s.Dockerfile+": no program is named (write CMD or ENTRYPOINT, or command or entrypoint in job.toml)"))
 		}
 		return
 	}
@@ -237,7 +262,7 @@ func (k *checker) finish() {
 			if at := st.last; !own && at != nil {
 				k.add(at, "%s: %s", name, hidden)
 			} else {
-				k.mistakes = append(k.mistakes, &ImageError{Image: k.s.Name, Reason: fmt.Sprintf("job.toml's program %s: %s", name, hidden)})
+				k.mistakes = append(k.mistakes, fmt.Errorf("job.toml's program %s: %s", name, hidden))
 			}
 		}
 	}
