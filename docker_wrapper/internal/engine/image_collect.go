@@ -447,7 +447,11 @@ func (e *Engine) RemoveByHand(ctx context.Context, labels map[string]string, nam
 func (e *Engine) removeNames(ctx context.Context, in image.InspectResponse, names []string) (line string, err error) {
 	var own, contents, others []string
 	for _, tag := range in.RepoTags {
-		switch plain := strings.TrimPrefix(tag, "localhost/"); { // Podman's registry for what is made here
+		plain := tag
+		for _, registry := range []string{"docker.io/library/", "localhost/"} { // which Podman adds
+			plain = strings.TrimPrefix(plain, registry)
+		}
+		switch {
 		case slices.Contains(names, strings.TrimSuffix(plain, ":latest")), slices.Contains(names, plain):
 			own = append(own, tag)
 		case strings.HasPrefix(plain, job.ContentRepository+":"):
