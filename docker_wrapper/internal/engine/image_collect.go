@@ -411,19 +411,9 @@ func (e *Engine) removeImage(ctx context.Context, g job.Got) (gone bool, err err
 // RemoveByHand removes images that wrappers made without a client: those with one of these names, and those with these labels.
 // Only the given names and names by content are removed; an image that has another one stays. It returns a line for each image.
 func (e *Engine) RemoveByHand(ctx context.Context, labels map[string]string, names []string) (done []string, err error) {
-	listCtx, cancel := e.call(ctx)
-	defer cancel()
-	f := filters.NewArgs()
-	for k, v := range labels {
-		f.Add("label", k+"="+v)
-	}
-	list, err := e.api.ImageList(listCtx, image.ListOptions{Filters: f})
+	ids, err := e.labelled(ctx, labels)
 	if err != nil {
-		return nil, fmt.Errorf("list images: %w", wrap(err))
-	}
-	var ids []string
-	for _, im := range list {
-		ids = append(ids, im.ID)
+		return nil, err
 	}
 	for _, name := range append(ids, names...) {
 		in, err := e.inspectImage(ctx, name)
@@ -441,6 +431,34 @@ func (e *Engine) RemoveByHand(ctx context.Context, labels map[string]string, nam
 		}
 	}
 	return done, nil
+}
+
+// labelled gives the IDs of the images with these labels. Podman can't list images while one is being removed, so it is asked
+// again.
+func (e *Engine) labelled(ctx context.Context, labels map[string]string) (ids []string, err error) {
+	ctx, cancel := e.call(ctx)
+	defer cancel()
+	f := filters.NewArgs()
+	for k, v := range labels {
+		f.Add("label", k+"="+v)
+	}
+	const tries, pause = 20, 200 * time.Millisecond
+	for n := 1; ; n++ {
+		list, err := e.api.ImageList(ctx, image.ListOptions{Filters: f})
+		if err = wrap(err); err == nil {
+			for _, im := range list {
+				ids = append(ids, im.ID)
+			}
+			return ids, nil
+		} else if n == tries || !errors.Is(err, ErrNotFound) {
+			return nil, fmt.Errorf("list images: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("list images: %w", err)
+		case <-time.After(pause):
+		}
+	}
 }
 
 // removeNames removes these names of an image, and with them the image if all its other names are by content.
