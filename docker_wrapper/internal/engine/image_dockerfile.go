@@ -126,7 +126,7 @@ func (b *buildContext) collect(sources []source, ignored *ignoring, s job.Source
 			mistakes = append(mistakes, &ImageError{Image: s.Name, Step: fmt.Sprintf("%s:%d: %s", s.Dockerfile, src.line, brief(src.step)),
 				Reason: brief(src.pattern) + ": " + bare(err).Error()})
 		}
-		if len(mistakes) == maxMissing {
+		if len(mistakes) == maxMissing || w.visit(0, 0) != nil {
 			break
 		}
 	}
