@@ -216,7 +216,7 @@ func (w *wrapper) conclude(ctx context.Context, k *session.Keeper, out supervise
 	code, message := boincapi.ExitTimeLimitExceeded, fmt.Sprintf("the job ran longer than its time_limit of %v", time.Duration(w.job.TimeLimit))
 	if out.Reason != supervise.TimedOut {
 		err := k.Harvest(ctx, out.Exit)
-		code, message = exitCode(out.Exit, w.job.Container.Limits)
+		code, message = exitCode(out.Exit, w.job.Container)
 		var missing *engine.CopyError
 		if errors.As(err, &missing) {
 			code, message = boincapi.ExitChildFailed, "copy_from_container: "+missing.Error()
@@ -244,18 +244,22 @@ func (w *wrapper) triedEnough(err error) bool {
 
 // exitCode turns a container's end into BOINC's exit code and a message. A code outside 0 to 255 becomes
 // ExitChildFailed: Unix would keep its low eight bits, which may be 0.
-func exitCode(exit job.Exit, l job.Limits) (int, string) {
+func exitCode(exit job.Exit, c job.Container) (int, string) {
 	switch {
 	case exit.OOMKilled && exit.Code != 0:
-		return boincapi.ExitOutOfMemory, fmt.Sprintf("the job needed more memory than its limit of %d MB", l.Memory>>20)
+		return boincapi.ExitOutOfMemory, fmt.Sprintf("the job needed more memory than its limit of %d MB", c.Limits.Memory>>20)
 	case exit.Code < 0 || exit.Code > 255:
 		return boincapi.ExitChildFailed, fmt.Sprintf("the container ended with code %d", exit.Code)
 	case exit.Code > 128 && exit.Code <= 128+64:
 		return exit.Code, fmt.Sprintf("the job was ended by signal %d", exit.Code-128)
 	case exit.Code == 126: // of shells and of the container's init process
-		return exit.Code, "the job ended with code 126 (a program that can't be executed: is it for another kind of machine?)"
+		return exit.Code, "the job ended with code 126 (a program that can't be executed: does it lack the x bit, which chmod +x sets, or is it for another kind of machine?)"
 	case exit.Code == 127:
-		return exit.Code, "the job ended with code 127 (a program, or the interpreter in its first line, was not found: does a script have Windows line ends?)"
+		hidden := ""
+		if c.SlotMount != "" {
+			hidden = fmt.Sprintf(" Is it in the image, below %s, where the mounted slot hides it?", c.SlotMount)
+		}
+		return exit.Code, "the job ended with code 127 (a program, or the interpreter in its first line, was not found: does a script have Windows line ends?" + hidden + ")"
 	case exit.Code != 0:
 		return exit.Code, fmt.Sprintf("the job ended with code %d", exit.Code)
 	default:

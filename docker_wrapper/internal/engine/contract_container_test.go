@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -465,10 +466,59 @@ var containerRows = []contractRow{
 			t.Errorf("got %+v", l)
 		}
 	}},
-	{fact: "start: a program that isn't there", check: func(t *testing.T, k *contract) { k.cannotRun(t, "/no/such") }},
-	{fact: "start: a program that isn't in the path", check: func(t *testing.T, k *contract) { k.cannotRun(t, "nosuch") }},
-	{fact: "start: a directory for a program", check: func(t *testing.T, k *contract) { k.cannotRun(t, "/data") }},
-	{fact: "start: a file that isn't executable", check: func(t *testing.T, k *contract) { k.cannotRun(t, "/data/old") }},
+	{fact: "start: a program that isn't there", check: func(t *testing.T, k *contract) { k.cannotRun(t, "/no/such", "no such file in the image") }},
+	{fact: "start: a program that isn't in the path", check: func(t *testing.T, k *contract) { k.cannotRun(t, "nosuch", "no such file in the image") }},
+	{fact: "start: a directory for a program", check: func(t *testing.T, k *contract) { k.cannotRun(t, "/data", "is a directory") }},
+	{fact: "start: a file that isn't executable", check: func(t *testing.T, k *contract) { k.cannotRun(t, "/data/old", "isn't executable (chmod +x") }},
+	{fact: "start: a program that a mount hides", check: func(t *testing.T, k *contract) {
+		for _, program := range []string{"/data/prog", "./prog", "sub/prog"} {
+			j := k.job()
+			j.Container.Entrypoint, j.Container.Extra.Workdir = []string{program}, "/data"
+			j.Container.Mounts, j.Container.SlotMount = []job.Mount{{Source: t.TempDir(), Target: "/data"}}, "/data"
+			c, err := k.e.Create(t.Context(), j, k.image)
+			if err == nil {
+				t.Cleanup(func() { k.mustRemove(t, c) })
+				err = c.Start(t.Context())
+			}
+			var re *engine.RunError
+			if !errors.As(err, &re) || !strings.HasPrefix(re.Reason, program+": no such file: the slot is mounted at /data and hides what the image has there (") {
+				t.Errorf("%s: got %v", program, err)
+			}
+		}
+	}},
+	{fact: "start: neither entrypoint nor command", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("nothing", "")
+		text := string(fsys["Dockerfile"].Data)
+		fsys["Dockerfile"].Data = []byte(strings.Replace(text, "ENTRYPOINT [\"/payload\"]\n", "", 1))
+		j := k.job()
+		j.Container.Command = nil
+		c, err := k.e.Create(t.Context(), j, k.ensure(t, im, fsys))
+		if err == nil {
+			t.Cleanup(func() { k.mustRemove(t, c) })
+			err = c.Start(t.Context())
+		}
+		var re *engine.RunError
+		if !errors.As(err, &re) || !strings.Contains(re.Reason, "neither the image nor job.toml names a program") {
+			t.Errorf("got %v", err)
+		}
+	}},
+	{fact: "start: a variable that is too long for Linux", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("big", "ENV BIG="+strings.Join(slices.Repeat([]string{strings.Repeat("x", 1<<15-1)}, 4), "\\\n")+"\n") // no line may have more than 65535 bytes
+		c, err := k.e.Create(t.Context(), k.job(), k.ensure(t, im, fsys))
+		if err == nil {
+			t.Cleanup(func() { k.mustRemove(t, c) })
+			err = c.Start(t.Context())
+		}
+		var re *engine.RunError
+		if !errors.As(err, &re) || re.Reason != "the image's variable BIG is 131072 bytes long with its name; Linux allows 131071" {
+			t.Errorf("got %v", err)
+		}
+		j := k.job()
+		j.Container.Env = []string{"BIG=" + strings.Repeat("x", 128<<10-5)}
+		if got := k.do(t, j); got.exit.Code != 0 || got.errOut != "" {
+			t.Errorf("one byte less: got %+v", got)
+		}
+	}},
 	{fact: "start: a program for another machine", check: func(t *testing.T, k *contract) {
 		j := k.job()
 		j.Container.Entrypoint = []string{"/data/alien"}
@@ -820,15 +870,15 @@ func callsInStates(t *testing.T, k *contract) {
 }
 
 // cannotRun wants a program that can't be run to be the project's fault, by a reason that names it.
-func (k *contract) cannotRun(t *testing.T, program string) {
+func (k *contract) cannotRun(t *testing.T, program, why string) {
 	t.Helper()
 	j := k.job()
 	j.Container.Entrypoint = []string{program}
 	c := k.create(t, j)
 	err := c.Start(t.Context())
 	var re *engine.RunError
-	if !errors.As(err, &re) || !strings.Contains(re.Reason, program) || strings.Contains(re.Reason, "\n") || len(re.Reason) > 200 {
-		t.Errorf("got %v, want *RunError naming %s", err, program)
+	if !errors.As(err, &re) || !strings.HasPrefix(re.Reason, program+": "+why) || strings.Contains(re.Reason, "\n") || len(re.Reason) > 200 {
+		t.Errorf("got %v, want *RunError: %s: %s", err, program, why)
 	}
 	if in := k.inspect(t, c); in.State.Running || in.State.Status == container.StateRunning {
 		t.Errorf("it runs: %+v", in.State)

@@ -59,7 +59,9 @@ type Config struct {
 	// With --check they are errors.
 	Warnings []*ConfigError
 
-	at map[string]position // where each key was written, for errors found later
+	wrong bool // the file has mistakes: their values are missing
+
+	at map[string]position // where each key, and each end of a copy as "copy_to_container.src NAME", was written, for errors found later
 }
 
 // CheckpointConfig is the table [checkpoint].
@@ -223,9 +225,26 @@ func (c *Config) Written(key string) bool {
 	return ok
 }
 
+// mistaken reports whether the file has mistakes and one of these keys, whose value may be one of them.
+func (c *Config) mistaken(keys ...string) bool {
+	return c.wrong && slices.ContainsFunc(keys, c.Written)
+}
+
 // Errorf makes a [ConfigError] that points at key.
 func (c *Config) Errorf(key, format string, args ...any) *ConfigError {
-	p := c.at[key]
+	return c.errorIn(c.at[key], key, format, args...)
+}
+
+// ErrorAt makes a [ConfigError] that points at the element of the list key that has this value.
+func (c *Config) ErrorAt(key, value, format string, args ...any) *ConfigError {
+	p, ok := c.at[key+" "+value]
+	if !ok {
+		p = c.at[key]
+	}
+	return c.errorIn(p, key, format, args...)
+}
+
+func (c *Config) errorIn(p position, key, format string, args ...any) *ConfigError {
 	file := c.File
 	if file == "" {
 		file = "job.toml"

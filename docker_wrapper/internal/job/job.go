@@ -100,6 +100,7 @@ type Container struct {
 	Env        []string          `json:"env,omitempty"` // NAME=VALUE, sorted
 	User       User              `json:"user"`
 	Mounts     []Mount           `json:"mounts,omitempty"` // ours, in the order of their targets
+	SlotMount  string            `json:"-"`                // where the slot is mounted; "" if it isn't
 	Binds      []Bind            `json:"binds,omitempty"`  // asked for in -v syntax
 	Ports      []Port            `json:"ports,omitempty"`
 	Network    string            `json:"network"` // "bridge", "none", "host" ...
@@ -160,7 +161,7 @@ func (l Logs) Files() [2]string { return [2]string{l.Stdout, l.Stderr} }
 // Progress says where the job writes how far it is. At most one is set.
 type Progress struct {
 	File          string `json:"file,omitempty"`           // payload name
-	ContainerFile string `json:"container_file,omitempty"` // container path, read through the engine
+	ContainerFile string `json:"container_file,omitempty"` // container path, read through the engine; a relative one is in the container's working directory
 }
 
 // Who checkpoints a job.
