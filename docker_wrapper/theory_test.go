@@ -96,7 +96,7 @@ CMD ./entrypoint.sh
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !every(20*time.Millisecond, 30*time.Second, func() bool {
+	if !every(20*time.Millisecond, 2*time.Minute, func() bool { // with the build
 		r, err := http.Get(c.WebGraphicsURL())
 		if err != nil {
 			return false
