@@ -105,7 +105,12 @@ func (w *wrapper) end(err error) int {
 	if w.final(err) {
 		w.log.Error().Msg(err.Error()) // all lines; the client gets the first
 		w.logged = true
-		return w.finish(boincapi.ExitInitFailure, firstLine(err.Error()))
+		code := boincapi.ExitInitFailure
+		var image *engine.ImageError
+		if errors.As(err, &image) && image.OutOfMemory {
+			code = boincapi.ExitOutOfMemory
+		}
+		return w.finish(code, firstLine(err.Error()))
 	}
 	delay := soonDelay
 	if r, ok := retryOf(err); ok {
@@ -221,7 +226,7 @@ func (w *wrapper) buildKeepsFailing(err error) bool {
 func exitCode(exit job.Exit, l job.Limits) (int, string) {
 	switch {
 	case exit.OOMKilled && exit.Code != 0:
-		return boincapi.ExitOutOfMemory, fmt.Sprintf("the job needed more memory than its limit of %d MB", l.Memory>>20)
+		return boincapi.ExitOutOfMemory, "the job needed more memory than its limit of " + l.MemoryLimit()
 	case exit.Code < 0 || exit.Code > 255:
 		return boincapi.ExitChildFailed, fmt.Sprintf("the container ended with code %d", exit.Code)
 	case exit.Code > 128 && exit.Code <= 128+64:

@@ -206,6 +206,7 @@ func resourcesOf(l job.Limits, x job.CreateArgs, info Info) container.Resources 
 	}
 	if info.quirks.memoryLimit {
 		r.Memory, r.MemorySwap = l.Memory, l.Memory // the same limit for both: no swap
+		r.MemoryReservation = l.Reserved
 	}
 	if cpus := min(l.CPUs, float64(info.CPUs)); info.quirks.cpuQuota && cpus > 0 {
 		r.NanoCPUs = int64(cpus * 1e9)

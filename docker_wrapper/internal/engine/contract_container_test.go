@@ -122,7 +122,7 @@ var containerRows = []contractRow{
 
 	{fact: "limits: memory, pids, CPU and no swap", check: func(t *testing.T, k *contract) {
 		j := k.job("cgroup")
-		j.Container.Limits = job.Limits{Memory: 64 << 20, Pids: 77, CPUs: 0.5}
+		j.Container.Limits = job.Limits{Memory: 64 << 20, Reserved: 32 << 20, Pids: 77, CPUs: 0.5}
 		if !k.e.Info.LimitsMemory() {
 			k.unlimited(t, j)
 			return
@@ -131,8 +131,18 @@ var containerRows = []contractRow{
 		if got, want := k.finish(t, c).out, "67108864 77 50\n"; got != want {
 			t.Errorf("in the container: got %q, want %q", got, want)
 		}
-		if h := k.inspect(t, c).HostConfig; h.Memory != 64<<20 || h.MemorySwap != h.Memory {
-			t.Errorf("got memory %d, with swap %d", h.Memory, h.MemorySwap)
+		if h := k.inspect(t, c).HostConfig; h.Memory != 64<<20 || h.MemorySwap != h.Memory || h.MemoryReservation != 32<<20 {
+			t.Errorf("got memory %d, with swap %d, %d of it reserved", h.Memory, h.MemorySwap, h.MemoryReservation)
+		}
+	}},
+	{fact: "limits: all of the memory may be reserved, and some without a limit", check: func(t *testing.T, k *contract) {
+		if !k.e.Info.LimitsMemory() {
+			return
+		}
+		for _, l := range []job.Limits{{Memory: 64 << 20, Reserved: 64 << 20}, {Reserved: 64 << 20}} {
+			j := k.job("out=ran")
+			j.Container.Limits = l
+			k.says(t, j, "ran\n")
 		}
 	}},
 	{fact: "limits: more CPUs than there are", check: func(t *testing.T, k *contract) {

@@ -214,6 +214,17 @@ var imageRows = []contractRow{
 		im, fsys := k.source("words", `RUN ["/payload", "env=connection refused", "exit=1"]`+"\n")
 		k.imageError(t, im, fsys, "1")
 	}},
+	{fact: "build: a RUN that needs more memory than the limit says whose that is", check: func(t *testing.T, k *contract) {
+		if !k.e.Info.LimitsMemory() {
+			return
+		}
+		im, fsys := k.source("hungry", `RUN ["/payload", "eat=268435456", "out=full"]`+"\n")
+		im.Sources[0].Limits = job.Limits{Memory: 64 << 20, MemoryFrom: "the volunteer's"}
+		ie := k.imageError(t, im, fsys, "it needed more memory than its limit of 64 MB (the volunteer's)")
+		if ie != nil && !ie.OutOfMemory {
+			t.Errorf("got %+v, want it out of memory", ie)
+		}
+	}},
 	{fact: "build: a failed one leaves no image of that name and no container", check: func(t *testing.T, k *contract) {
 		token := k.name("token")
 		im, fsys := k.source("failed", fmt.Sprintf(`RUN ["/payload", "out=%s", "exit=1"]`+"\n", token))

@@ -31,12 +31,15 @@ var (
 	ErrNotRunning  = errors.New("not running")
 )
 
-// ImageError says why an image can't be obtained. The project is at fault.
+// ImageError says why an image can't be obtained. Retrying is useless: the project must correct something, or the image needs
+// more memory than this computer has for it.
 type ImageError struct {
 	Image  string
 	Step   string   // of the Dockerfile, as written; "" where none failed
 	Reason string   // one line
 	Output []string // the end of the builder's output, at most 20 lines
+
+	OutOfMemory bool // a step was killed, because it needed more memory than the limit in Reason
 }
 
 func (e *ImageError) Error() string {

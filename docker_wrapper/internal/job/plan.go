@@ -107,7 +107,7 @@ func Plan(in Input) (*Job, error) {
 		}
 	}
 	threads := nthreads(in)
-	bounds := limits(c, in.Init, threads, signed, in.Host)
+	bounds := limits(c, in.Init, threads, signed, in.Policy, in.Host)
 	for i := range image.Sources {
 		s := &image.Sources[i]
 		if s.Unsigned = !signed; s.Dockerfile != "" {
@@ -195,16 +195,16 @@ func imageLabels(container map[string]string) map[string]string {
 
 // lessMemory gives a note if the job gets less memory than job.toml asks for.
 func lessMemory(c *Config, bounds Limits) []string {
-	asked := max(c.Memory, c.Create.Memory)
-	if bounds.Memory == 0 || asked <= bounds.Memory {
+	asked := c.memory()
+	if bounds.Memory == 0 || asked.bytes <= bounds.Memory {
 		return nil
 	}
 	key := "memory"
-	if c.Memory < asked {
+	if c.Create.Memory > 0 {
 		key = "create_args"
 	}
-	e := c.Errorf(key, "%d MB of memory are more than this job may have: it gets %d MB", asked>>20, bounds.Memory>>20)
-	e.Hint = "the limit comes from the volunteer's preferences or the workunit's rsc_memory_bound"
+	e := c.Errorf(key, "%d MB of memory are more than this job may have: it gets %d MB", asked.bytes>>20, bounds.Memory>>20)
+	e.Hint = "the limit is from " + bounds.MemoryFrom
 	return []string{e.Error()}
 }
 
