@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -43,10 +44,39 @@ type program struct {
 func (p program) exit() {
 	debug.SetMemoryLimit(softMemory)
 	limitData(hardMemory)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
-	code := p.run(ctx, os.Args[1:])
-	stop()
-	os.Exit(code)
+	ctx, end := interruptible()
+	p.stdout, p.stderr = pipe{os.Stdout, end}, pipe{os.Stderr, end}
+	os.Exit(p.run(ctx, os.Args[1:]))
+}
+
+// interruptible returns a context that ends with the signals that ask a process to end, or by end. A closed terminal is one of
+// them, unless the process is to outlive it (nohup).
+func interruptible() (ctx context.Context, end context.CancelFunc) {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, _ = signal.NotifyContext(context.Background(), signals...)
+	// SIGPIPE would end the process at once. It says nothing: a connection to the engine that broke gives it as well. The
+	// write returns an error. Ignored, the signal would be ignored in child processes, too, so it goes where nobody listens.
+	signal.Notify(make(chan os.Signal), syscall.SIGPIPE)
+	return context.WithCancel(ctx)
+}
+
+// pipe is an output of the program. When its reader has gone (docker_wrapper | head -1), the program is interrupted.
+type pipe struct {
+	f      *os.File
+	broken func()
+}
+
+func (p pipe) Fd() uintptr { return p.f.Fd() }
+
+func (p pipe) Write(data []byte) (int, error) {
+	n, err := p.f.Write(data)
+	if errors.Is(err, syscall.EPIPE) {
+		p.broken()
+	}
+	return n, err
 }
 
 // run is the program. It returns the exit code.

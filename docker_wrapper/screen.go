@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -23,7 +22,7 @@ type screen struct {
 
 // newScreen returns nil when w is no terminal.
 func newScreen(w io.Writer) *screen {
-	if f, ok := w.(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
+	if f, ok := w.(interface{ Fd() uintptr }); !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil
 	}
 	return &screen{w: w}

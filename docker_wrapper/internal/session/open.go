@@ -22,7 +22,7 @@ var longAgo = time.Unix(1, 0)
 
 // Open finds this job's container or makes it. One that runs or is paused is taken over; it is made anew only when it was made for
 // another GPU than the job has now, or lacks its GPU, or is paused and its GPU was never looked for. One that ended by itself while
-// the wrapper was away is harvested, not run again. It stops soon when ctx ends.
+// the wrapper was away is harvested, not run again. Standalone, one of an earlier run is removed. It stops soon when ctx ends.
 func (k *Keeper) Open(ctx context.Context, before job.Before) (*Session, error) {
 	if k.session != nil {
 		at := before.Stopped
@@ -41,6 +41,12 @@ func (k *Keeper) Open(ctx context.Context, before job.Before) (*Session, error) 
 		return k.fresh(ctx, before.CPU)
 	case err != nil:
 		return nil, err
+	case k.standalone() && found.ID != k.store.Episode().Container: // its input, or its image, may have been another
+		if err := found.Remove(ctx); err != nil {
+			return nil, err
+		}
+		k.log.Info().Str("container", found.Name).Msg("removed the container that an earlier run left")
+		return k.fresh(ctx, before.CPU)
 	case found.State == engine.StateCreated: // its start was interrupted: its files may be incomplete
 		if err := found.Remove(ctx); err != nil {
 			return nil, err
