@@ -499,7 +499,7 @@ func planImage(in Input, signed bool) (Image, error) {
 	}
 	im := Image{LockDir: first(in.LockDir, in.ProjectDir), Collect: planCollect(in)}
 	build := Source{
-		Name:       first(c.ImageName, ImageName(in.Init, in.Dir, signed)),
+		Name:       first(FullName(c.ImageName), ImageName(in.Init, in.Dir, signed)),
 		Dockerfile: in.Dockerfile,
 		Build:      &c.Build,
 		Keep:       c.ImageName != "",
@@ -519,7 +519,7 @@ func planImage(in Input, signed bool) (Image, error) {
 		case choice.Archive != "":
 			im.Sources = append(im.Sources, archive(choice.Archive))
 		case choice.Image != "":
-			im.Sources = append(im.Sources, Source{Name: choice.Image, Pull: true})
+			im.Sources = append(im.Sources, Source{Name: FullName(choice.Image), Pull: true})
 		}
 	}
 	switch {
@@ -528,7 +528,7 @@ func planImage(in Input, signed bool) (Image, error) {
 	case in.HasDockerfile:
 		im.Sources = append(im.Sources, build)
 	case c.ImageName != "":
-		im.Sources = append(im.Sources, Source{Name: c.ImageName, Pull: true, Keep: true})
+		im.Sources = append(im.Sources, Source{Name: FullName(c.ImageName), Pull: true, Keep: true})
 	default:
 		return Image{}, &ConfigError{File: in.Dockerfile, Problem: "no such file in the slot, and job.toml names no image",
 			Hint: "add a Dockerfile, or one of the keys image, image_archive, image_name"}
