@@ -173,4 +173,8 @@ UTF8 = "é=ü"
 	if got, want := environment(in.Config, in, "", 1, nil), []string{"ARGS=--seed 7", "NTHREADS=1"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
+	in.Args = nil
+	if got, want := environment(in.Config, in, "", 1, nil), []string{"NTHREADS=1"}; !slices.Equal(got, want) {
+		t.Errorf("without arguments: got %q, want %q", got, want)
+	}
 }
