@@ -81,12 +81,14 @@ func (p pipe) Write(data []byte) (int, error) {
 
 // run is the program. It returns the exit code.
 func (p program) run(ctx context.Context, argv []string) int {
-	o, argErr := parseArgs(argv)
 	dir, err := os.Getwd()
-	switch {
-	case err != nil:
+	if err != nil {
 		fmt.Fprintln(p.stderr, "docker_wrapper: find the working directory:", err)
 		return boincapi.ExitInitFailure
+	}
+	byHand := isByHand(dir, p.stderr)
+	o, argErr := parseArgs(argv, byHand)
+	switch {
 	case o.help:
 		fmt.Fprint(p.stdout, usage())
 		return 0
@@ -100,7 +102,7 @@ func (p program) run(ctx context.Context, argv []string) int {
 	if o.doctor {
 		return p.doctor(ctx, dir, o.json)
 	}
-	if meant := mistyped(argv, o, dir); meant != "" {
+	if meant := mistyped(argv, o); byHand && meant != "" {
 		fmt.Fprintf(p.stderr, "docker_wrapper: %s: no such option (did you mean %s? An argument of the job's comes after --)\n", argv[0], meant)
 		return boincapi.ExitInitFailure
 	}
