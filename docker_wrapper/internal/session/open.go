@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
@@ -66,7 +67,7 @@ func (k *Keeper) openEngine(ctx context.Context) error {
 	if k.engine != nil {
 		return nil
 	}
-	o := engine.Options{Log: k.log, Online: k.o.Online}
+	o := engine.Options{Log: k.log, Online: k.o.Online, Kind: k.reported()}
 	if e := k.store.Episode(); e.Container != "" && e.Tries < maxFaithful && engine.Known(e.Host) {
 		o.Host = e.Host
 	}
@@ -76,7 +77,18 @@ func (k *Keeper) openEngine(ctx context.Context) error {
 	}
 	k.engine = e
 	k.log.Info().Str("kind", e.Info.Kind).Str("version", e.Info.Version).Str("host", e.Info.Host).Msg("engine")
+	if o.Kind != "" && e.Info.Kind != o.Kind {
+		k.log.Warn().Msgf("the client found %s on this computer; this job uses %s", o.Kind, e.Info.Kind)
+	}
 	return nil
+}
+
+// reported is the kind of engine that the client has found; "" for none.
+func (k *Keeper) reported() string {
+	if k.standalone() {
+		return ""
+	}
+	return map[boincapi.DockerType]string{boincapi.Docker: engine.Docker, boincapi.Podman: engine.Podman}[k.o.Init.HostInfo.DockerType]
 }
 
 // takeOver opens a session for the container of an earlier episode or session.
