@@ -155,6 +155,35 @@ var containerRows = []contractRow{
 		j.Container.Limits.ShmSize = 32 << 20
 		k.says(t, j, "33554432\n")
 	}},
+	{fact: "limits: open files are bounded, and the job may say otherwise", check: func(t *testing.T, k *contract) {
+		var own syscall.Rlimit
+		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &own); err != nil {
+			t.Fatal(err)
+		}
+		most := fmt.Sprint(min(own.Max, 524288))
+		for _, tt := range []struct {
+			ulimits []job.Ulimit
+			want    [2]string
+		}{
+			{nil, [2]string{most, most}},
+			{[]job.Ulimit{{Name: "nofile", Soft: 200, Hard: 200}}, [2]string{"200", "200"}},
+		} {
+			j := k.job("cat=/proc/self/limits")
+			j.Container.Extra.Ulimits = tt.ulimits
+			out := k.finish(t, k.start(t, j)).out
+			_, line, _ := strings.Cut(out, "Max open files")
+			if got := strings.Fields(line); len(got) < 2 || got[0] != tt.want[0] || got[1] != tt.want[1] {
+				t.Errorf("got %q, want %q", out, tt.want)
+			}
+		}
+	}},
+	{fact: "limits: more open files than the kernel allows are this computer's fault", check: func(t *testing.T, k *contract) {
+		j := k.job("out=ran")
+		j.Container.Extra.Ulimits = []job.Ulimit{{Name: "nofile", Soft: 1 << 31, Hard: 1 << 31}} // more than any fs.nr_open
+		if err := k.create(t, j).Start(t.Context()); !errors.Is(err, engine.ErrHost) {
+			t.Errorf("got %v, want ErrHost", err)
+		}
+	}},
 	{fact: "limits: jobs go first when the host runs out of memory", check: func(t *testing.T, k *contract) {
 		k.says(t, k.job("cat=/proc/self/oom_score_adj"), "500\n")
 	}},

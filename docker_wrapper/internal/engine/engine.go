@@ -114,6 +114,7 @@ type quirks struct {
 	unpauseToPart bool   // can't disconnect a paused container from its network
 	wholeSeconds  bool   // its log's times are whole seconds
 	followSkips   bool   // drops parts of fast output while it is followed: of 50 MB in 3 s half and more
+	maxOpen       int64  // open files that a container may have; 0 means maxOpenFiles
 	cacheInMemory bool   // its memory usage includes the page cache
 	oomUnsaid     bool   // doesn't tell that the kernel killed a program for its memory
 	signalUnsaid  bool   // its events don't tell which signal was sent
@@ -355,6 +356,7 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 	facts.rootless, facts.experimental = e.Info.Rootless, ping.Experimental
 	facts.hostGateway = hostGateway(e.Info.APIVersion, e.Info.Rootless)
 	e.Info.quirks = quirksOf(e.Info.Kind, facts)
+	e.Info.quirks.maxOpen = ownOpenFiles()
 	e.Info.quirks.offer(e.Info.Kind, e.Info.Version, info)
 	e.Info.hasProxy = info.HTTPProxy != "" || info.HTTPSProxy != ""
 	return nil

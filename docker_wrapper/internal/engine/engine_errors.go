@@ -121,6 +121,8 @@ var phrases = []struct {
 	{"port is already allocated", ErrHost},
 	{"address already in use", ErrHost},
 	{"cannot allocate memory", ErrHost},
+	{"setting rlimit", ErrHost}, // runc: the engine may not give so much
+	{"setrlimit", ErrHost},      // crun
 	{"temporary failure in name resolution", ErrNetwork},
 	{"no such host", ErrNetwork},
 	{"could not resolve", ErrNetwork},

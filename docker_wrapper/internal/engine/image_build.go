@@ -191,7 +191,7 @@ func limitBuild(o *build.ImageBuildOptions, l job.Limits, info Info) {
 		}
 	}
 	if info.quirks.buildKit { // Podman's builder refuses Docker's format
-		o.Ulimits = []*container.Ulimit{{Name: "core"}}
+		o.Ulimits = []*container.Ulimit{{Name: "core"}, info.openFiles()}
 	}
 }
 

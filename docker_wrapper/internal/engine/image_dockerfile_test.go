@@ -197,7 +197,7 @@ func TestNoFetch(t *testing.T) {
 
 func TestLimitBuild(t *testing.T) {
 	l := job.Limits{CPUs: 2.5, CPUShares: 128, Memory: 1 << 30, Pids: 512}
-	core := []*container.Ulimit{{Name: "core"}}
+	core := []*container.Ulimit{{Name: "core"}, {Name: "nofile", Soft: maxOpenFiles, Hard: maxOpenFiles}}
 	for _, tt := range []struct {
 		name  string
 		kind  string
