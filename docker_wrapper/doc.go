@@ -5,7 +5,9 @@
 // memory, and ends as BOINC expects. Standalone, in a directory without init_data.xml, it does the same without a
 // client.
 //
-// docker_wrapper --help lists the options. docker_wrapper --check finds the mistakes in a job's files without an engine. Everything else on the command line is the job's and reaches the container
+// docker_wrapper --help lists the options. docker_wrapper --check finds the mistakes in a job's files without an engine.
+// Where a client starts it, only the options of BOINC's own wrapper count: --config F, --dockerfile F, --verbose and
+// --sporadic. Everything else on the command line is the job's and reaches the container
 // in the variable ARGS. The client appends --device N and --nthreads N. The wrapper obeys them and passes them on, too;
 // the GPUs of --device are numbered as the container sees them.
 //

@@ -106,7 +106,12 @@ func (w *wrapper) end(err error) int {
 	if w.final(err) {
 		w.log.Error().Msg(err.Error()) // all lines; the client gets the first
 		w.logged = true
-		return w.finish(boincapi.ExitInitFailure, firstLine(err.Error()))
+		code := boincapi.ExitInitFailure
+		var image *engine.ImageError
+		if errors.As(err, &image) && image.OutOfMemory {
+			code = boincapi.ExitOutOfMemory
+		}
+		return w.finish(code, firstLine(err.Error()))
 	}
 	delay := soonDelay
 	if r, ok := retryOf(err); ok {
@@ -247,7 +252,7 @@ func (w *wrapper) triedEnough(err error) bool {
 func exitCode(exit job.Exit, c job.Container) (int, string) {
 	switch {
 	case exit.OOMKilled && exit.Code != 0:
-		return boincapi.ExitOutOfMemory, fmt.Sprintf("the job needed more memory than its limit of %d MB", c.Limits.Memory>>20)
+		return boincapi.ExitOutOfMemory, "the job needed more memory than its limit of " + c.Limits.MemoryLimit()
 	case exit.Code < 0 || exit.Code > 255:
 		return boincapi.ExitChildFailed, fmt.Sprintf("the container ended with code %d", exit.Code)
 	case exit.Code > 128 && exit.Code <= 128+64:

@@ -325,6 +325,7 @@ func isBig(ts *testscript.TestScript, args []string) error {
 //	boinc suspend, resume, quit, abort, reread
 //	boinc lost                the client is dead ("boinc mortal" comes before the first start)
 //	boinc kill                SIGKILL for the program
+//	boinc hangup              SIGHUP for the program
 //	boinc set KEY VALUE       of init_data.xml
 //	boinc gpus FILE           the GPUs of this computer are those of the file, JSON
 //	boinc output NAME         the slot has a link for this output
@@ -355,6 +356,8 @@ func (b *bench) boinc(args []string) error {
 	case "lost":
 		b.client.SetHeartbeat(false)
 		return errors.Join(b.waiter.Process.Kill(), ignoreExit(b.waiter.Wait()))
+	case "hangup":
+		return syscall.Kill(b.process.PID, syscall.SIGHUP)
 	case "kill":
 		if err := syscall.Kill(b.process.PID, syscall.SIGKILL); err != nil {
 			return err

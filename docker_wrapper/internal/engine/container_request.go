@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -248,6 +249,7 @@ func resourcesOf(l job.Limits, x job.CreateArgs, info Info) container.Resources 
 	}
 	if info.quirks.memoryLimit {
 		r.Memory, r.MemorySwap = l.Memory, l.Memory // the same limit for both: no swap
+		r.MemoryReservation = l.Reserved
 	}
 	if cpus := min(l.CPUs, float64(info.CPUs)); info.quirks.cpuQuota && cpus > 0 {
 		r.NanoCPUs = int64(cpus * 1e9)
@@ -267,18 +269,44 @@ func resourcesOf(l job.Limits, x job.CreateArgs, info Info) container.Resources 
 		}
 		r.Devices = append(r.Devices, m)
 	}
-	r.Ulimits = []*container.Ulimit{{Name: "core", Soft: 0, Hard: 0}}
 	for _, u := range x.Ulimits {
 		r.Ulimits = append(r.Ulimits, &container.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
+	usual := []*container.Ulimit{{Name: "core"}, info.openFiles()}
 	if info.quirks.ownLimits {
 		for _, u := range host.Limits() {
-			if !slices.ContainsFunc(r.Ulimits, func(o *container.Ulimit) bool { return o.Name == u.Name }) {
-				r.Ulimits = append(r.Ulimits, &container.Ulimit{Name: u.Name, Soft: u.Max, Hard: u.Max})
-			}
+			usual = append(usual, &container.Ulimit{Name: u.Name, Soft: u.Max, Hard: u.Max})
+		}
+	}
+	for _, u := range usual {
+		if !slices.ContainsFunc(r.Ulimits, func(o *container.Ulimit) bool { return o.Name == u.Name }) {
+			r.Ulimits = append(r.Ulimits, u)
 		}
 	}
 	return r
+}
+
+// maxOpenFiles is the hard limit that systemd gives services (DefaultLimitNOFILE since version 240), those of users' own engines
+// included, and so what Docker 25 and newer give containers. Docker 23 and 24 gave 2^30, and a program that closes all files
+// that may be open takes minutes for these.
+const maxOpenFiles = 524288
+
+// openFiles is a container's limit of open files. An engine without root can't give more than it has itself, which is taken to
+// be what this process has.
+func (i Info) openFiles() *container.Ulimit {
+	most := cmp.Or(i.quirks.maxOpen, maxOpenFiles)
+	return &container.Ulimit{Name: "nofile", Soft: most, Hard: most}
+}
+
+// ownOpenFiles is the hard limit of this process, at most maxOpenFiles.
+func ownOpenFiles() int64 {
+	most := int64(maxOpenFiles)
+	for _, u := range host.Limits() {
+		if u.Name == "nofile" && u.Max > 0 {
+			most = min(most, u.Max)
+		}
+	}
+	return most
 }
 
 // userOf is the user of a container, as the engine takes it; "" is the image's. The root of a rootless engine's containers is

@@ -33,6 +33,7 @@ const (
 // Options are for Open.
 type Options struct {
 	Host    string              // such as "unix:///run/podman/podman.sock"; "" looks where docker and podman would
+	Kind    string              // of the engine that comes first, Docker or Podman; "" for none
 	Timeout time.Duration       // per call; build, pull, load and copies excepted; 0 means 30 s
 	Getenv  func(string) string // nil means os.Getenv
 	Log     zerolog.Logger
@@ -115,6 +116,7 @@ type quirks struct {
 	unpauseToPart bool   // can't disconnect a paused container from its network
 	wholeSeconds  bool   // its log's times are whole seconds
 	followSkips   bool   // drops parts of fast output while it is followed: of 50 MB in 3 s half and more
+	maxOpen       int64  // open files that a container may have; 0 means maxOpenFiles
 	cacheInMemory bool   // its memory usage includes the page cache
 	oomUnsaid     bool   // doesn't tell that the kernel killed a program for its memory
 	signalUnsaid  bool   // its events don't tell which signal was sent
@@ -171,7 +173,7 @@ const serviceHost = "podman system service"
 // Open finds an engine. With Options.Host it tries that alone, else with DOCKER_HOST that alone, since
 // another engine doesn't have the job's container. Else it takes the first that answers of docker's
 // context and the sockets of Docker and Podman. If none does, it starts a Podman service for this
-// process alone, which Close stops.
+// process alone, which Close stops. An engine of another kind than Options.Kind is taken if there is none of that.
 //
 // The error wraps ErrPermission when there is a socket that this user may not use, else ErrUnreachable.
 // Its text says what was tried and which command helps.
@@ -193,10 +195,19 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	hosts := candidates(o)
 	var tried []string
 	var denied string
+	var other *Engine // the first of another kind
 	for _, host := range hosts {
 		tried = append(tried, host)
 		e, err := open(ctx, host, o)
-		if err == nil {
+		switch {
+		case err == nil && o.Kind != "" && e.Info.Kind != o.Kind && other == nil:
+			other = e
+			continue
+		case err == nil && o.Kind != "" && e.Info.Kind != o.Kind:
+			e.Close()
+			continue
+		case err == nil:
+			other.closeIfAny()
 			return e, nil
 		}
 		o.Log.Debug().Str("host", host).Err(err).Msg("engine doesn't answer")
@@ -204,8 +215,18 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 			denied = host
 		}
 		if ctx.Err() != nil {
+			other.closeIfAny()
 			return nil, ctx.Err()
 		}
+	}
+	if other != nil {
+		if o.Kind == Podman && len(hosts) > 1 {
+			if e, err := openService(ctx, o); err == nil {
+				other.Close()
+				return e, nil
+			}
+		}
+		return other, nil
 	}
 	if denied == "" && o.Host == "" && o.Getenv("DOCKER_HOST") != "" {
 		return nil, fmt.Errorf("%w at %s, which DOCKER_HOST names (correct it, or unset it)", ErrUnreachable, o.Getenv("DOCKER_HOST"))
@@ -338,9 +359,16 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 	facts.rootless, facts.experimental = e.Info.Rootless, ping.Experimental
 	facts.hostGateway = hostGateway(e.Info.APIVersion, e.Info.Rootless)
 	e.Info.quirks = quirksOf(e.Info.Kind, facts)
+	e.Info.quirks.maxOpen = ownOpenFiles()
 	e.Info.quirks.offer(e.Info.Kind, e.Info.Version, info)
 	e.Info.hasProxy = info.HTTPProxy != "" || info.HTTPSProxy != ""
 	return nil
+}
+
+func (e *Engine) closeIfAny() {
+	if e != nil {
+		e.Close()
+	}
 }
 
 // Close closes the connections to the engine, and stops it if Open started it. Its containers go on.

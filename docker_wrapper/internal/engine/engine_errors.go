@@ -32,12 +32,15 @@ var (
 	ErrNotShared   = errors.New("the host doesn't share the mounts below a directory")
 )
 
-// ImageError says why an image can't be obtained. The project is at fault.
+// ImageError says why an image can't be obtained. Retrying is useless: the project must correct something, or the image needs
+// more memory than this computer has for it.
 type ImageError struct {
 	Image  string
 	Step   string   // of the Dockerfile, as written; "" where none failed
 	Reason string   // one line
 	Output []string // the end of the builder's output, at most 20 lines
+
+	OutOfMemory bool // a step was killed, because it needed more memory than the limit in Reason
 }
 
 func (e *ImageError) Error() string {
@@ -122,6 +125,8 @@ var phrases = []struct {
 	{"port is already allocated", ErrHost},
 	{"address already in use", ErrHost},
 	{"cannot allocate memory", ErrHost},
+	{"setting rlimit", ErrHost}, // runc: the engine may not give so much
+	{"setrlimit", ErrHost},      // crun
 	{"temporary failure in name resolution", ErrNetwork},
 	{"no such host", ErrNetwork},
 	{"could not resolve", ErrNetwork},

@@ -160,6 +160,15 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 	var ie *ImageError
 	if errors.As(err, &ie) {
 		ie.Step, ie.Output = step, tail
+		if limit := s.Limits.MemoryLimit(); v == build.BuilderV1 && o.Memory > 0 {
+			switch {
+			case killed.MatchString(ie.Reason), len(tail) > 0 && tail[len(tail)-1] == "container exited on killed": // Podman
+				ie.OutOfMemory = true
+				ie.Reason += ": it needed more memory than its limit of " + limit
+			case slices.ContainsFunc(tail, func(line string) bool { return strings.Contains(line, "Killed") }): // shells, make, gcc
+				ie.Reason += " (perhaps a program needed more memory than the build's limit of " + limit + ")"
+			}
+		}
 		// Only the step's output says that it could not reach the network, or that the disk is full. But the project
 		// controls that output, so it decides nothing else. The *ImageError in the chain tells the caller.
 		if class := classOf(strings.Join(tail, "\n")); class == ErrNetwork || class == ErrDiskFull {
@@ -182,13 +191,16 @@ func limitBuild(o *build.ImageBuildOptions, l job.Limits, info Info) {
 		}
 	}
 	if info.quirks.buildKit { // Podman's builder refuses Docker's format
-		o.Ulimits = []*container.Ulimit{{Name: "core"}}
+		o.Ulimits = []*container.Ulimit{{Name: "core"}, info.openFiles()}
 	}
 }
 
 // commandFailed recognises that a step's command failed. The message quotes the command, which the project
 // wrote, so its words say nothing about this computer.
 var commandFailed = regexp.MustCompile(`returned a non-zero code: \d+$|did not complete successfully: exit code|: exit status \d+\s*$`)
+
+// killed recognises that a step was killed. The classic builders end a step so only when they end themselves.
+var killed = regexp.MustCompile(`(non-zero code: |exit status )137\s*$`)
 
 // stepMade recognises the image that a step of the classic builder made.
 var stepMade = regexp.MustCompile(`^ ?-{2,3}> ([0-9a-f]{11,64})$`)

@@ -57,6 +57,12 @@ func newBuildContext(fsys fs.FS, s job.Source, platform string) (*buildContext, 
 		return nil, &ImageError{Image: s.Name, Reason: fmt.Sprintf("read %s: %v", s.Dockerfile, bare(err))}
 	}
 	result, err := parseDockerfile(text)
+	if err == nil && !s.Unsigned { // such names are refused to an unsigned job
+		if full := withFullNames(result, text, s); !bytes.Equal(full, text) {
+			text = full
+			result, err = parseDockerfile(text)
+		}
+	}
 	var sources []source
 	if err == nil {
 		sources, err = copiedBy(result, s)

@@ -197,7 +197,7 @@ func TestNoFetch(t *testing.T) {
 
 func TestLimitBuild(t *testing.T) {
 	l := job.Limits{CPUs: 2.5, CPUShares: 128, Memory: 1 << 30, Pids: 512}
-	core := []*container.Ulimit{{Name: "core"}}
+	core := []*container.Ulimit{{Name: "core"}, {Name: "nofile", Soft: maxOpenFiles, Hard: maxOpenFiles}}
 	for _, tt := range []struct {
 		name  string
 		kind  string
@@ -300,6 +300,45 @@ func FuzzBuildContext(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// Engines take a name such as bb2 for the beginning of an image's ID.
+func TestFullNamesInDockerfile(t *testing.T) {
+	const full = "docker.io/library/bb2:latest"
+	for _, tt := range []struct{ text, want string }{
+		{"FROM debian\nCOPY --from=alpine /a /a\n", ""},
+		{"FROM bb2", "FROM " + full},
+		{"from --platform=linux/amd64 bb2 as x\nCOPY a b\n", "from --platform=linux/amd64 " + full + " as x\nCOPY a b\n"},
+		{"# bb2\nFROM \\\n  bb2\nRUN echo bb2\n", "# bb2\nFROM \\\n  " + full + "\nRUN echo bb2\n"},
+		{"FROM debian AS bb2\nFROM bb2\nCOPY --from=bb2 /a /b\n", ""},
+		{"FROM debian\nCOPY --chown=1 --from=bb2 bb2 /b\n", "FROM debian\nCOPY --chown=1 --from=" + full + " bb2 /b\n"},
+		{"FROM debian\nCOPY --from=0 /a /b\n", ""},
+		{"FROM debian\nRUN --mount=type=bind,from=bb2,target=/b cat /b from=bb2\n", "FROM debian\nRUN --mount=type=bind,from=" + full + ",target=/b cat /b from=bb2\n"},
+		{"FROM debian\nRUN --mount=from=bb2,target=/b ls\n", "FROM debian\nRUN --mount=from=" + full + ",target=/b ls\n"},
+		{"ARG BASE=bb2\nFROM $BASE\n", "ARG BASE=bb2\nFROM " + full + "\n"},
+		{"ARG BASE=bb2\nFROM ${BASE}\r\nRUN x\r\n", "ARG BASE=bb2\nFROM " + full + "\r\nRUN x\r\n"},
+		{"ARG BASE\nFROM $BASE\n", ""},
+		{"FROM bb2:1\nFROM x/bb2\n", ""},
+		{"FROM sha256:bb2\n", "FROM docker.io/library/sha256:bb2\n"},
+	} {
+		result, err := parseDockerfile([]byte(tt.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(withFullNames(result, []byte(tt.text), job.Source{Build: &job.BuildArgs{}})); got != cmpOr(tt.want, tt.text) {
+			t.Errorf("%q: got %q, want %q", tt.text, got, cmpOr(tt.want, tt.text))
+		}
+	}
+	given := "bb2"
+	text := []byte("ARG BASE=debian\nFROM $BASE\n")
+	result, err := parseDockerfile(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := job.Source{Build: &job.BuildArgs{Args: map[string]*string{"BASE": &given}}}
+	if got, want := string(withFullNames(result, text, s)), "ARG BASE=debian\nFROM "+full+"\n"; got != want {
+		t.Errorf("with an argument: got %q, want %q", got, want)
+	}
 }
 
 func TestReaches(t *testing.T) {

@@ -3,6 +3,7 @@ package job
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -129,12 +130,22 @@ type User struct {
 
 // Limits are hard; 0 means no limit.
 type Limits struct {
-	CPUs      float64 `json:"cpus,omitempty"`
-	CPUShares int64   `json:"cpu_shares,omitempty"` // weight; an ordinary container has 1024
-	Memory    int64   `json:"memory,omitempty"`     // bytes, swap included
-	ShmSize   int64   `json:"shm_size,omitempty"`   // bytes
-	Pids      int64   `json:"pids,omitempty"`
-	Disk      int64   `json:"disk,omitempty"` // bytes that may be copied out
+	CPUs       float64 `json:"cpus,omitempty"`
+	CPUShares  int64   `json:"cpu_shares,omitempty"`      // weight; an ordinary container has 1024
+	Memory     int64   `json:"memory,omitempty"`          // bytes, swap included
+	MemoryFrom string  `json:"memory_from,omitempty"`     // who set Memory
+	Reserved   int64   `json:"memory_reserved,omitempty"` // bytes, at most Memory: no limit, but what the kernel takes last when memory is short
+	ShmSize    int64   `json:"shm_size,omitempty"`        // bytes
+	Pids       int64   `json:"pids,omitempty"`
+	Disk       int64   `json:"disk,omitempty"` // bytes that may be copied out
+}
+
+// MemoryLimit names the limit of memory and who set it.
+func (l Limits) MemoryLimit() string {
+	if l.MemoryFrom == "" {
+		return fmt.Sprintf("%d MB", l.Memory>>20)
+	}
+	return fmt.Sprintf("%d MB (%s)", l.Memory>>20, l.MemoryFrom)
 }
 
 // Copy is one file or directory on its way in (Src is below Root, Dst in the container) or out (the

@@ -124,7 +124,7 @@ func keys() []key {
 			func(c *Config, v value) { c.Create = v.createArgs() }},
 		{KeyInfo{"user", `"auto", "image" or "UID[:GID]"`, "auto", "who runs in the container; auto: files in the slot end up owned by BOINC's user; unsigned jobs that mount files: auto, or BOINC's own number"},
 			func(c *Config, v value) { scalar(v, &c.User, userID) }},
-		{KeyInfo{"memory", "size", "the workunit's memory bound and a margin", "hard limit, at most what the volunteer lets BOINC use"},
+		{KeyInfo{"memory", "size", "what the volunteer lets BOINC use", "hard limit, at most the default"},
 			func(c *Config, v value) { v.size(&c.Memory, minMemoryBytes) }},
 		{KeyInfo{"shm_size", "size", "64m", "size of /dev/shm"},
 			func(c *Config, v value) { v.size(&c.ShmSize, minShmBytes) }},

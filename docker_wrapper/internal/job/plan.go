@@ -123,7 +123,7 @@ func Plan(in Input) (*Job, error) {
 		}
 	}
 	threads := nthreads(in)
-	bounds := limits(c, in.Init, threads, signed, in.Host)
+	bounds := limits(c, in.Init, threads, signed, in.Policy, in.Host)
 	for i := range image.Sources {
 		s := &image.Sources[i]
 		if s.Unsigned = !signed; s.Dockerfile != "" {
@@ -218,16 +218,16 @@ func imageLabels(container map[string]string) map[string]string {
 
 // lessMemory gives a note if the job gets less memory than job.toml asks for.
 func lessMemory(c *Config, bounds Limits) []string {
-	asked := max(c.Memory, c.Create.Memory)
-	if bounds.Memory == 0 || asked <= bounds.Memory {
+	asked := c.memory()
+	if bounds.Memory == 0 || asked.bytes <= bounds.Memory {
 		return nil
 	}
 	key := "memory"
-	if c.Memory < asked {
+	if c.Create.Memory > 0 {
 		key = "create_args"
 	}
-	e := c.Errorf(key, "%d MB of memory are more than this job may have: it gets %d MB", asked>>20, bounds.Memory>>20)
-	e.Hint = "the limit comes from the volunteer's preferences or the workunit's rsc_memory_bound"
+	e := c.Errorf(key, "%d MB of memory are more than this job may have: it gets %d MB", asked.bytes>>20, bounds.Memory>>20)
+	e.Hint = "the limit is from " + bounds.MemoryFrom
 	return []string{e.Error()}
 }
 
@@ -539,7 +539,7 @@ func planImage(in Input, signed bool) (Image, error) {
 	}
 	im := Image{LockDir: first(in.LockDir, in.ProjectDir), Collect: planCollect(in)}
 	build := Source{
-		Name:       first(c.ImageName, ImageName(in.Init, in.Dir, signed)),
+		Name:       first(FullName(c.ImageName), ImageName(in.Init, in.Dir, signed)),
 		Dockerfile: in.Dockerfile,
 		Build:      &c.Build,
 		Keep:       c.ImageName != "",
@@ -559,7 +559,7 @@ func planImage(in Input, signed bool) (Image, error) {
 		case choice.Archive != "":
 			im.Sources = append(im.Sources, archive(choice.Archive))
 		case choice.Image != "":
-			im.Sources = append(im.Sources, Source{Name: choice.Image, Pull: true})
+			im.Sources = append(im.Sources, Source{Name: FullName(choice.Image), Pull: true})
 		}
 	}
 	switch {
@@ -568,7 +568,7 @@ func planImage(in Input, signed bool) (Image, error) {
 	case in.HasDockerfile:
 		im.Sources = append(im.Sources, build)
 	case c.ImageName != "":
-		im.Sources = append(im.Sources, Source{Name: c.ImageName, Pull: true, Keep: true})
+		im.Sources = append(im.Sources, Source{Name: FullName(c.ImageName), Pull: true, Keep: true})
 	case c.mistaken("image", "image_archive", "images", "image_name"):
 	default:
 		return Image{}, &ConfigError{File: in.Dockerfile, Problem: "no such file in the slot, and job.toml names no image",

@@ -79,6 +79,7 @@ func planOf(t *testing.T, sections map[string][]byte) string {
 	}
 	in := Input{Dir: testSlot, ProjectDir: testProject, Args: given.Args, Dockerfile: given.Dockerfile, HasDockerfile: given.HasDockerfile,
 		Signed: given.Signed, Host: given.Host}
+	in.Host.Memory = 16e9
 	for _, name := range slices.Sorted(maps.Keys(given.Links)) {
 		in.Links = append(in.Links, Link{Name: name, Target: filepath.Join(testProject, given.Links[name])})
 	}

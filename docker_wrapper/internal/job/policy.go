@@ -30,6 +30,8 @@ type Policy struct {
 	BuildNetwork string // "none": no build of unsigned files gets a network
 	Unsigned     string // "refuse": jobs whose files aren't signed don't run
 
+	Memory int64 // bytes that a job may have at most; 0: what the volunteer's preferences say
+
 	ProxyPassword bool // builds and unsigned jobs get the password of the proxy, too
 
 	// Limits for the images that wrappers got. nil means the default; infinity means no limit.
@@ -75,6 +77,8 @@ var policyKeys = []policyKey{
 		func(p *Policy, v value) { scalar(v, &p.BuildNetwork, oneOf("default", "none")) }},
 	{KeyInfo{"unsigned", `"allow" or "refuse"`, "allow", "refuse: a job whose files aren't signed ends with an error (206) at once"},
 		func(p *Policy, v value) { scalar(v, &p.Unsigned, oneOf("allow", "refuse")) }},
+	{KeyInfo{"memory", "size", "what the preferences let BOINC use", "the most that one job gets, such as `\"2g\"`; never more than the default"},
+		func(p *Policy, v value) { v.size(&p.Memory, minMemoryBytes) }},
 	{KeyInfo{"proxy_password", "bool", "false", "builds get the proxy's password too, and so do jobs that aren't signed"},
 		func(p *Policy, v value) { v.boolean(&p.ProxyPassword) }},
 	{KeyInfo{"images_gb", "number", "20", "GB that all images which jobs brought may take; inf: as much as they like"},

@@ -91,7 +91,7 @@ func (k *Keeper) Harvest(ctx context.Context, exit job.Exit) error {
 	k.log.Info().Int("code", exit.Code).Bool("oom", exit.OOMKilled).Msg("the container has ended")
 	limits := k.o.Job.Container.Limits
 	if exit.OOMKilled && exit.Code == 0 {
-		k.log.Warn().Msgf("a process of the job was killed for memory (limit %d MB)", limits.Memory>>20)
+		k.log.Warn().Msgf("a process of the job was killed for memory; its limit is %s", limits.MemoryLimit())
 	}
 	if exit.Code != 0 {
 		return nil
