@@ -144,7 +144,7 @@ slot_dir_mount = "/slot"`, info: docker},
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := json.MarshalIndent(toRequest(j, "sha256:abc", imageFacts{tt.imageCommand, tt.imageLabels}, tt.info), "", "  ")
+			got, err := json.MarshalIndent(toRequest(j, "sha256:abc", imageFacts{tt.imageCommand, nil, tt.imageLabels}, tt.info), "", "  ")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -273,7 +273,7 @@ var containerRows = []contractRow{
 			} else if k.e.Info.Rootless {
 				owner = "0:0"
 			}
-			if err := c.RunHelper(t.Context(), j, program, dir, owner+":false"); err != nil {
+			if err := k.e.RunHelper(t.Context(), j, program, dir, owner+":false:0"); err != nil {
 				t.Errorf("%s: %v", what, err)
 				continue
 			}
@@ -313,7 +313,7 @@ var containerRows = []contractRow{
 	}},
 	{fact: "user: BOINC's", check: func(t *testing.T, k *contract) {
 		j := k.job("id")
-		j.Container.User = job.User{Mode: "auto", UID: 4321, GID: 1234}
+		j.Container.User = job.User{Mode: job.UserBOINC, UID: 4321, GID: 1234}
 		want := "4321:1234\n"
 		if k.e.Info.Rootless {
 			want = "0:0\n" // the engine's user

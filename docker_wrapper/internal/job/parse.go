@@ -118,7 +118,7 @@ func keys() []key {
 			}},
 		{KeyInfo{"create_args", "string or array of string", "", "options as for docker create"},
 			func(c *Config, v value) { c.Create = v.createArgs() }},
-		{KeyInfo{"user", `"auto", "image" or "UID[:GID]"`, "auto", "who runs in the container; auto: files in the slot end up owned by BOINC's user; unsigned jobs that mount files: auto, or BOINC's own number"},
+		{KeyInfo{"user", `"auto", "image" or "UID[:GID]"`, "auto", "who runs in the container; auto: the image's user, or BOINC's if the job isn't signed; all files end up owned by BOINC's user"},
 			func(c *Config, v value) { scalar(v, &c.User, userID) }},
 		{KeyInfo{"memory", "size", "the workunit's memory bound and a margin", "hard limit, at most what the volunteer lets BOINC use"},
 			func(c *Config, v value) { v.size(&c.Memory, minMemoryBytes) }},

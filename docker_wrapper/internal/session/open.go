@@ -163,7 +163,7 @@ func (k *Keeper) fresh(ctx context.Context, cpu time.Duration) (*Session, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := k.openPayload(); err != nil {
+	if err := k.openPayload(ctx); err != nil {
 		return nil, err
 	}
 	switch s, err := k.restore(ctx, image, cpu); {
@@ -218,6 +218,9 @@ func (k *Keeper) fill(ctx context.Context, c *engine.Container, start job.Start)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := errors.Join(c.MakeHome(ctx, k.o.Job), k.openByHand(ctx, c)); err != nil {
+		return nil, err
+	}
 	if err := c.CopyIn(ctx, k.o.Job.CopyIn); err != nil {
 		return nil, err
 	}
@@ -246,11 +249,11 @@ func (k *Keeper) begin(ctx context.Context, c *engine.Container, since time.Time
 	if err != nil {
 		return nil, err
 	}
-	began := time.Now()
+	k.began = time.Now()
 	if err := c.Start(ctx); err != nil {
 		return nil, err
 	}
-	k.log.Info().Str("container", c.Name).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("started")
+	k.log.Info().Str("container", c.Name).Stringer("took", time.Since(k.began).Round(time.Millisecond)).Msg("started")
 	if err := k.prove(ctx, c); err != nil {
 		return nil, err
 	}

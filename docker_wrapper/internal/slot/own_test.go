@@ -26,7 +26,7 @@ func TestOthersOwnAndChangeOwner(t *testing.T) {
 	write(t, filepath.Dir(outside), "outside", "text", 0o600)
 	must(t, os.Symlink(outside, filepath.Join(dir, "link")), os.Chmod(filepath.Join(dir, "sub/file"), 0o4555|os.ModeSetuid), os.Chmod(filepath.Join(dir, "sub"), 0o500))
 	const uid, gid = 65534, 65533
-	must(t, ChangeOwner(dir, uid, gid, false))
+	must(t, ChangeOwner(dir, Owner{UID: uid, GID: gid}))
 	if OthersOwn(dir, uid) {
 		t.Error("given away: got foreign")
 	}
@@ -41,7 +41,7 @@ func TestOthersOwnAndChangeOwner(t *testing.T) {
 			t.Errorf("%s: got %d:%d %v, want %d:%d %v", name, u, g, mode, uid, gid, want)
 		}
 	}
-	must(t, os.Chmod(filepath.Join(dir, "sub/file"), 0o4700|os.ModeSetuid), ChangeOwner(dir, uid+1, gid, true))
+	must(t, os.Chmod(filepath.Join(dir, "sub/file"), 0o4700|os.ModeSetuid), ChangeOwner(dir, Owner{UID: uid + 1, GID: gid, Shared: true}))
 	for name, want := range map[string]os.FileMode{"sub": os.ModeDir | 0o777, "sub/file": 0o766} {
 		if u, _, mode := owner(filepath.Join(dir, name)); u != uid+1 || mode != want {
 			t.Errorf("%s, shared: got %d %v, want %d %v", name, u, mode, uid+1, want)
@@ -60,7 +60,7 @@ func TestOwnDeepDirectories(t *testing.T) {
 	dir := inMemory(t)
 	nest(t, dir, 6000)
 	start := cpuTime(t)
-	must(t, ChangeOwner(dir, 65534, 65533, false))
+	must(t, ChangeOwner(dir, Owner{UID: 65534, GID: 65533}))
 	if took := cpuTime(t) - start; took > 3*time.Second {
 		t.Errorf("it took %v of CPU time", took)
 	}
