@@ -581,15 +581,13 @@ func planUser(in Input, signed, slotMounted bool) (User, error) {
 	own := strconv.Itoa(boinc.UID)
 	// An unsigned job may be the image's user in the payload, which only BOINC's user can reach from outside: what it
 	// leaves there is handed back before it moves out. Its outputs in the project directory aren't.
-	stays := !signed && in.Host.UID >= 0 && (slotMounted && u != "image" || in.Config.ProjectDirMount != "")
+	stays := !signed && in.Host.UID >= 0 && (slotMounted && u != "image" || c.ProjectDirMount != "")
 	switch asked := u != "" && u != "auto" && u != own && u != own+":"+strconv.Itoa(boinc.GID); {
 	case in.Policy.NoRoot && asked:
-		e := c.Errorf(key, "%q isn't allowed on this computer, where containers run as BOINC's user", u)
-		e.Hint = "its owner can allow others: root = true in " + PolicyFile + " in BOINC's data directory"
-		return User{}, e
-	case stays && asked && u == "image":
+		return User{}, c.refused(key, strconv.Quote(u), "root = true")
+	case stays && asked && c.ProjectDirMount != "":
 		e := c.Errorf(key, "%q: an unsigned job with project_dir_mount must run as BOINC's user", u)
-		e.Hint = "leave one of the two keys out"
+		e.Hint = "leave the key out"
 		return User{}, e
 	case stays && asked:
 		e := c.Errorf(key, "%q: an unsigned job that mounts files of the host must run as BOINC's user or its image's", u)

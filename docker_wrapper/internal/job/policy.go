@@ -201,14 +201,19 @@ func (p Policy) check(c *Config, signed bool, at hostPaths) *ConfigError {
 			return e
 		}
 		if !r.allowed {
-			e := c.Errorf(r.key, "%s isn't allowed on this computer", r.what)
-			if r.permit != "" {
-				e.Hint = "its owner can allow it: " + r.permit + " in " + PolicyFile + " in BOINC's data directory"
-			}
-			return e
+			return c.refused(r.key, r.what, r.permit)
 		}
 	}
 	return nil
+}
+
+// refused is the error for a request that the owner can allow by a line of the policy file; "" if no line allows it.
+func (c *Config) refused(key, what, permit string) *ConfigError {
+	e := c.Errorf(key, "%s isn't allowed on this computer", what)
+	if permit != "" {
+		e.Hint = "its owner can allow it: " + permit + " in " + PolicyFile + " in BOINC's data directory"
+	}
+	return e
 }
 
 func (p Policy) rules(c *Config, at hostPaths) []rule {
