@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,8 +15,10 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"boincdocker/boincapi/boinctest"
+	"boincdocker/docker_wrapper/internal/job"
 )
 
 // usersImage is an image with directories that are its user's own. dir is the label's value.
@@ -31,8 +34,9 @@ func usersImage(dir, user string) string {
 		"RUN chown %s /opt/state /work\n%sWORKDIR /work\n", labelTest, dir, owner, line)
 }
 
-// usersScript tries to write in each place, tells the client how far it is, and waits until that has its message. Its
-// files are for its own user alone, and one has a set-user-ID bit.
+// usersScript tries to write in each place, tells the client how far it is, and waits until the test says that the client
+// knows everything. Its files are for its own user alone, one has a set-user-ID bit, and at last their directories are
+// closed.
 const usersScript = `umask 077
 cd "$BOINC_SLOT_DIR" || exit 97
 try() { if sh -c "$2" 2>/dev/null; then echo "$1 ok"; else echo "$1 denied"; fi; }
@@ -45,19 +49,19 @@ try home '[ "$HOME" != / ] && case $HOME in $BOINC_SLOT_DIR*) false ;; esac'
 echo 0.5 >part && mv part fraction_done
 echo 0.5 >checkpoint
 printf '<variety>v</variety>\nhello\n' >part && mv part trickle_up.xml
-i=0
-while [ -e trickle_up.xml ] && [ $i -lt 300 ]; do sleep 0.1; i=$((i + 1)); done
-while [ $i -lt 15 ]; do sleep 0.1; i=$((i + 1)); done # progress is read once a second
+echo result >part && mv part linked && echo >boinc_ufr_linked
+while [ ! -e go_on ]; do sleep 0.1; done
+mkdir ro no && echo x >ro/f && echo x >no/f && chmod 555 ro && chmod 000 no
+chmod 500 . 2>/dev/null
+exit 0
 `
 
 // Who the container's user is decides what the job can write, by the same table on each engine. BOINC's user, who isn't
 // root, hears of the job's progress and gets all files.
 func TestUsers(t *testing.T) {
 	t.Parallel()
-	uid := os.Getuid()
-	run := []string{binary(t, "docker_wrapper")}
-	owned := uint32(uid)
-	rootless := uid != 0
+	run, owned := []string{binary(t, "docker_wrapper")}, uint32(os.Getuid())
+	rootless := owned != 0
 	if !rootless {
 		fi, err := os.Stat("/var/run/docker.sock")
 		if err != nil {
@@ -95,7 +99,7 @@ func TestUsers(t *testing.T) {
 		c := newClientIn(t, dir, i, "users_"+name, nil)
 		config := fmt.Sprintf("image = %q\nuser = %q\nentrypoint = [\"sh\", \"-c\", '''%s''']\ncheckpoint.file = \"checkpoint\"\nnetwork = \"none\"\n", images[r.image], r.user, usersScript)
 		err := errors.Join(c.AddAppFile("job_"+name, "job.toml", []byte(config), boinctest.FileOptions{Copy: true, NotSigned: r.files == "unsigned"}),
-			c.AddInput("input_"+name, "input", []byte("x\n"), true))
+			c.AddInput("input_"+name, "input", []byte("x\n"), true), second(c.AddOutput(0, "linked", false)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,10 +112,23 @@ func TestUsers(t *testing.T) {
 	for i, r := range all {
 		wg.Go(func() {
 			c := clients[i]
-			end, err := c.Run(t.Context(), run[0], run[1:]...)
-			said := stderrOf(t, c)
-			if err != nil || end.Outcome != boinctest.Success {
-				t.Errorf("%v: got %+v, %v\n%s", r, end, err, said)
+			p, err := c.Start(t.Context(), run[0], run[1:]...)
+			if err != nil {
+				t.Errorf("%v: %v", r, err)
+				return
+			}
+			over := make(chan boinctest.Result, 1)
+			go func() { over <- p.Wait() }()
+			told := every(100*time.Millisecond, 2*time.Minute, func() bool {
+				half := func(s boinctest.AppStatus) bool { return s.Fraction == 0.5 && s.Checkpoints > 0 }
+				return len(over) > 0 || slices.ContainsFunc(c.Statuses(), half) && len(c.Trickles()) == 1 && slices.Equal(c.Uploads(), []string{"linked"})
+			})
+			if err := os.WriteFile(filepath.Join(c.Slot(), job.WrapperDir, "payload", "go_on"), nil, 0o644); err != nil {
+				t.Errorf("%v: %v", r, err)
+			}
+			end, said := <-over, stderrOf(t, c)
+			if end.Outcome != boinctest.Success || !told {
+				t.Errorf("%v: got %+v; trickles %q, uploads %q, last %+v\n%s", r, end, c.Trickles(), c.Uploads(), c.Last(), said)
 			}
 			var got []string
 			for _, what := range []string{"slot", "input", "cache", "home", "state", "work"} {
@@ -130,39 +147,37 @@ func TestUsers(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Errorf("%v: the job can write %v, want %v", r, got, want)
 			}
-			if !slices.ContainsFunc(c.Statuses(), func(s boinctest.AppStatus) bool { return s.Fraction == 0.5 }) {
-				t.Errorf("%v: the fraction done 0.5 was not reported", r)
-			}
-			if c.Last().Checkpoints == 0 {
-				t.Errorf("%v: no checkpoint was reported", r)
-			}
-			if tr := c.Trickles(); len(tr) != 1 {
-				t.Errorf("%v: got trickles %q, want 1\n%s", r, tr, said)
-			}
 			mu.Lock()
-			rows[fmt.Sprintf("%-8s user=%-5s image=%-4s", r.files, r.user, r.image)] = fmt.Sprintf("writes %v, fraction %v, trickles %d", got, c.Last().Fraction, len(c.Trickles()))
+			rows[fmt.Sprintf("%-8s user=%-5s image=%-4s", r.files, r.user, r.image)] = fmt.Sprintf("writes %v", got)
 			mu.Unlock()
-			for _, name := range []string{"out", "d", "d/e", "d/e/f", "input"} {
-				fi, err := os.Lstat(filepath.Join(c.Slot(), name))
+			result := filepath.Join(c.ProjectDir(), c.InitData().ResultName+"_r123_0")
+			if got := string(mayRead(result)); got != "result\n" {
+				t.Errorf("%v: the linked output: got %q", r, got)
+			}
+			for _, name := range []string{"out", "d", "d/e", "d/e/f", "input", "ro", "ro/f", "no", "no/f", result} {
+				if !filepath.IsAbs(name) {
+					name = filepath.Join(c.Slot(), name)
+				}
+				fi, err := os.Lstat(name)
 				if err != nil {
 					t.Errorf("%v: %v", r, err)
 				} else if got := fi.Sys().(*syscall.Stat_t).Uid; got != owned || fi.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 {
 					t.Errorf("%v: %s is user %d's and has the mode %v, want %d's without special bits", r, name, got, fi.Mode(), owned)
 				}
 			}
-			if got := containers(t, c); i == 0 && got != "" {
-				eventually(t, "no container is left", func() bool { return containers(t, c) == "" })
+			clear := append(slices.Clone(run[:len(run)-1]), "rm", "-rf", filepath.Join(c.Slot(), "no"), filepath.Join(c.Slot(), "ro"), filepath.Join(c.Slot(), "d"))
+			if out, err := exec.Command(clear[0], clear[1:]...).CombinedOutput(); err != nil {
+				t.Errorf("%v: clear the slot: %v\n%s", r, err, out)
 			}
 		})
 	}
 	wg.Wait()
-	for _, r := range slices.Sorted(func(yield func(string) bool) {
-		for k := range rows {
-			if !yield(k) {
-				return
-			}
-		}
-	}) {
+	if got := containers(t, clients[0]); got != "" {
+		t.Errorf("containers left: %s", got)
+	}
+	for _, r := range slices.Sorted(maps.Keys(rows)) {
 		t.Log(r, rows[r])
 	}
 }
+
+func second[T any](_ T, err error) error { return err }

@@ -45,7 +45,7 @@ func (k *Keeper) openPayload(ctx context.Context) error {
 }
 
 // openByHand lets the container's user write to the directory of a job that is started by hand, if it isn't root or the
-// user of this process. moveOut undoes it.
+// user of this process. takeOwnership undoes it.
 func (k *Keeper) openByHand(ctx context.Context, c *engine.Container) error {
 	j := k.o.Job
 	if !k.standalone() || j.Slot.Payload == "" || j.Container.User.Mode == job.UserBOINC {
@@ -90,6 +90,12 @@ func (k *Keeper) redactedInitData() ([]byte, error) {
 // changed can still be moved if their directories allow it. shared lets the container's user keep using the files.
 func (k *Keeper) takeOwnership(ctx context.Context, shared bool) {
 	dir := k.o.Job.Slot.Payload
+	if k.mode != 0 {
+		if err := os.Chmod(dir, k.mode); err != nil {
+			k.log.Warn().Err(err).Msg("others may still write to this directory")
+		}
+		k.mode = 0
+	}
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return // the payload was not made yet
 	}
@@ -140,11 +146,6 @@ func (k *Keeper) moveOut() error {
 	}
 	switch {
 	case k.standalone():
-		if k.mode != 0 {
-			if err := os.Chmod(j.Slot.Payload, k.mode); err != nil {
-				return err
-			}
-		}
 		return slot.MoveOutputs(j.Slot)
 	case j.Slot.MakeOutputs:
 		return slot.DropOutputs(j.Slot)
