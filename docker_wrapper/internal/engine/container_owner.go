@@ -23,7 +23,9 @@ const (
 
 	OwnerSuffix = "_owner" // appended to the name of the job's container to name a helper's container
 
-	helperTime = 20 * time.Second // much less than a client waits after quit
+	// Both together are less than the minute that a client waits after quit.
+	helperTime       = 20 * time.Second
+	helperRemoveTime = 8 * time.Second
 )
 
 // MakeHome gives the HOME of a container that runs as BOINC's user, and that was not started, to this user. The image
@@ -145,6 +147,8 @@ func (e *Engine) runHelper(ctx context.Context, j *job.Job, program, dir, say st
 	}
 	helper.ID = made.ID
 	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), helperRemoveTime) // also when it took too long
+		defer cancel()
 		if err := helper.Remove(ctx); err != nil {
 			e.log.Warn().Err(err).Msg("cannot remove a helper container")
 		}

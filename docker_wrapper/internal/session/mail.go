@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"path/filepath"
@@ -88,10 +89,13 @@ func (m *mail) allowed(ctx context.Context, names []string, f func() error) erro
 	}
 	m.owns.spend(now)
 	if err := m.own(ctx, append(names, ".")...); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNotNow, err)
 	}
 	return f()
 }
+
+// errNotNow: the job's files could not be given to BOINC's user just now. The next round tries it again.
+var errNotNow = errors.New("it belongs to another user")
 
 // deliver moves the client's messages to the job, and reports whether it could.
 func (m *mail) deliver(ctx context.Context) bool {
@@ -171,8 +175,12 @@ func (m *mail) upload(ctx context.Context, logical string) {
 		names = append(names, dir)
 	}
 	err := m.allowed(ctx, names, func() error { return m.box.BringOutput(ctx, logical) })
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return // the next episode asks again
+	case errors.Is(err, errNotNow):
+		m.warn(err)
+		return
 	}
 	if err == nil {
 		err = m.o.Client.UploadFile(logical)
