@@ -17,6 +17,10 @@ import (
 // openPayload makes the container's side of the slot.
 func (k *Keeper) openPayload(ctx context.Context) error {
 	j := k.o.Job
+	foreign := j.Slot.Payload != "" && j.Container.User.Mode != job.UserBOINC && !k.standalone()
+	if foreign {
+		k.takeOwnership(ctx, true) // of what an earlier container left
+	}
 	if j.Slot.Move {
 		redacted, err := k.redactedInitData()
 		if err != nil {
@@ -26,7 +30,7 @@ func (k *Keeper) openPayload(ctx context.Context) error {
 			return err
 		}
 		k.mail.deliver(ctx) // a job may look only at its start
-		k.mail.sporadic()
+		k.mail.sporadic(ctx)
 	} else if !k.standalone() {
 		if err := slot.NoteLinks(j.Slot); err != nil {
 			return err
@@ -37,11 +41,10 @@ func (k *Keeper) openPayload(ctx context.Context) error {
 			return err
 		}
 	}
-	if j.Slot.Payload == "" || j.Container.User.Mode == job.UserBOINC || k.standalone() {
-		return nil
+	if foreign {
+		return slot.AllowWrites(j.Slot)
 	}
-	k.takeOwnership(ctx, true) // of what an earlier container left
-	return slot.AllowWrites(j.Slot)
+	return nil
 }
 
 // openByHand lets the container's user write to the directory of a job that is started by hand, if it isn't root or the

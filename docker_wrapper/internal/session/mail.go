@@ -53,7 +53,7 @@ func (m *mail) round(ctx context.Context, st boincapi.Status) {
 			m.heard, m.delivered = heard, true
 		}
 	}
-	m.sporadic()
+	m.sporadic(ctx)
 	if st.Suspended {
 		return
 	}
@@ -116,11 +116,11 @@ func (m *mail) deliver(ctx context.Context) bool {
 	return err == nil
 }
 
-func (m *mail) sporadic() {
+func (m *mail) sporadic(ctx context.Context) {
 	if !m.o.Sporadic {
 		return
 	}
-	if err := m.box.Sporadic(); err != nil {
+	if err := m.allowed(ctx, []string{boincapi.SporadicACFile}, m.box.Sporadic); err != nil {
 		m.warn(err)
 	}
 }

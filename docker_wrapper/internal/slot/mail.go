@@ -431,6 +431,8 @@ func (b *Mail) sporadic() error {
 	wanted := "0\n"
 	if data, err := payload.Read(boincapi.SporadicACFile, limit); err == nil {
 		wanted = oneNumber(data)
+	} else if errors.Is(err, fs.ErrPermission) {
+		return err
 	}
 	if wanted != b.wanted {
 		f, err := b.m.root.OpenFile(boincapi.SporadicACFile, os.O_WRONLY|os.O_CREATE, 0o666)
