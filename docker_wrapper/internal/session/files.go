@@ -102,8 +102,8 @@ func (k *Keeper) takeOwnership(ctx context.Context, shared bool) {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return // the payload was not made yet
 	}
-	if k.standalone() && os.Getuid() == 0 || !slot.OthersOwn(dir, os.Getuid()) {
-		return // by hand, root is able to use all files, and may have others' in this directory
+	if k.standalone() && (os.Getuid() == 0 || k.began.IsZero()) || !slot.OthersOwn(dir, os.Getuid()) {
+		return // by hand, root can use all files, and before the start there are none of the job's
 	}
 	if err := k.own(ctx, shared); err != nil {
 		k.log.Warn().Err(err).Msg("some of the job's files still belong to another user")

@@ -41,7 +41,7 @@ func openMail(o Options, own func(context.Context, ...string) error) (*mail, err
 	if err != nil {
 		return nil, err
 	}
-	return &mail{o: o, box: box, free: time.Now(), own: own, owns: allowance{burst: 10, every: 10 * time.Minute}, requests: allowance{burst: 10, every: 10 * time.Second},
+	return &mail{o: o, box: box, free: time.Now(), own: own, owns: allowance{burst: 10, every: time.Minute}, requests: allowance{burst: 10, every: 10 * time.Second},
 		lines: allowance{burst: 20, every: 10 * time.Minute}}, nil
 }
 
