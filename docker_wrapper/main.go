@@ -122,7 +122,7 @@ func (p program) run(ctx context.Context, argv []string) int {
 }
 
 // help runs this program as a helper in a container: it opens GPU devices, counts, or, as root, gives the files of a
-// directory to a user (UID:GID:SHARED). An environment variable selects the task, because a workunit can choose the
+// directory, all or those of these names, to a user (UID:GID:SHARED:SINCE). An environment variable selects the task, because a workunit can choose the
 // command line.
 func help(task string, args []string, stdout, stderr io.Writer) int {
 	var err error
@@ -132,10 +132,9 @@ func help(task string, args []string, stdout, stderr io.Writer) int {
 	case engine.HelperCounts:
 		err = countForever(engine.HelperDir)
 	default:
-		var uid, gid int
-		var shared bool
-		if _, err = fmt.Sscanf(task, "%d:%d:%t", &uid, &gid, &shared); err == nil {
-			err = slot.ChangeOwner(engine.HelperDir, uid, gid, shared)
+		var to slot.Owner
+		if _, err = fmt.Sscanf(task, "%d:%d:%t:%d", &to.UID, &to.GID, &to.Shared, &to.Since); err == nil {
+			err = slot.ChangeOwner(engine.HelperDir, to, args...)
 		}
 	}
 	if err != nil {

@@ -207,7 +207,14 @@ func writeHeader(tw *tar.Writer, fi fs.FileInfo, name, target string, uid, gid i
 	return tw.WriteHeader(h)
 }
 
-// owner is the user that the container runs as, in numbers.
+// Owner is the user that the container runs as, in numbers. *RunError when the image doesn't know the user's name.
+func (c *Container) Owner(ctx context.Context) (uid, gid int, err error) {
+	if uid, gid, err = c.owner(ctx); err != nil {
+		return 0, 0, fmt.Errorf("look up the user of container %s: %w", c.Name, err)
+	}
+	return uid, gid, nil
+}
+
 func (c *Container) owner(ctx context.Context) (uid, gid int, err error) {
 	callCtx, cancel := c.e.call(ctx)
 	defer cancel()

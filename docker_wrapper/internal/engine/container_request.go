@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,8 +29,8 @@ type request struct {
 
 // imageFacts is the part of an image's configuration that a request depends on.
 type imageFacts struct {
-	entrypoint, command []string // the image's own
-	labels              map[string]string
+	entrypoint, command, env []string // the image's own
+	labels                   map[string]string
 }
 
 // emptied are the image's labels without their values. A container inherits the labels of its image, and no engine can remove
@@ -82,7 +83,7 @@ func toRequest(j *job.Job, imageID string, im imageFacts, info Info) request {
 		Image:        imageID,
 		Hostname:     x.Hostname,
 		User:         userOf(c.User, info.Rootless),
-		Env:          slices.Concat(c.Env, proxyEnv),
+		Env:          slices.Concat(c.Env, proxyEnv, homeOf(c, im.env)),
 		Entrypoint:   c.Entrypoint,
 		Cmd:          commandOf(c, im.command),
 		WorkingDir:   x.Workdir,
@@ -123,6 +124,13 @@ func toRequest(j *job.Job, imageID string, im imageFacts, info Info) request {
 		Sysctls:        x.Sysctls,
 		Tmpfs:          x.Tmpfs,
 		OomScoreAdj:    oomScore,
+	}
+	if x.ReadOnly && slices.Contains(r.Config.Env, ownHome) { // see MakeHome
+		r.Host.Tmpfs = maps.Clone(x.Tmpfs)
+		if r.Host.Tmpfs == nil {
+			r.Host.Tmpfs = map[string]string{}
+		}
+		r.Host.Tmpfs[ownHomeDir] = "mode=1777,exec"
 	}
 	if q.logDriver == "json-file" {
 		r.Host.LogConfig.Config["max-file"] = logMaxFile
@@ -313,15 +321,32 @@ func ownOpenFiles() int64 {
 // the user account that runs the engine. Any other user would leave files that BOINC can't delete.
 func userOf(u job.User, rootless bool) string {
 	switch {
-	case u.Mode == "fixed":
+	case u.Mode == job.UserFixed:
 		return u.Fixed
-	case u.Mode == "image":
+	case u.Mode == job.UserImage:
 		return ""
 	case rootless:
 		return "0:0"
 	default:
 		return fmt.Sprintf("%d:%d", u.UID, u.GID)
 	}
+}
+
+// The HOME of BOINC's user in a container. The image knows no such user, and without HOME engines take "/".
+const (
+	ownHomeDir = "/home/boinc"
+	ownHome    = homeEnv + ownHomeDir
+	homeEnv    = "HOME="
+)
+
+// homeOf is HOME for BOINC's user, unless the job or the image sets another than "/".
+func homeOf(c job.Container, imageEnv []string) []string {
+	set := func(nv string) bool { return strings.HasPrefix(nv, homeEnv) }
+	inImage := slices.IndexFunc(imageEnv, set)
+	if c.User.Mode != job.UserBOINC || slices.ContainsFunc(c.Env, set) || inImage >= 0 && imageEnv[inImage] != homeEnv+"/" {
+		return nil
+	}
+	return []string{ownHome}
 }
 
 // commandOf is the container's command; nil for the image's own.

@@ -315,7 +315,7 @@ var containerRows = []contractRow{
 			} else if k.e.Info.Rootless {
 				owner = "0:0"
 			}
-			if err := c.RunHelper(t.Context(), j, program, dir, owner+":false"); err != nil {
+			if err := k.e.RunHelper(t.Context(), j, program, dir, owner+":false:0"); err != nil {
 				t.Errorf("%s: %v", what, err)
 				continue
 			}
@@ -355,12 +355,52 @@ var containerRows = []contractRow{
 	}},
 	{fact: "user: BOINC's", check: func(t *testing.T, k *contract) {
 		j := k.job("id")
-		j.Container.User = job.User{Mode: "auto", UID: 4321, GID: 1234}
+		j.Container.User = job.User{Mode: job.UserBOINC, UID: 4321, GID: 1234}
 		want := "4321:1234\n"
 		if k.e.Info.Rootless {
 			want = "0:0\n" // the engine's user
 		}
 		k.says(t, j, want)
+	}},
+	{fact: "user: BOINC's has a home that it can write to", check: func(t *testing.T, k *contract) {
+		boinc := job.User{Mode: job.UserBOINC, UID: 4321, GID: 1234}
+		owner := "4321:1234"
+		if k.e.Info.Rootless {
+			owner = "0:0" // the engine's user
+		}
+		for _, tt := range []struct {
+			image    string // lines of its Dockerfile
+			readOnly bool
+			env      []string
+			home     string
+			stat     string
+		}{
+			{home: "/home/boinc", stat: "40700 " + owner},
+			{image: "ENV HOME=/\n", home: "/home/boinc", stat: "40700 " + owner},
+			{image: "ENV HOME=/other/deep\n", home: "/other/deep", stat: "40700 " + owner},
+			{image: "COPY etc /root/etc\nENV HOME=/root\n", home: "/root", stat: "40755 " + owner},
+			{image: "COPY etc /home/etc\n", home: "/home/boinc", stat: "40700 " + owner},
+			{env: []string{"HOME=/mine"}, home: "/mine", stat: "40700 " + owner},
+			{readOnly: true, home: "/home/boinc", stat: "41777 0:0"},
+		} {
+			image := k.image
+			if tt.image != "" {
+				im, fsys := k.source("home", tt.image)
+				fsys["etc/x"] = &fstest.MapFile{Mode: 0o644}
+				image = k.ensure(t, im, fsys)
+			}
+			j := k.job("env=HOME", "stat="+tt.home, "mkdir="+tt.home+"/.cache/x", "write="+tt.home+"/.cache/x/y:z")
+			j.Container.User, j.Container.DropCaps, j.Container.Env, j.Container.Extra.ReadOnly = boinc, true, tt.env, tt.readOnly
+			c, err := k.e.Create(t.Context(), j, image)
+			k.must(t, err)
+			t.Cleanup(func() { k.mustRemove(t, c) })
+			k.must(t, c.MakeHome(t.Context(), j))
+			k.must(t, c.Start(t.Context()))
+			got := k.finish(t, c)
+			if want := fmt.Sprintf("%q\n%s %q\n", tt.home, tt.stat, tt.home); !strings.HasPrefix(got.out, want) || got.errOut != "" {
+				t.Errorf("%+v: got %+v, want %s", tt, got, want)
+			}
+		}
 	}},
 	{fact: "user: a fixed one", check: func(t *testing.T, k *contract) {
 		j := k.job("id")

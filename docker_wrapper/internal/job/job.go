@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -114,6 +116,25 @@ type Container struct {
 	AskSignal  string            `json:"ask_signal,omitempty"` // asks the job for a checkpoint: nobody ends it by that
 }
 
+// Mounted reports whether a file of the container is in a mount, and so remains after the container.
+func (c Container) Mounted(name string) bool {
+	in := func(target string) bool {
+		return name == target || strings.HasPrefix(name, strings.TrimSuffix(target, "/")+"/")
+	}
+	return slices.ContainsFunc(c.Mounts, func(m Mount) bool { return in(m.Target) }) ||
+		slices.ContainsFunc(c.Binds, func(b Bind) bool { return b.Source != "" && in(b.Target) })
+}
+
+// InContainer is the path in the container of a file or directory of the host that is mounted; "" if it isn't mounted.
+func (c Container) InContainer(source string) string {
+	for _, m := range c.Mounts {
+		if m.Source == source {
+			return m.Target
+		}
+	}
+	return ""
+}
+
 // Mount is one file or directory of the host in the container.
 type Mount struct {
 	Source   string `json:"source"`
@@ -121,12 +142,19 @@ type Mount struct {
 	ReadOnly bool   `json:"read_only,omitempty"`
 }
 
-// User says as whom the container runs.
+// User says as whom the container runs. Files of UserImage and UserFixed are handed back to BOINC's user.
 type User struct {
-	Mode     string `json:"mode"` // "auto": so that files end up owned by BOINC's user; "image"; "fixed"
-	UID, GID int    // of BOINC's user ("auto")
-	Fixed    string `json:",omitempty"` // as docker takes it ("fixed")
+	Mode     string `json:"mode"` // one of the following
+	UID, GID int    // of BOINC's user (UserBOINC)
+	Fixed    string `json:",omitempty"` // as docker takes it (UserFixed)
 }
+
+// Modes of a User.
+const (
+	UserBOINC = "boinc" // BOINC's user, whom a rootless engine calls root
+	UserImage = "image" // the image's USER
+	UserFixed = "fixed"
+)
 
 // Limits are hard; 0 means no limit.
 type Limits struct {

@@ -122,7 +122,7 @@ func keys() []key {
 			}},
 		{KeyInfo{"create_args", "string or array of string", "", "options as for docker create"},
 			func(c *Config, v value) { c.Create = v.createArgs() }},
-		{KeyInfo{"user", `"auto", "image" or "UID[:GID]"`, "auto", "who runs in the container; auto: files in the slot end up owned by BOINC's user; unsigned jobs that mount files: auto, or BOINC's own number"},
+		{KeyInfo{"user", `"auto", "image" or "UID[:GID]"`, "auto", "who runs in the container; auto: the image's user, or BOINC's if the job isn't signed; all files end up owned by BOINC's user"},
 			func(c *Config, v value) { scalar(v, &c.User, userID) }},
 		{KeyInfo{"memory", "size", "what the volunteer lets BOINC use", "hard limit, at most the default"},
 			func(c *Config, v value) { v.size(&c.Memory, minMemoryBytes) }},

@@ -145,7 +145,7 @@ func Plan(in Input) (*Job, error) {
 		slotMount = first(c.Workdir, defaultWorkdir)
 	}
 	add(planFiles(in, j, slotMount))
-	user, err := planUser(in, signed, slotMount != "")
+	user, err := planUser(in, signed, slotMount != "", at)
 	add(err)
 	j.Container = Container{
 		Name:       ContainerName(in.Init, in.Dir),
@@ -264,7 +264,7 @@ func unexpanded(c *Config, env []string) (word, name string) {
 	for _, word := range c.Command {
 		for _, m := range variable.FindAllStringSubmatch(word, -1) {
 			set := func(nv string) bool { return strings.HasPrefix(nv, m[1]+m[2]+"=") }
-			if slices.ContainsFunc(env, set) || slices.ContainsFunc([]string{"HOME=", "PATH="}, set) {
+			if slices.ContainsFunc(env, set) || slices.ContainsFunc([]string{"ARGS=", "HOME=", "PATH="}, set) {
 				return word, m[0]
 			}
 		}
@@ -340,7 +340,7 @@ func planCheckpoint(in Input, j *Job, slotMount string) (Checkpoint, error) {
 		p.File = rel
 	case path.IsAbs(cp.File):
 		p.ContainerFile = cp.File
-		if len(cp.Copy) == 0 && !c.mistaken("checkpoint.copy") && !outlives(cp.File, j.Container) {
+		if len(cp.Copy) == 0 && !c.mistaken("checkpoint.copy") && !j.Container.Mounted(cp.File) {
 			e := c.Errorf("checkpoint.file", "%q is lost with the container", cp.File)
 			e.Hint = "add checkpoint.copy, which saves what the job needs to go on"
 			return p, e
@@ -363,15 +363,6 @@ func planCheckpoint(in Input, j *Job, slotMount string) (Checkpoint, error) {
 		}
 	}
 	return p, nil
-}
-
-// outlives reports whether a file of the container is in a mount, and so remains after the container.
-func outlives(name string, c Container) bool {
-	in := func(target string) bool {
-		return name == target || strings.HasPrefix(name, strings.TrimSuffix(target, "/")+"/")
-	}
-	return slices.ContainsFunc(c.Mounts, func(m Mount) bool { return in(m.Target) }) ||
-		slices.ContainsFunc(c.Binds, func(b Bind) bool { return b.Source != "" && in(b.Target) })
 }
 
 // ports are on loopback unless an address is written, so that other computers can't reach them.
@@ -616,32 +607,47 @@ func imageNames(c *Config, signed bool) error {
 	return nil
 }
 
-// planUser decides which user the container runs as. An unsigned job that can write files of the host runs as BOINC's user:
-// files of another user could have set-user-ID bits, and BOINC couldn't remove them.
-func planUser(in Input, signed, slotMounted bool) (User, error) {
+// planUser decides which user the container runs as: the image's own, unless the job's files aren't signed and it writes
+// files of the host, or the owner wants no root.
+func planUser(in Input, signed, slotMounted bool, at hostPaths) (User, error) {
 	c := in.Config
-	auto := User{Mode: "auto", UID: in.Host.UID, GID: in.Host.GID}
-	writes := slotMounted || !signed && c.ProjectDirMount != ""
-	u := first(c.Create.User, c.User)
-	switch foreign := !signed && writes && in.Host.UID >= 0; {
-	case u != "" && u != "auto" && foreign:
-		own := strconv.Itoa(in.Host.UID)
-		if u == own || u == own+":"+strconv.Itoa(in.Host.GID) {
-			return auto, nil
-		}
-		e := c.Errorf("user", "%q: an unsigned job that mounts files of the host must run as BOINC's user", u)
+	boinc := User{Mode: UserBOINC, UID: in.Host.UID, GID: in.Host.GID}
+	if in.Host.UID < 0 {
+		boinc.UID, boinc.GID = nobody, nobody
+	}
+	u, key := c.User, "user"
+	if c.Create.User != "" {
+		u, key = c.Create.User, "create_args"
+	}
+	own := strconv.Itoa(boinc.UID)
+	// An unsigned job may be the image's user in the payload, which only BOINC's user can reach from outside: what it
+	// leaves there is handed back before it moves out. Its outputs in the project directory aren't.
+	stays := !signed && in.Host.UID >= 0 && (slotMounted && u != "image" || c.ProjectDirMount != "")
+	switch asked := u != "" && u != "auto" && u != own && u != own+":"+strconv.Itoa(boinc.GID); {
+	case in.Policy.NoRoot && asked:
+		e := in.Policy.refusal(c, []rule{{key: key, what: strconv.Quote(u), permit: permit{key: "root"}}}, at)
+		e.refused = false // final: he has been asked
+		return User{}, e
+	case stays && asked && c.ProjectDirMount != "":
+		e := c.Errorf(key, "%q: an unsigned job with project_dir_mount must run as BOINC's user", u)
+		e.Hint = "leave the key out"
+		return User{}, e
+	case stays && asked:
+		e := c.Errorf(key, "%q: an unsigned job that mounts files of the host must run as BOINC's user or its image's", u)
 		e.Hint = "leave the key out, or copy files instead of mounting them"
 		return User{}, e
-	case u == "image":
-		return User{Mode: "image"}, nil
-	case u != "" && u != "auto":
-		return User{Mode: "fixed", Fixed: u}, nil
-	case !writes || in.Host.UID < 0:
-		return User{Mode: "image"}, nil // the container can't write files of the host
+	case in.Policy.NoRoot || stays:
+		return boinc, nil
+	case u == "" || u == "auto" || u == "image":
+		return User{Mode: UserImage}, nil
 	default:
-		return auto, nil
+		return User{Mode: UserFixed, Fixed: u}, nil
 	}
 }
+
+// nobody stands for BOINC's user where that has no number, as on Windows. It is the kernel's overflow user
+// (Documentation/admin-guide/sysctl/fs.rst), who owns nothing.
+const nobody = 65534
 
 // binds gives mounts with the symlinks of their sources resolved. A symlink that changes after the check has no effect.
 func binds(c *Config, at hostPaths) []Bind {

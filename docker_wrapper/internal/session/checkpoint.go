@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,6 +58,9 @@ func (k *Keeper) made(ctx context.Context, container *engine.Container) (at time
 		at, err = container.ModTime(ctx, c.ContainerFile)
 	case c.File != "":
 		at, err = slot.Payload{Dir: k.o.Job.Slot.Payload}.ModTime(c.File)
+		if errors.Is(err, fs.ErrPermission) { // it is in another user's directory
+			at, err = container.ModTime(ctx, k.inContainer(c.File))
+		}
 	default:
 		return time.Time{}, false
 	}

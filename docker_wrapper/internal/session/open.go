@@ -225,7 +225,7 @@ func (k *Keeper) anew(ctx context.Context, cpu time.Duration) (*Session, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := k.openPayload(); err != nil {
+	if err := k.openPayload(ctx); err != nil {
 		return nil, err
 	}
 	switch s, err := k.restore(ctx, image, cpu); {
@@ -287,6 +287,9 @@ func (k *Keeper) fill(ctx context.Context, c *engine.Container, start job.Start)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := errors.Join(c.MakeHome(ctx, k.o.Job), k.openByHand(ctx, c)); err != nil {
+		return nil, err
+	}
 	if err := c.CopyIn(ctx, k.o.Job.CopyIn); err != nil {
 		return nil, err
 	}
@@ -318,11 +321,11 @@ func (k *Keeper) begin(ctx context.Context, c *engine.Container, since time.Time
 	if err := k.openOutputs(k.written()); err != nil {
 		return nil, err
 	}
-	began := time.Now()
+	k.began = time.Now()
 	if err := c.Start(ctx); err != nil {
 		return nil, err
 	}
-	k.log.Info().Str("container", c.Name).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("started")
+	k.log.Info().Str("container", c.Name).Stringer("took", time.Since(k.began).Round(time.Millisecond)).Msg("started")
 	if err := k.prove(ctx, c); err != nil {
 		return nil, err
 	}

@@ -29,9 +29,10 @@ func (k *Keeper) Leave(ctx context.Context, parked time.Time) {
 	k.park(parked)
 	if k.standalone() {
 		k.Remove(ctx)
+		k.takeOwnership(ctx, false)
 		return
 	}
-	foreign := k.o.Job.Container.User.Mode != "auto" || k.engine != nil && k.engine.Info.Rootless
+	foreign := k.o.Job.Container.User.Mode != job.UserBOINC || k.engine != nil && k.engine.Info.Rootless
 	if k.container != nil && !parked.IsZero() && foreign { // the client may have to clear the slot itself
 		k.takeOwnership(ctx, true)
 	}

@@ -63,6 +63,7 @@ func (s *Session) saveWhole(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	k.takeOwnership(ctx, true) // or the files could be neither read nor restored; not later: the engine notes their modes
 	if err := s.c.Checkpoint(ctx, dir, room); err != nil {
 		return err
 	}
