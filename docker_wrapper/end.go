@@ -52,6 +52,7 @@ var retries = []retry{
 	{boincapi.ErrLocked, 0, lockDelay, false},
 	{boincapi.ErrNoSegment, 0, soonDelay, false},
 	{errPolicy, 0, ownerDelay, false},
+	{job.ErrRefused, 0, ownerDelay, false},
 	{session.ErrKey, 0, ownerDelay, false},
 	{errNoDir, 0, ownerDelay, false},
 	{supervise.ErrNetworkSuspended, 10 * time.Minute, networkDelay, true},
@@ -118,7 +119,7 @@ func (w *wrapper) end(err error) int {
 // final reports whether an error ends the job: retrying is useless, or was tried often enough.
 func (w *wrapper) final(err error) bool {
 	_, temporary := retryOf(err)
-	return projectsFault(err) && (!temporary || w.buildKeepsFailing(err))
+	return projectsFault(err) && (!temporary || w.triedEnough(err))
 }
 
 // projectsFault reports whether the project must correct something, so that retrying is useless.
@@ -136,7 +137,9 @@ func (w *wrapper) settle(ctx context.Context, k *session.Keeper, out supervise.O
 	calls := context.WithoutCancel(ctx)
 	switch out.Reason {
 	case supervise.Left:
-		return w.leave(calls, k, out.Parked)
+		err := w.leave(calls, k, out.Parked)
+		w.tellKept(calls, k, out)
+		return err
 	case supervise.Aborted:
 		return w.aborted(calls, k)
 	case supervise.Failed:
@@ -167,6 +170,28 @@ func (w *wrapper) leave(ctx context.Context, k *session.Keeper, parked time.Time
 	k.Leave(ctx, parked)
 	w.log.Info().Msg("leaving; the job is resumed the next time")
 	return &ended{silent: true}
+}
+
+// readTime is how long a client that goes on may take to read a last report. It reads each second (TASK_POLL_PERIOD in
+// client/app.h). A client that ends reads none, and looks every 6 s whether its jobs have ended (wait_for_exit in
+// client/app_control.cpp), so that nobody waits for this.
+const readTime = 3 * time.Second
+
+// tellKept makes the client count the CPU and elapsed time of a job that is left. Supervise has reported it as a checkpoint. A
+// client that goes on reads that while this process is there: later it would take the CPU time alone. A client that ends finds it
+// in a file.
+func (w *wrapper) tellKept(ctx context.Context, k *session.Keeper, out supervise.Outcome) {
+	if w.standalone || out.Kept.At.IsZero() {
+		return
+	}
+	read, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	if w.app.Deliver(read) {
+		return
+	}
+	if err := k.TellKept(ctx, out.Kept, out.InContainer); err != nil {
+		w.log.Debug().Err(err).Msg("the client forgets the elapsed time since the last checkpoint")
+	}
 }
 
 // aborted removes everything of a job that the client has aborted.
@@ -205,15 +230,16 @@ func (w *wrapper) conclude(ctx context.Context, k *session.Keeper, out supervise
 	return &ended{code: code, message: message}
 }
 
-// buildTries is how many temporary exits in a row a job gets if a step of its own build reports a network or disk error.
-// With the delays of networkDelay they take five hours.
-const buildTries = 5
+// maxTries is how many temporary exits in a row a job gets if a step of its own build reports a network or disk error, or
+// if the owner must allow what it asks for. They take five hours with the delays of networkDelay, and eleven and a half with those
+// of ownerDelay.
+const maxTries = 5
 
-// buildKeepsFailing reports whether the tries of a build are used up. Only the build's own step says that its error is
-// temporary.
-func (w *wrapper) buildKeepsFailing(err error) bool {
+// triedEnough reports whether the tries are used up: of a build, because only its own step says that its error is temporary;
+// and of a job that the owner doesn't allow, because he may never do so.
+func (w *wrapper) triedEnough(err error) bool {
 	var image *engine.ImageError
-	return errors.As(err, &image) && w.store.Episode().Tries >= buildTries
+	return (errors.As(err, &image) || errors.Is(err, job.ErrRefused)) && w.store.Episode().Tries >= maxTries
 }
 
 // exitCode turns a container's end into BOINC's exit code and a message. A code outside 0 to 255 becomes
@@ -253,6 +279,11 @@ func (w *wrapper) notNow() string {
 func (w *wrapper) finish(code int, message string) int {
 	if message != "" && !w.logged {
 		w.log.Error().Msg(message)
+	}
+	if code != 0 && w.job != nil {
+		for _, text := range w.job.Missing {
+			w.log.Warn().Msg(text)
+		}
 	}
 	if w.standalone {
 		return code

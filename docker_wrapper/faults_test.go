@@ -61,7 +61,7 @@ func TestFaults(t *testing.T) {
 	column := table.column("faults")
 	engines := map[engineOrder][]scenario{}
 	var alone []scenario
-	offered := slices.Concat(byResources(), byClient(), byOthers())
+	offered := slices.Concat(byResources(), byClient(), byOthers(), byOutput())
 	if os.Getenv("FAULTS_ENGINES") != "" {
 		offered = slices.Concat(byEngine(), offered)
 	}

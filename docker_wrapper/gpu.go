@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/gpu"
@@ -19,9 +18,6 @@ func (w *wrapper) lookForGPUs(in *job.Input) {
 		in.Host.Blind = true
 	case err != nil:
 		w.log.Warn().Err(err).Msg("NVML lists no GPUs; the kernel's files are used instead")
-	}
-	if in.Self, err = os.Executable(); err != nil || runtime.GOOS != "linux" { // containers run only Linux programs
-		in.Self = ""
 	}
 	if in.Init == nil {
 		return

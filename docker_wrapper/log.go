@@ -50,6 +50,41 @@ func formatLevel(v any) string {
 	}
 }
 
+// ownLines writes the wrapper's lines between the job's output, which may stop in the middle of a line. Such a line is ended first.
+// Each Write must have whole lines.
+type ownLines struct{ *sharedLog }
+
+// jobsOutput writes the job's output between the wrapper's lines.
+type jobsOutput struct{ *sharedLog }
+
+// sharedLog is stderr.txt, with the lines of the wrapper and the output of the job.
+type sharedLog struct {
+	mu   sync.Mutex
+	w    io.Writer
+	open bool // the last line has no end yet
+}
+
+func (l ownLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open {
+		l.open = false
+		if _, err := io.WriteString(l.w, "\n"); err != nil {
+			return 0, err
+		}
+	}
+	return l.w.Write(p)
+}
+
+func (l jobsOutput) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(p) > 0 {
+		l.open = p[len(p)-1] != '\n'
+	}
+	return l.w.Write(p)
+}
+
 // bounded writes the first head bytes at once. Of the rest it writes the last keep bytes when it is closed. The client
 // sends only the last 63 KiB of stderr.txt (client/app_control.cpp), and a job must not fill the volunteer's disk.
 type bounded struct {

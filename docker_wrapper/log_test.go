@@ -98,3 +98,22 @@ func TestHidingComesFirst(t *testing.T) {
 		t.Errorf("got %q, want no secret, and a plain tag", got)
 	}
 }
+
+func TestOwnLines(t *testing.T) {
+	var out bytes.Buffer
+	shared := &sharedLog{w: &out}
+	wrapper, job := ownLines{shared}, jobsOutput{shared}
+	for _, step := range []struct {
+		w    interface{ Write([]byte) (int, error) }
+		text string
+	}{
+		{wrapper, "started\n"}, {job, "one\ntw"}, {job, ""}, {job, "o"}, {wrapper, "paused\n"}, {wrapper, "resumed\n"}, {job, "o\n"}, {wrapper, "ended\n"},
+	} {
+		if n, err := step.w.Write([]byte(step.text)); err != nil || n != len(step.text) {
+			t.Errorf("%q: got %d, %v", step.text, n, err)
+		}
+	}
+	if want := "started\none\ntwo\npaused\nresumed\no\nended\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}

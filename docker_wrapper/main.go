@@ -51,6 +51,9 @@ func (p program) exit() {
 
 // run is the program. It returns the exit code.
 func (p program) run(ctx context.Context, argv []string) int {
+	if os.Args[0] == engine.OutputPath {
+		return writeOutput(argv, p.stderr)
+	}
 	o, argErr := parseArgs(argv)
 	dir, err := os.Getwd()
 	switch {

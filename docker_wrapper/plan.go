@@ -57,6 +57,7 @@ func (w *wrapper) input() (in job.Input, err error) {
 		}
 	}
 	in.Host = thisHost()
+	in.Self, in.Static = self()
 	if w.key != nil {
 		in.Proof = w.key.Labels(w.init, w.dir)[job.LabelProof]
 	}
@@ -187,6 +188,17 @@ func readPolicyFile(name string) ([]byte, error) {
 		return nil, fmt.Errorf("%s is larger than %d MiB", name, job.MaxFile>>20)
 	}
 	return data, nil
+}
+
+// self returns this program's path, "" if it doesn't run in containers, and whether it runs in any of them as any user.
+func self() (path string, anywhere bool) {
+	path, err := os.Executable()
+	if err != nil || runtime.GOOS != "linux" {
+		return "", false
+	}
+	const everybodys = 0o005 // read and execute
+	fi, err := os.Stat(path)
+	return path, err == nil && static && fi.Mode()&everybodys == everybodys
 }
 
 func thisHost() job.Host {

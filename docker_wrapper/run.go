@@ -31,10 +31,12 @@ type wrapper struct {
 	program // its stderr is replaced by a writer that filters
 	o       options
 	argErr  error
-	dir     string // the slot
-	log     zerolog.Logger
-	screen  *screen           // nil unless a person is watching
-	secrets *strings.Replacer // removes the volunteer's secrets from texts; nil until init_data.xml is read
+
+	jobsOutput io.Writer // stderr.txt, for what the job prints; nil when standalone
+	dir        string    // the slot
+	log        zerolog.Logger
+	screen     *screen           // nil unless a person is watching
+	secrets    *strings.Replacer // removes the volunteer's secrets from texts; nil until init_data.xml is read
 
 	standalone bool // there is no client; see isStandalone
 	app        *boincapi.App
@@ -89,7 +91,8 @@ func (w *wrapper) runJob(ctx context.Context) int {
 // openLog sets up the log. It reports whether an earlier episode has finished the job, and with which exit code.
 func (w *wrapper) openLog() (finished bool, code int) {
 	if !w.standalone {
-		w.stderr = boincapi.PlainWriter(w.stderr) // for the container's output, too
+		shared := &sharedLog{w: boincapi.PlainWriter(w.stderr)}
+		w.stderr, w.jobsOutput = ownLines{shared}, jobsOutput{shared}
 	}
 	w.log = newLogger(boincapi.PlainWriter(w.stderr), 1)
 	if w.standalone {
@@ -148,6 +151,9 @@ func (w *wrapper) loadState(ctx context.Context) error {
 		return err
 	}
 	w.claimed = true
+	if err := session.ForgetKept(w.dir); err != nil {
+		w.log.Warn().Err(err).Msg("cannot remove what an earlier run has told the client")
+	}
 	var err error
 	if w.store, err = session.OpenStore(filepath.Join(w.dir, job.WrapperDir)); err != nil {
 		w.log.Warn().Err(err).Msg("cannot read the episode file; the job may repeat work")
@@ -215,7 +221,7 @@ func (w *wrapper) output() (stdout, stderr io.Writer, done io.Closer) {
 	case w.standalone:
 		return w.stdout, w.stderr, nil
 	default:
-		b := newBounded(w.stderr)
+		b := newBounded(w.jobsOutput)
 		lines := hiding{b, w.secrets} // before b, which may cut a secret in two
 		return lines, lines, b
 	}
@@ -302,7 +308,7 @@ func (w *wrapper) superviseOptions(k *session.Keeper, network *supervise.Network
 		TimeLimit:  time.Duration(w.job.TimeLimit),
 		Log:        w.log,
 	}
-	if !w.standalone && !e.Anew { // without its checkpoint, a job begins again at 0
+	if !w.standalone && e.Container == "" { // else Last says more: the client may count what only a container had, which is gone
 		o.CPU = time.Duration(w.init.WUCPUTime * float64(time.Second))
 	}
 	if w.screen != nil {

@@ -13,7 +13,7 @@ engines=${*:-$(scripts/engines.sh names)}
 tests=${TESTS:-^(TestSamples|TestOneBuild|TestUnusedImageGoes|TestAccountKeyStaysHidden|TestServiceUser|TestQuitAndComeBack|TestMail|TestWebGraphics|TestCommandLineIsTheJobs|TestNoHealthcheckRuns|TestOthersInputsStayHidden|TestParkedFilesAreBOINCs|TestStrangersContainersStay|TestGPU|TestGPUSample|TestParkedJobGivesItsMemoryBack|TestGoesOnAmongTheClientsFiles)\$}
 # Scenarios that depend on the engine: each end of a job, each phase, and each request or loss that phases handle
 # differently.
-faults=${FAULTS:-^(exit code (0|3)|signal (9|15) .*|more memory than allowed|SIGTERM ignored, quit|build, (quit|abort)|(create|copy-in|copy-out|finish), (SIGKILL|quit)|(run|paused), (SIGTERM|SIGKILL|quit|abort|reset)|run, container (removed|stopped|killed|paused.*)|paused, container (unpaused|killed)|run, image removed|create, name taken|copy-out done, SIG.*|(run|copy-out), engine away for 5 s|two wrappers in one slot|(build|run|finish), service killed|run, service restarted|run, SIGKILL and service killed|wrapper.s own service.*)\$}
+faults=${FAULTS:-^(exit code (0|3)|signal (9|15) .*|more memory than allowed|SIGTERM ignored, quit|build, (quit|abort)|(create|copy-in|copy-out|finish), (SIGKILL|quit)|(run|paused), (SIGTERM|SIGKILL|quit|abort|reset)|run, container (removed|stopped|killed|paused.*)|paused, container (unpaused|killed)|run, image removed|create, name taken|copy-out done, SIG.*|(run|copy-out), engine away for 5 s|two wrappers in one slot|output is bytes, .*|(build|run|finish), service killed|run, service restarted|run, SIGKILL and service killed|wrapper.s own service.*)\$}
 # Tests that reboot the engine come last, because its network is another one afterwards. docker-20 is rebooted in place
 # of docker-host.
 reboots=${REBOOTS:-^(TestCounterGoesOn|TestTransparentCheckpointsSurvive|TestOwnCheckpointsOutliveAReboot|TestRestoreBrokenOff)\$}
@@ -105,7 +105,7 @@ column() {
 	docker-host) ;;
 	*-rootless | *-delegated) # no socket, no compiler, no samples that install packages
 		docker save debian:bookworm-slim | scripts/engines.sh run "$1" podman load >/dev/null 2>&1
-		[ -n "${TESTS-}" ] || chosen='^(TestSamples|TestRootless|TestAccountKeyStaysHidden|TestQuitAndComeBack|TestMail|TestWebGraphics)$'
+		[ -n "${TESTS-}" ] || chosen='^(TestSamples|TestRootless|TestRootlessGrants|TestAccountKeyStaysHidden|TestQuitAndComeBack|TestMail|TestWebGraphics)$'
 		skip='^TestSamples$/^(docking|render)$'
 		;;
 	*) docker save debian:bookworm-slim | docker -H "$host" load >/dev/null ;;

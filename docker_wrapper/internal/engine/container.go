@@ -39,10 +39,10 @@ const (
 type Container struct {
 	ID     string
 	Name   string
-	State  string            // when it was found
-	Labels map[string]string // when it was listed or found
-	Made   time.Time         // likewise, by the engine's clock
-	Image  string            // ID, without its algorithm; "" where it isn't known
+	State  string // when it was found
+	Labels map[string]string
+	Made   time.Time // likewise, by the engine's clock
+	Image  string    // ID, without its algorithm; "" where it isn't known
 
 	e       *Engine
 	spec    job.Container // as it was planned; zero where it was only listed
@@ -55,6 +55,9 @@ type Container struct {
 	rung      atomic.Int32                 // how it is paused
 	processes atomic.Pointer[host.Payload] // once they are known
 }
+
+// WritesFiles reports whether the files for the container's output are written inside of it, and not from its logs.
+func (c *Container) WritesFiles() bool { return c.Labels[job.LabelOutput] != "" }
 
 // List lists the containers, ended ones too, that carry all these labels.
 func (e *Engine) List(ctx context.Context, labels map[string]string) ([]*Container, error) {
@@ -160,12 +163,13 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 	}
 	var im imageFacts
 	if in.Config != nil {
-		im = imageFacts{in.Config.Cmd, in.Config.Labels}
+		im = imageFacts{in.Config.Entrypoint, in.Config.Cmd, in.Config.Labels}
 	}
 	if err := im.labelsError(imageID); err != nil {
 		return nil, fmt.Errorf("create container %s: %w", j.Container.Name, err)
 	}
 	e.sayProxy(j.Container.Proxy, j.Container.Network)
+	e.sayUnshared(j.Container.Binds)
 	r := toRequest(j, imageID, im, e.Info)
 	if err := startable(r.Config, ofImage(in)); err != nil {
 		return nil, fmt.Errorf("create container %s: %w", j.Container.Name, err)
@@ -212,7 +216,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		e.log.Debug().Str("warning", w).Msg("create")
 	}
 	e.log.Debug().Str("name", r.Name).Str("id", resp.ID[:12]).Msg("created container")
-	c := &Container{ID: resp.ID, Name: r.Name, State: StateCreated, Image: bareID(imageID), e: e, spec: j.Container, gpu: j.Container.GPU, ask: j.Container.AskSignal}
+	c := &Container{ID: resp.ID, Name: r.Name, State: StateCreated, Labels: r.Config.Labels, Image: bareID(imageID), e: e, spec: j.Container, gpu: j.Container.GPU, ask: j.Container.AskSignal}
 	if e.Info.quirks.passesOver {
 		c.sayUnlimited(ctx, j.Container.Limits)
 	}
@@ -279,6 +283,19 @@ func (c *Container) sayUnlimited(ctx context.Context, asked job.Limits) {
 	}
 	if len(lost) > 0 {
 		c.e.log.Warn().Str("name", c.Name).Msg("this engine doesn't limit the container's " + strings.Join(lost, ", "))
+	}
+}
+
+// sayUnshared warns of mounts that the host doesn't share as the job asks, where the engine itself doesn't refuse them. It
+// decides by the mounts that this process sees.
+func (e *Engine) sayUnshared(binds []job.Bind) {
+	if !e.Info.quirks.sharesAlone {
+		return
+	}
+	for _, b := range binds {
+		if shared, known := host.Shared(b.Source); b.Shared() && known && !shared {
+			e.log.Warn().Stringer("mount", b).Msgf("the host doesn't share its mounts below %s: the container gets those that are there now", b.Source)
+		}
 	}
 }
 
@@ -355,12 +372,13 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // beforeStart inspects the container and returns when it was last started, zero for never. With an init process the engine
 // doesn't notice that the program can't be executed: the container would start and end with code 126 or 127, which could be
-// the program's own. So it is looked for.
+// the program's own; nor does it with this program as the writer of the job's output. So it is looked for.
 func (c *Container) beforeStart(ctx context.Context) (started time.Time, in container.InspectResponse, err error) {
 	if in, err = c.inspect(ctx); err != nil {
 		return time.Time{}, in, fmt.Errorf("start container %s: %w", c.Name, err)
 	}
-	if in.HostConfig.Init != nil && *in.HostConfig.Init && !in.State.Running {
+	ours := in.Path == OutputPath || in.HostConfig.Init != nil && *in.HostConfig.Init // the first program isn't the job's
+	if ours && !in.State.Running {
 		if why := c.programFault(ctx, in); why != "" {
 			return time.Time{}, in, &RunError{Reason: why}
 		}
@@ -373,9 +391,12 @@ func (c *Container) programFault(ctx context.Context, in container.InspectRespon
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
 	reason := "no such file in the image"
-	program := in.Path
-	if program == podmansInit && len(in.Args) > 1 && in.Args[0] == "--" {
-		program = in.Args[1]
+	program, args := in.Path, in.Args
+	if program == podmansInit && len(args) > 1 && args[0] == "--" {
+		program, args = args[1], args[2:]
+	}
+	if i := slices.Index(args, "--"); program == OutputPath && i >= 0 && i+1 < len(args) {
+		program = args[i+1]
 	}
 	for _, name := range programNames(program, in.Config) {
 		if hidden := c.spec.Hidden(name); hidden != "" {

@@ -27,8 +27,8 @@ type request struct {
 
 // imageFacts is the part of an image's configuration that a request depends on.
 type imageFacts struct {
-	command []string // the image's own command, to which arguments are appended
-	labels  map[string]string
+	entrypoint, command []string // the image's own
+	labels              map[string]string
 }
 
 // emptied are the image's labels without their values. A container inherits the labels of its image, and no engine can remove
@@ -147,7 +147,49 @@ func toRequest(j *job.Job, imageID string, im imageFacts, info Info) request {
 	for _, p := range c.Ports {
 		publish(&r, p)
 	}
+	r.throughWriter(j.Logs, im, q)
 	return r
+}
+
+// OutputPath is this program in a job's container, where it starts the job's program and writes its output to files
+// (main's writeOutput). Its arguments are the streams that have a file, "--", and the job's program with its arguments.
+const OutputPath = "/.docker_wrapper_output"
+
+// OutputFile is where a stream's file is in the container. stream is "stdout" or "stderr".
+func OutputFile(stream string) string { return "/.docker_wrapper_" + stream }
+
+// writerThreads is how many threads this program may need in a container besides the job's.
+const writerThreads = 16
+
+// throughWriter lets this program start the job's program, if a file of the job is to get its output.
+func (r *request) throughWriter(l job.Logs, im imageFacts, q quirks) {
+	program, command := []string(r.Config.Entrypoint), []string(r.Config.Cmd)
+	switch {
+	case program == nil && command == nil:
+		program, command = im.entrypoint, im.command
+	case program == nil:
+		program = im.entrypoint
+	case len(program) == 1 && program[0] == "":
+		program = nil // as docker's command line and API have it, the image's entrypoint isn't used
+	}
+	if l.Writer == "" || len(program)+len(command) == 0 { // without a program the engine says so
+		return
+	}
+	entrypoint := []string{OutputPath}
+	mounts := []job.Mount{{Source: l.Writer, Target: OutputPath, ReadOnly: true}}
+	for i, stream := range []string{"stdout", "stderr"} {
+		if name := l.Files()[i]; name != "" {
+			entrypoint = append(entrypoint, stream)
+			mounts = append(mounts, job.Mount{Source: name, Target: OutputFile(stream)})
+		}
+	}
+	addMounts(r.Host, mounts, q)
+	r.Config.Entrypoint = slices.Concat(entrypoint, []string{"--"}, program)
+	r.Config.Cmd = append([]string{}, command...) // never nil: the image's own would be appended
+	if p := r.Host.PidsLimit; p != nil {
+		more := *p + writerThreads
+		r.Host.PidsLimit = &more
+	}
 }
 
 // addMounts adds the plan's mounts.
@@ -190,7 +232,7 @@ var noHealthcheck = &container.HealthConfig{Test: []string{"NONE"}}
 // logSize is how much of a container's output the engine keeps, in bytes.
 func logSize(j *job.Job) int64 {
 	switch {
-	case j.Logs == job.Logs{}:
+	case !j.Standalone && (j.Logs == job.Logs{} || j.Logs.Writer != ""): // for stderr.txt, which keeps only a little
 		return logMaxSize
 	case j.Container.Limits.Disk > 0:
 		return max(logMaxSize, j.Container.Limits.Disk)

@@ -76,6 +76,7 @@ command = ["a", "b"]
 		config       string
 		args         []string
 		unsigned     bool
+		static       bool
 		init         func(*boincapi.InitData)
 		standalone   bool
 		imageCommand []string
@@ -122,6 +123,10 @@ slot_dir_mount = "/slot"`, info: docker},
 		{name: "proxy", init: proxied, info: docker},
 		{name: "proxy_on_host_podman", init: proxiedHere, info: podman},
 		{name: "proxy_on_host", config: `create_args = "--add-host a:1.2.3.4"`, init: proxiedHere, info: docker},
+		{name: "output_files", config: "stdout_file = 'o'\nstderr_file = 'e'\npids = 9", imageCommand: []string{"run", "it"}, static: true, info: docker},
+		{name: "output_file_podman", config: "stderr_file = 'e'\nentrypoint = ['/bin/prog']", imageCommand: []string{"run", "it"}, static: true, info: podman},
+		{name: "output_file_no_entrypoint", config: "stdout_file = 'o'\ncreate_args = '--entrypoint=\"\"'\ncommand = ['a', 'b']", static: true, info: docker},
+		{name: "output_file_no_command", config: "stdout_file = 'o'", static: true, info: docker},
 		{name: "web_graphics", config: "web_graphics_guest_port = 8000", info: docker},
 	}
 	for _, tt := range tests {
@@ -131,7 +136,7 @@ slot_dir_mount = "/slot"`, info: docker},
 				t.Fatal(err)
 			}
 			in := job.Input{Config: c, Dir: "/b/slots/0", ProjectDir: "/b/projects/p", Args: tt.args, HasDockerfile: true, Signed: !tt.unsigned, Policy: job.Policy{Mounts: []string{"/data"}, Capabilities: []string{"MKNOD", "NET_RAW", "ALL"}},
-				Host: job.Host{UID: 120, GID: 130, CPUs: 8, GPUs: testGPUs}, Self: "/b/projects/p/docker_wrapper",
+				Host: job.Host{UID: 120, GID: 130, CPUs: 8, GPUs: testGPUs}, Self: "/b/projects/p/docker_wrapper", Static: tt.static,
 				Links: []job.Link{{Name: "in", Target: "/b/projects/p/wu_in"}, {Name: "out", Target: "/b/projects/p/wu_0_r1_0"}}}
 			if !tt.standalone {
 				in.Init = &boincapi.InitData{AppName: "app", AppVersion: 100, PlanClass: "docker", WUName: "wu", ResultName: "wu_0", ProjectDir: "/b/projects/p",
@@ -144,7 +149,7 @@ slot_dir_mount = "/slot"`, info: docker},
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := json.MarshalIndent(toRequest(j, "sha256:abc", imageFacts{tt.imageCommand, tt.imageLabels}, tt.info), "", "  ")
+			got, err := json.MarshalIndent(toRequest(j, "sha256:abc", imageFacts{command: tt.imageCommand, labels: tt.imageLabels}, tt.info), "", "  ")
 			if err != nil {
 				t.Fatal(err)
 			}

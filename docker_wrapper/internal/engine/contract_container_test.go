@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"os"
@@ -28,6 +29,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -629,6 +631,24 @@ var containerRows = []contractRow{
 			return err == nil && u.CPU > after.CPU+50*time.Millisecond
 		})
 	}},
+	{fact: "pause: a path through a paused container's control group leads on until the container ends", check: func(t *testing.T, k *contract) {
+		c := k.start(t, k.job("sleep=1m"))
+		name := filepath.Join(t.TempDir(), "kept")
+		k.must(t, os.WriteFile(name, []byte("text"), 0o644))
+		k.pause(t, c)
+		path, ok := c.While(t.Context(), name)
+		if pid := k.inspect(t, c).State.Pid; !ok && (k.e.Info.Rootless || k.e.Info.Kind == engine.Docker && !seen(pid, c.ID)) {
+			return // it has no control group of its own, or the engine has process numbers of its own
+		}
+		if text, err := os.ReadFile(path); err != nil || string(text) != "text" {
+			t.Fatalf("read %s: got %q, %v", path, text, err)
+		}
+		k.must(t, c.Kill(t.Context()))
+		k.eventually(t, "the path leads nowhere", func() bool {
+			_, err := os.ReadFile(path)
+			return errors.Is(err, fs.ErrNotExist)
+		})
+	}},
 	{fact: "options: each of create_args reaches the container", check: func(t *testing.T, k *contract) {
 		j := k.job("cat=/proc/self/status", "cat=/proc/self/limits", "cat=/etc/hosts", "cat=/etc/resolv.conf", "cat=/proc/sys/kernel/hostname",
 			"cat=/proc/sys/kernel/msgmax", "pwd", "stat=/dev/mine", "groups", "write=/scratch/f:in scratch", "cat=/scratch/f", "size=/scratch", "write=/f:x")
@@ -694,6 +714,39 @@ var containerRows = []contractRow{
 				k.pause(t, c)
 			}
 			k.within(t, 5*time.Second, func() { k.mustRemove(t, c) })
+		}
+	}},
+	{fact: "start: a device file that the host doesn't have is the host's fault", check: func(t *testing.T, k *contract) {
+		j := k.job()
+		j.Container.Extra.Devices = []string{"/dev/boinc_nonesuch"}
+		c, err := k.e.Create(t.Context(), j, k.image)
+		if err == nil {
+			defer k.mustRemove(t, c)
+			err = c.Start(t.Context())
+		}
+		if !errors.Is(err, engine.ErrHost) || !strings.Contains(err.Error(), "/dev/boinc_nonesuch") {
+			t.Errorf("got %v, want ErrHost and the device", err)
+		}
+	}},
+	{fact: "start: Docker refuses shared mounts of a directory that the host doesn't share, Podman makes them", check: func(t *testing.T, k *contract) {
+		dir := t.TempDir()
+		shared, known := host.Shared(dir)
+		bind, refusals := job.Bind{Source: dir, Target: "/x", Options: "rshared"}, 0
+		for ok := true; ok; refusals++ {
+			j := k.job()
+			j.Container.Binds = []job.Bind{bind}
+			c := k.create(t, j)
+			err := c.Start(t.Context())
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, engine.ErrNotShared) || !strings.Contains(err.Error(), "path "+dir+" is mounted on") {
+				t.Fatalf("%s: got %v, want ErrNotShared and the directory", bind.Options, err)
+			}
+			bind, ok = bind.Weaker()
+		}
+		if known && !shared && (refusals > 0) != (k.e.Info.Kind == engine.Docker) || refusals > 2 {
+			t.Errorf("got %d refusals, mounted as %s at last", refusals, bind.Options)
 		}
 	}},
 	{fact: "remove: anonymous volumes go too, others stay", check: func(t *testing.T, k *contract) {
@@ -876,4 +929,10 @@ func field(text, name string) string {
 		}
 	}
 	return ""
+}
+
+// seen reports that a process number of the engine's is one of this host's, in the control group of the container with this ID.
+func seen(pid int, id string) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	return err == nil && strings.Contains(string(text), id)
 }

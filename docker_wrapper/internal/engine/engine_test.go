@@ -33,7 +33,7 @@ func TestOpen(t *testing.T) {
 		want Info
 	}{
 		{"Docker", enginetest.Options{}, Info{Kind: Docker, Version: "20.10.24", Architecture: "amd64", CPUs: 4}},
-		{"Podman, rootless", enginetest.Options{Podman: true, Rootless: true}, Info{Kind: Podman, Version: "4.3.1", Architecture: "amd64", CPUs: 4, Rootless: true}},
+		{"Podman, rootless", enginetest.Options{Podman: true, Rootless: true}, Info{Kind: Podman, Version: "4.3.1", Architecture: "amd64", CPUs: 4, Rootless: true, Own: true}},
 		{"SELinux, ARM, BuildKit", enginetest.Options{SELinux: true, Machine: "aarch64", CPUs: 2, BuildKit: true},
 			Info{Kind: Docker, Version: "20.10.24", Architecture: "arm64", CPUs: 2, SELinux: true}},
 	}

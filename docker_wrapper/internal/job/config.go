@@ -113,6 +113,24 @@ func (b Bind) String() string {
 	return s
 }
 
+// Weaker gives the mount with the next weaker propagation: slave for shared, private for slave. ok is false if there is none
+// that is weaker.
+func (b Bind) Weaker() (weaker Bind, ok bool) {
+	options := strings.Split(b.Options, ",")
+	for i, o := range options {
+		if to := map[string]string{"shared": "slave", "rshared": "rslave", "slave": "private", "rslave": "rprivate"}[o]; to != "" {
+			options[i], ok = to, true
+		}
+	}
+	b.Options = strings.Join(options, ",")
+	return b, ok
+}
+
+// Shared reports whether mounts below it are to appear on both sides.
+func (b Bind) Shared() bool {
+	return slices.ContainsFunc(strings.Split(b.Options, ","), func(o string) bool { return o == "shared" || o == "rshared" })
+}
+
 // ReadOnly reports whether the container can't write there.
 func (b Bind) ReadOnly() bool { return slices.Contains(strings.Split(b.Options, ","), "ro") }
 
@@ -175,7 +193,14 @@ type ConfigError struct {
 	Key       string // "" for a mistake of syntax
 	Problem   string // what is wrong, lower case
 	Hint      string // what may have been meant, or what to do; "" for none
+	refused   bool   // it is an ErrRefused
 }
+
+// Is reports whether the error is an [ErrRefused].
+func (e *ConfigError) Is(target error) bool { return target == ErrRefused && e.refused }
+
+// MarshalText gives the error's text.
+func (e *ConfigError) MarshalText() ([]byte, error) { return []byte(e.Error()), nil }
 
 func (e *ConfigError) Error() string {
 	s := e.File

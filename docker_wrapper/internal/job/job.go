@@ -23,7 +23,11 @@ type Job struct {
 	Stop       Stop       `json:"stop"`
 	TimeLimit  Seconds    `json:"time_limit,omitempty"` // of running, suspended time not counted; 0 means none
 	Warnings   []string   `json:"warnings,omitempty"`
-	Notes      []string   `json:"notes,omitempty"` // what is different elsewhere
+	Notes      []string   `json:"notes,omitempty"`   // what is different elsewhere
+	Missing    []string   `json:"missing,omitempty"` // what the job lacks although it may need it; said if it fails
+
+	// Refused is an [ErrRefused] unless the engine runs without root, as BOINC's user; nil for none.
+	Refused *ConfigError `json:"refused,omitempty"`
 }
 
 // Seconds is a duration that JSON shows in seconds.
@@ -145,7 +149,14 @@ type Copy struct {
 type Logs struct {
 	Stdout string `json:"stdout,omitempty"` // host path
 	Stderr string `json:"stderr,omitempty"` // host path
+
+	// Writer is the host path of a static program that writes these files from inside the container: this program. "" if
+	// there is none. Then they are read from the engine's log, which is text.
+	Writer string `json:"-"`
 }
+
+// Files are the files for the container's stdout and stderr; "" for none.
+func (l Logs) Files() [2]string { return [2]string{l.Stdout, l.Stderr} }
 
 // Progress says where the job writes how far it is. At most one is set.
 type Progress struct {

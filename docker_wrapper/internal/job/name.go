@@ -25,7 +25,8 @@ const (
 	LabelSlot     = "boinc.slot"
 	LabelContent  = "boinc.content" // identity of an image: hash of what it was built from
 	LabelWrapper  = "boinc.docker_wrapper"
-	LabelProof    = "boinc.proof" // that a wrapper of this data directory made the container: a MAC, so that only the right one counts
+	LabelOutput   = "boinc.output" // "files": the container writes the files for its output itself
+	LabelProof    = "boinc.proof"  // that a wrapper of this data directory made the container: a MAC, so that only the right one counts
 )
 
 // The names under which images are tagged with what they were built from, or with the archive that they

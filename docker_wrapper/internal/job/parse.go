@@ -265,7 +265,7 @@ func (r *reader) mistake(p position, key, hint, format string, args ...any) {
 		r.unsaid++
 		return
 	}
-	r.mistakes = append(r.mistakes, &ConfigError{r.config.File, p.line, p.col, key, fmt.Sprintf(format, args...), hint})
+	r.mistakes = append(r.mistakes, &ConfigError{File: r.config.File, Line: p.line, Col: p.col, Key: key, Problem: fmt.Sprintf(format, args...), Hint: hint})
 }
 
 func (r *reader) warn(p position, key, hint, format string, args ...any) {
@@ -274,7 +274,7 @@ func (r *reader) warn(p position, key, hint, format string, args ...any) {
 		r.unwarned++
 		return
 	}
-	*w = append(*w, &ConfigError{r.config.File, p.line, p.col, key, fmt.Sprintf(format, args...), hint})
+	*w = append(*w, &ConfigError{File: r.config.File, Line: p.line, Col: p.col, Key: key, Problem: fmt.Sprintf(format, args...), Hint: hint})
 }
 
 // unknown warns of a key. meant is slow, and called only if the warning is shown.

@@ -52,6 +52,10 @@ type Input struct {
 	// Self is the path of this program, which can also run in containers; "" if it can't.
 	Self string
 
+	// Static reports that this program runs in any container, as any user: it needs no shared libraries, and everybody may
+	// execute its file.
+	Static bool
+
 	// RealPath follows the symlinks of a host path, as far as it exists. It gives "" if that fails. nil leaves
 	// paths as they are.
 	RealPath func(string) string
@@ -100,9 +104,11 @@ func Plan(in Input) (*Job, error) {
 	if !standalone {
 		at.dataDir = in.Init.BoincDir
 	}
+	var refused *ConfigError
 	if !standalone || in.Policy.Unsigned != "" {
-		if err := in.Policy.check(c, signed, at); err != nil {
-			add(err)
+		refused = in.Policy.check(c, signed, false, at)
+		if refused != nil && in.Policy.check(c, signed, true, at) != nil {
+			add(refused)
 		}
 	}
 	image, err := planImage(in, signed)
@@ -130,6 +136,8 @@ func Plan(in Input) (*Job, error) {
 		Signed:     signed,
 		Image:      image,
 		TimeLimit:  Seconds(c.TimeLimit),
+		Missing:    missing(c, in.Policy, signed, image),
+		Refused:    refused,
 	}
 
 	slotMount := c.SlotDirMount
@@ -166,6 +174,10 @@ func Plan(in Input) (*Job, error) {
 		j.Container.AppendArgs = in.Args
 	}
 	j.Image.Labels = imageLabels(j.Container.Labels)
+	if j.Logs != (Logs{}) && in.Static {
+		j.Logs.Writer = in.Self
+		j.Container.Labels[LabelOutput] = "files"
+	}
 	if j.Container.GPU = gpus; gpus != nil {
 		gpus.Prover = in.Self
 		j.Container.Labels[LabelGPU] = gpus.Identity()
@@ -180,7 +192,7 @@ func Plan(in Input) (*Job, error) {
 	}
 	planProxy(in, j)
 	if standalone {
-		if err := (Policy{}).check(c, true, at); err != nil {
+		if err := (Policy{}).check(c, true, false, at); err != nil {
 			j.Notes = append(j.Notes, "on a volunteer's computer: "+err.Error())
 		}
 	}
@@ -230,7 +242,7 @@ func misunderstood(c *Config, slotMount string, env []string) []string {
 	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
 		if isKey(name) {
 			e := c.Errorf("env."+name, "sets a variable in the container")
-			e.Hint = name + " is also a key; that one stands above the first [table]"
+			e.Hint = name + " is a key of its own; that one stands above the first [table]"
 			notes = append(notes, e.Error())
 		}
 	}
@@ -652,6 +664,29 @@ func network(c *Config, p Policy, signed bool) string {
 	default:
 		return "none"
 	}
+}
+
+// missing says what the job lacks although it didn't ask to be without.
+func missing(c *Config, p Policy, signed bool, im Image) (says []string) {
+	const owners = "this computer's " + PolicyFile + " gives none "
+	offline := network(c, p, signed) == "none" && first(c.Create.Network, c.Network) != "none"
+	switch {
+	case offline && p.Network == "none":
+		says = append(says, "the job had no network: "+owners+"to any job")
+	case offline:
+		says = append(says, `the job had no network, because its files aren't signed: network = "bridge" in job.toml gives it one`)
+	}
+	if !signed {
+		says = append(says, "the job had no capabilities, because its files aren't signed: its root had no more rights than other users")
+	}
+	builds := slices.ContainsFunc(im.Sources, func(s Source) bool { return s.Dockerfile != "" }) && c.Build.Network != "none"
+	switch {
+	case builds && p.Network == "none":
+		says = append(says, "the build of the image had no network: "+owners+"to any job")
+	case builds && p.BuildNetwork == "none" && !signed:
+		says = append(says, "the build of the image had no network: "+owners+"to builds of files that aren't signed")
+	}
+	return says
 }
 
 // boundBuild limits a build to what the job may do. A build may have a network where the job has none, because

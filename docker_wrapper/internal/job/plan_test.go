@@ -285,7 +285,7 @@ func TestMisunderstood(t *testing.T) {
 		"env.MEMORY = \"1g\"":                                                                   "",
 		"[checkpoint]\nmethod = \"engine\"\nfile = \"state\"\nsignal = \"USR1\"": "job.toml:3:8: checkpoint.file: has no effect with method = \"engine\" (the job's own checkpoints need method = \"app\")\n" +
 			"job.toml:4:10: checkpoint.signal: has no effect with method = \"engine\" (the job's own checkpoints need method = \"app\")",
-		"[env]\nA = \"\"\nmemory = \"1g\"": "job.toml:3:10: env.memory: sets a variable in the container (memory is also a key; that one stands above the first [table])",
+		"[env]\nA = \"\"\nmemory = \"1g\"": "job.toml:3:10: env.memory: sets a variable in the container (memory is a key of its own; that one stands above the first [table])",
 	} {
 		j, err := Plan(testInput(t, toml))
 		if err != nil {

@@ -1,9 +1,11 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/job"
+	"boincdocker/docker_wrapper/internal/slot"
 )
 
 // follow streams the container's output after since to the files that job.toml names, else to Options.Output's writers.
@@ -21,7 +24,7 @@ func (s *Session) follow(ctx context.Context, since time.Time) error {
 	}
 	written, noted := s.k.written(), s.k.store.Episode().Written
 	for i, name := range s.k.outputs() {
-		if name == "" {
+		if name == "" || s.c.WritesFiles() {
 			continue
 		}
 		keep := min(written[i], noted[i]) // output that was written after since was noted comes again
@@ -33,18 +36,68 @@ func (s *Session) follow(ctx context.Context, since time.Time) error {
 			return err
 		}
 		s.files = append(s.files, file)
+		text := &textOnly{w: file, warn: func() {
+			s.k.log.Warn().Msgf("%s: bytes of the job's output that are no UTF-8 were replaced: here it is read from the engine's log, which is text", name)
+		}}
 		if i == 0 {
-			out = file
+			out = text
 		} else {
-			errs = file
+			errs = text
 		}
 	}
 	s.logs = s.c.Logs(ctx, since, out, errs)
 	return nil
 }
 
+// textOnly writes what an engine's log has kept, and warns once of bytes that Docker's log has replaced by U+FFFD.
+type textOnly struct {
+	w    io.Writer
+	warn func() // nil when it has
+}
+
+func (t *textOnly) Write(p []byte) (int, error) {
+	if t.warn != nil && bytes.Contains(p, []byte("\uFFFD")) {
+		t.warn()
+		t.warn = nil
+	}
+	return t.w.Write(p)
+}
+
 // outputs are the files for the container's stdout and stderr; "" for none.
-func (k *Keeper) outputs() [2]string { return [2]string{k.o.Job.Logs.Stdout, k.o.Job.Logs.Stderr} }
+func (k *Keeper) outputs() [2]string { return k.o.Job.Logs.Files() }
+
+// openOutputs makes the files that a container will write its output to, cuts them to so many bytes, and lets the
+// container's user write to them. The container must not run. It does nothing if this program writes them, from the engine's log.
+func (k *Keeper) openOutputs(keep [2]int64) error {
+	if k.o.Job.Logs.Writer == "" {
+		return nil
+	}
+	for i, name := range k.outputs() {
+		if name == "" {
+			continue
+		}
+		f, err := k.openToAppend(name, keep[i])
+		if err == nil && k.o.Job.Container.User.Mode != "auto" { // another user than BOINC's
+			err = f.Chmod(0o666)
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closeOutputs takes back the files that a container that has ended wrote its output to: the job may have changed their permissions.
+func (k *Keeper) closeOutputs() {
+	for _, name := range k.outputs() {
+		if name == "" || k.o.Job.Logs.Writer == "" {
+			continue
+		}
+		if err := slot.TakeBack(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			k.log.Warn().Err(err).Msg("cannot take back the file of the job's output")
+		}
+	}
+}
 
 // written is how many bytes these files have.
 func (k *Keeper) written() (sizes [2]int64) {
@@ -146,6 +199,7 @@ func (k *Keeper) drain(ctx context.Context) {
 		k.log.Warn().Err(err).Msg("cannot read the end of the job's output")
 	}
 	k.session = nil
+	k.closeOutputs()
 	last := s.logs.Last()
 	written := k.written()
 	s.complain(s.closeFiles())

@@ -160,6 +160,9 @@ func (k *Keeper) restore(ctx context.Context, image string, cpu time.Duration) (
 	if err != nil {
 		return nil, err
 	}
+	if err := k.openOutputs(kept.Written); err != nil {
+		return nil, err
+	}
 	c, printed, err := k.engine.Restore(ctx, k.o.Job, dir)
 	if err != nil {
 		return nil, err

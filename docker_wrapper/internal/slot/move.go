@@ -719,6 +719,24 @@ func (m *mover) moveOutput(l job.Link) error {
 	return os.WriteFile(filepath.Join(m.slot.Dir, filepath.FromSlash(l.Name)), []byte(link), 0o644)
 }
 
+// TakeBack removes from a file that a container wrote outside of the payload what the job may have given it: set-user-ID bits, write
+// permission for others, attributes, another owner. Anything but a regular file it leaves.
+func TakeBack(name string) error {
+	fi, err := os.Lstat(name)
+	if err != nil || !fi.Mode().IsRegular() {
+		return err
+	}
+	if mode := fi.Mode().Perm() &^ othersWrite; fi.Mode() != mode {
+		if err := ignorePermission(os.Chmod(name, mode)); err != nil {
+			return err
+		}
+	}
+	if err := ignorePermission(stripAttributes(name)); err != nil {
+		return err
+	}
+	return takeOver(name)
+}
+
 // takeOver replaces another user's file by a copy that belongs to us. Only the owner can remove set-user-ID bits and
 // attributes. A file that we can't read is removed.
 func takeOver(name string) error {
@@ -787,21 +805,16 @@ func MakeOutputs(s job.Slot) error {
 // missing and not empty. From the others it removes set-user-ID bits, write permission for others and attributes.
 func DropOutputs(s job.Slot) error {
 	for _, l := range s.Links {
+		if !l.Output {
+			continue
+		}
 		fi, err := os.Lstat(l.Target)
-		if l.Output && err == nil && fi.Mode().IsRegular() && fi.Mode() != fi.Mode().Perm()&^othersWrite {
-			if err := ignorePermission(os.Chmod(l.Target, fi.Mode().Perm()&^othersWrite)); err != nil {
+		if err == nil {
+			if err := TakeBack(l.Target); err != nil {
 				return fmt.Errorf("output file of %s: %w", l.Name, err)
 			}
 		}
-		if l.Output && err == nil && fi.Mode().IsRegular() {
-			if err := ignorePermission(stripAttributes(l.Target)); err != nil {
-				return fmt.Errorf("output file of %s: %w", l.Name, err)
-			}
-			if err := takeOver(l.Target); err != nil {
-				return fmt.Errorf("output file of %s: %w", l.Name, err)
-			}
-		}
-		if !l.Output || err != nil || fi.Size() != 0 || !fi.ModTime().Equal(untouched) {
+		if err != nil || fi.Size() != 0 || !fi.ModTime().Equal(untouched) {
 			continue
 		}
 		if err := os.Remove(l.Target); err != nil {

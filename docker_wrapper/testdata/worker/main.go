@@ -6,10 +6,12 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -86,6 +88,15 @@ func do(verb, arg, slot, path string) error {
 		return f.Close()
 	case "setuid": // make a program with set-user-ID and set-group-ID bits
 		return errors.Join(os.WriteFile(path, []byte("#!"), 0o755), os.Chmod(path, 0o755|os.ModeSetuid|os.ModeSetgid))
+	case "tmpfs": // mount a file system, and write to it
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			return err
+		}
+		if err := syscall.Mount("tmpfs", path, "tmpfs", 0, ""); err != nil {
+			return err
+		}
+		fmt.Println("tmpfs is mounted")
+		return errors.Join(os.WriteFile(filepath.Join(path, "x"), nil, 0o644), syscall.Unmount(path, 0))
 	case "list": // print the names in a directory of the container
 		entries, err := os.ReadDir(arg)
 		for _, e := range entries {
@@ -129,6 +140,18 @@ func do(verb, arg, slot, path string) error {
 			fmt.Fprintln(w, i, strings.Repeat("x", 90))
 		}
 		return errors.Join(err, w.Flush())
+	case "bytes": // print N blocks of bytes that are no text, one each PACE; arg is N:PACE
+		return printBytes(os.Stdout, arg)
+	case "errbytes":
+		return printBytes(os.Stderr, arg)
+	case "reopen": // print a line as a shell's "> /dev/stdout" does
+		return os.WriteFile("/dev/stdout", []byte(arg+"\n"), 0o644)
+	case "leave": // leave a process behind that has this one's output
+		c := exec.Command("/proc/self/exe")
+		c.Env, c.Stdout, c.Stderr = append(os.Environ(), "ARGS=sleep="+arg), os.Stdout, os.Stderr
+		return c.Start()
+	case "open_up": // give all permissions and set-user-ID bits to a file of the container
+		return os.Chmod(arg, 0o777|os.ModeSetuid|os.ModeSetgid)
 	case "env":
 		fmt.Println(arg, "is", os.Getenv(arg))
 		return nil
@@ -185,6 +208,27 @@ func do(verb, arg, slot, path string) error {
 }
 
 var opened []*os.File
+
+// BlockSize is odd, so that blocks cut characters and an engine's buffers cut blocks.
+const BlockSize = 10_007
+
+func printBytes(w io.Writer, arg string) error {
+	number, text, _ := strings.Cut(arg, ":")
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return err
+	}
+	pace, err := time.ParseDuration(text)
+	block := make([]byte, BlockSize)
+	for i := 0; i < n && err == nil; i++ {
+		for j := range block {
+			block[j] = byte((i*BlockSize + j) * 2654435761 >> 13)
+		}
+		_, err = w.Write(block)
+		time.Sleep(pace)
+	}
+	return err
+}
 
 func litter(path string) error {
 	contents := []string{"", "nan", "-1", "1e999", "0.5\x00", "0x1p-2", "\xff\xfe", strings.Repeat("9", 1<<20), "0.25\n0.75"}
