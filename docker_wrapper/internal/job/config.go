@@ -59,7 +59,8 @@ type Config struct {
 	// With --check they are errors.
 	Warnings []*ConfigError
 
-	wrong bool // the file has mistakes: their values are missing
+	Unread bool // a mistake of syntax: no key was read
+	wrong  bool // the file has mistakes: their values are missing
 
 	at map[string]position // where each key, and each end of a copy as "copy_to_container.src NAME", was written, for errors found later
 }

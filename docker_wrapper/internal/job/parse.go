@@ -191,7 +191,7 @@ func ParseConfig(name string, data []byte) (*Config, error) {
 	if r.unwarned > 0 {
 		r.config.Warnings = append(r.config.Warnings, r.more(r.unwarned, "warnings"))
 	}
-	r.config.wrong = len(r.mistakes) > 0
+	r.config.Unread, r.config.wrong = root == nil, len(r.mistakes) > 0
 	return r.config, r.err()
 }
 
