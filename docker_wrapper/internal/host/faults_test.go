@@ -14,7 +14,9 @@ import (
 )
 
 func TestFinal(t *testing.T) {
-	file := func(errno error) error { return fmt.Errorf("copy: %w", &fs.PathError{Op: "open", Path: "f", Err: errno}) }
+	file := func(errno error) error {
+		return fmt.Errorf("copy: %w", &fs.PathError{Op: "open", Path: "f", Err: errno})
+	}
 	for _, tt := range []struct {
 		name           string
 		err            error

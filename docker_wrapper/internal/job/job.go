@@ -44,6 +44,9 @@ type Slot struct {
 	// MakeOutputs: output files are mounted one by one into the mounted project directory, so they
 	// must be there before the start.
 	MakeOutputs bool `json:"make_outputs,omitempty"`
+
+	Mount  string `json:"-"` // where the container sees Payload; one of Container.Mounts
+	Result string `json:"-"` // the result's name, with which the physical names of its outputs begin
 }
 
 // Link is a link file (or symlink) of the slot.

@@ -361,7 +361,10 @@ func planFiles(in Input, j *Job, slotMount string) error {
 
 // planSlot decides where the job's files are in the slot, and which links lead to its outputs.
 func planSlot(in Input, j *Job, slotMount string) {
-	j.Slot = Slot{Dir: in.Dir}
+	j.Slot = Slot{Dir: in.Dir, Mount: slotMount}
+	if in.Init != nil {
+		j.Slot.Result = in.Init.ResultName
+	}
 	if slotMount != "" {
 		j.Slot.Payload = in.Dir
 		if !j.Standalone {
