@@ -229,9 +229,13 @@ var copyRows = []contractRow{
 			"fifo=/o/fifo", "symlink=/o/f:/o/home")
 		left, err := c.CopyOut(t.Context(), []job.Copy{{Root: dir, Src: "/o", Dst: "o"}}, 0)
 		k.must(t, err)
-		slices.Sort(left)
-		if want := []string{"o/abs", "o/d/up", "o/fifo", "o/home", "o/parent"}; !slices.Equal(left, want) {
-			t.Errorf("left out %q, want %q", left, want)
+		var names []string
+		for _, l := range left {
+			names = append(names, l.Name)
+		}
+		slices.Sort(names)
+		if want := []string{"o/abs", "o/d/up", "o/fifo", "o/home", "o/parent"}; !slices.Equal(names, want) {
+			t.Errorf("left out %q, want %q", names, want)
 		}
 		var got []string
 		k.must(t, filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {

@@ -55,6 +55,8 @@ type Link struct {
 	Target  string `json:"target"` // absolute host path
 	Output  bool   `json:"output,omitempty"`
 	Missing bool   `json:"missing,omitempty"` // Target isn't there
+
+	Optional bool `json:"optional,omitempty"` // by job.toml, the job need not make this output
 }
 
 // Image says how the container's image is found or made. Sources are tried in order, first all
@@ -141,6 +143,8 @@ type Copy struct {
 	Root string `json:"root"` // absolute host directory
 	Src  string `json:"src"`
 	Dst  string `json:"dst"`
+
+	Optional bool `json:"optional,omitempty"` // by job.toml, the job need not make this output
 }
 
 // Logs says where the container's output goes. Empty names mean stderr.txt.

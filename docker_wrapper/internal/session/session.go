@@ -61,6 +61,7 @@ type Keeper struct {
 	mail      *mail             // nil if the job's files aren't moved into a payload
 	container *engine.Container // nil until it is found or made
 	session   *Session          // the newest; nil when its output is complete or parked
+	uncopied  engine.CopyErrors // outputs that Harvest couldn't copy out of the container
 }
 
 // New returns a keeper, which has done nothing yet.
