@@ -19,8 +19,11 @@ const (
 )
 
 // FindMade finds files of an ended container by their base names, in any case, among those that the job made or changed
-// outside of its mounts, at most three for each name, those below the image's WORKDIR first. It gives up after 10 s, and
-// looks at no more than the first 32 MiB of the engine's list of changes: what it finds helps a person to find a mistake.
+// outside of its mounts and volumes, at most three for each name, those below the image's WORKDIR first. It gives up
+// after 10 s, and looks at no more than the first 32 MiB of the engine's list of changes: what it finds helps a person to
+// find a mistake.
+//
+// It asks for nothing but the list. To look at a file Docker mounts the container's mounts, whose sources may be gone.
 func (c *Container) FindMade(ctx context.Context, names []string) (map[string][]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, madeTime)
 	defer cancel()
@@ -33,14 +36,7 @@ func (c *Container) FindMade(ctx context.Context, names []string) (map[string][]
 		return nil, fmt.Errorf("list what container %s changed: %w", c.Name, err)
 	}
 	defer body.Close()
-	found := map[string][]string{}
-	note := func(file string) {
-		for _, name := range names {
-			if strings.EqualFold(path.Base(file), name) && !slices.Contains(found[name], file) {
-				found[name] = append(found[name], file)
-			}
-		}
-	}
+	found, parents := map[string][]string{}, map[string]bool{}
 	const deleted = 2 // Docker's API: 0 modified, 1 added
 	dec := json.NewDecoder(io.LimitReader(body, madeBytes))
 	for t, err := dec.Token(); err == nil && t == json.Delim('['); {
@@ -52,28 +48,31 @@ func (c *Container) FindMade(ctx context.Context, names []string) (map[string][]
 			if dec.Decode(&change) != nil {
 				break
 			}
-			if change.Kind != deleted {
-				note(change.Path)
+			for _, name := range names {
+				if strings.EqualFold(path.Base(change.Path), name) && change.Kind != deleted {
+					found[name] = append(found[name], change.Path)
+				} else if strings.EqualFold(path.Base(path.Dir(change.Path)), name) {
+					parents[path.Dir(change.Path)] = true
+				}
 			}
 		}
 		break
 	}
-	dir := "/"
+	below := func(string) bool { return false }
 	if in.Config != nil && in.Config.WorkingDir != "" {
-		dir = path.Clean(in.Config.WorkingDir)
+		dir := strings.TrimSuffix(path.Clean(in.Config.WorkingDir), "/") + "/"
+		below = func(file string) bool { return strings.HasPrefix(file, dir) }
 	}
-	for _, name := range names {
-		note(path.Join(dir, name)) // an image's volume is no part of the list
-		slices.SortStableFunc(found[name], func(a, b string) int {
-			if x, y := strings.HasPrefix(a, dir), strings.HasPrefix(b, dir); x != y {
-				return map[bool]int{true: -1, false: 1}[x]
+	for name, files := range found {
+		files = slices.DeleteFunc(files, func(file string) bool { return parents[file] }) // a directory
+		slices.SortStableFunc(files, func(a, b string) int {
+			switch x, y := below(a), below(b); {
+			case x && !y:
+				return -1
+			case y && !x:
+				return 1
 			}
 			return len(a) - len(b)
-		})
-		files := found[name][:min(len(found[name]), 4*madeMost)]
-		files = slices.DeleteFunc(files, func(file string) bool {
-			st, err := c.e.api.ContainerStatPath(ctx, c.ID, file)
-			return err != nil || !st.Mode.IsRegular()
 		})
 		found[name] = files[:min(len(files), madeMost)]
 	}

@@ -205,7 +205,7 @@ var copyRows = []contractRow{
 		}
 	}},
 	{fact: "changes: files that the job made are found by their names", check: func(t *testing.T, k *contract) {
-		c := k.ended(t, "mkdir=/work/sub", "write=/work/out:1", "write=/work/sub/Out:2", "mkdir=/x/out", "write=/data/old:new", "write=/out.txt:3")
+		c := k.ended(t, "mkdir=/work/sub", "write=/work/out:1", "write=/work/sub/Out:2", "mkdir=/x/out", "write=/x/out/file:x", "write=/data/old:new", "write=/out.txt:3")
 		began := time.Now()
 		got, err := c.FindMade(t.Context(), []string{"out", "old", "none"})
 		k.must(t, err)
