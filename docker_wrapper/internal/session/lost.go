@@ -150,6 +150,10 @@ func (k *Keeper) lookFor(ctx context.Context, faults []fault) map[string]string 
 
 // copyOut copies the job's outputs out of the ended container, and remembers those that can't be copied.
 func (k *Keeper) copyOut(ctx context.Context) error {
+	if copied := k.store.Episode().Copied; copied != nil {
+		k.uncopied = copied.Faults
+		return nil
+	}
 	leftOut, err := k.container.CopyOut(ctx, k.o.Job.CopyOut, k.o.Job.Container.Limits.Disk)
 	for _, l := range leftOut {
 		k.log.Warn().Str("file", l.Name).Msg("not copied: " + l.Why)

@@ -109,6 +109,10 @@ func (k *Keeper) Conclude(ctx context.Context, done Done) (Done, error) {
 			return done, err
 		}
 	}
+	// Once the payload is gone, Docker can't copy out of the container any more, because it mounts the payload for that.
+	if err := k.store.Change(func(e *Episode) { e.Copied = &Copied{k.uncopied} }); err != nil {
+		return done, err
+	}
 	lost, err := k.moveOut()
 	if err != nil {
 		return done, err
@@ -120,9 +124,6 @@ func (k *Keeper) Conclude(ctx context.Context, done Done) (Done, error) {
 			return done, fmt.Errorf("write the job's outputs to the disk: %w", err)
 		}
 		k.log.Debug().Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("the outputs are on the disk")
-	}
-	if ctx.Err() != nil {
-		return done, ctx.Err()
 	}
 	if err := k.store.Change(func(e *Episode) { e.Done = &done }); err != nil {
 		return done, err
