@@ -220,19 +220,16 @@ func (w *wrapper) failed(ctx context.Context, k *session.Keeper, err error) erro
 func (w *wrapper) conclude(ctx context.Context, k *session.Keeper, out supervise.Outcome) error {
 	code, message := boincapi.ExitTimeLimitExceeded, fmt.Sprintf("the job ran longer than its time_limit of %v", time.Duration(w.job.TimeLimit))
 	if out.Reason != supervise.TimedOut {
-		err := k.Harvest(ctx, out.Exit)
-		code, message = exitCode(out.Exit, w.job.Container)
-		var missing *engine.CopyError
-		if errors.As(err, &missing) {
-			code, message = boincapi.ExitChildFailed, "copy_from_container: "+missing.Error()
-		} else if err != nil {
+		if err := k.Harvest(ctx, out.Exit); err != nil {
 			return err
 		}
+		code, message = exitCode(out.Exit, w.job.Container)
 	}
-	if err := k.Conclude(ctx, session.Done{Code: code, Message: message}); err != nil {
+	done, err := k.Conclude(ctx, session.Done{Code: code, Message: message})
+	if err != nil {
 		return err // the next episode continues it
 	}
-	return &ended{code: code, message: message}
+	return &ended{code: done.Code, message: done.Message}
 }
 
 // maxTries is how many temporary exits in a row a job gets if a step of its own build reports a network or disk error, or

@@ -328,7 +328,7 @@ func isBig(ts *testscript.TestScript, args []string) error {
 //	boinc hangup              SIGHUP for the program
 //	boinc set KEY VALUE       of init_data.xml
 //	boinc gpus FILE           the GPUs of this computer are those of the file, JSON
-//	boinc output NAME         the slot has a link for this output
+//	boinc output NAME ...     the slot has a link for each of these outputs
 //	boinc offline, online     network activity is suspended, or not any more
 //	boinc next                the job is done, the slot is the next one's
 //	boinc later DAYS          all images were used so many days ago
@@ -373,8 +373,15 @@ func (b *bench) boinc(args []string) error {
 		if err := b.open(); err != nil {
 			return err
 		}
-		_, err := b.client.AddOutput(0, rest[0], false)
-		return err
+		var errs []error
+		for n, logical := range rest {
+			if logical == "" { // no more of them
+				break
+			}
+			_, err := b.client.AddOutput(n, logical, false)
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
 	case "next":
 		return b.next()
 	case "later":

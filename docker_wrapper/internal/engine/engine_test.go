@@ -447,7 +447,7 @@ func TestCopies(t *testing.T) {
 	}
 	for _, f := range fails {
 		var ce *CopyError
-		if !errors.As(f.err, &ce) || *ce != f.want {
+		if !errors.As(f.err, &ce) || ce.Name != f.want.Name || ce.Missing != f.want.Missing || ce.Reason != f.want.Reason {
 			t.Errorf("%s: got %v, want %v", f.name, f.err, &f.want)
 		}
 	}

@@ -42,10 +42,11 @@ type Config struct {
 	ShmSize              int64  // bytes; 0 means not written
 	Pids                 int64  // 0 means not written
 	TimeLimit            time.Duration
-	StdoutFile           string // slot name
-	StderrFile           string // slot name
-	FractionDoneFile     string // slot name, or an absolute container path; "" means not written
-	Verbose              int    // 0, 1 or 2; 1 when not written
+	OptionalOutputs      []string // slot names
+	StdoutFile           string   // slot name
+	StderrFile           string   // slot name
+	FractionDoneFile     string   // slot name, or an absolute container path; "" means not written
+	Verbose              int      // 0, 1 or 2; 1 when not written
 	AppendCmdlineArgs    bool
 
 	// Checkpoint.

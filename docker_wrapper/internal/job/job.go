@@ -51,6 +51,9 @@ type Slot struct {
 	// MakeOutputs: output files are mounted one by one into the mounted project directory, so they
 	// must be there before the start.
 	MakeOutputs bool `json:"make_outputs,omitempty"`
+
+	Mount  string `json:"-"` // where the container sees Payload; one of Container.Mounts
+	Result string `json:"-"` // the result's name, with which the physical names of its outputs begin
 }
 
 // Link is a link file (or symlink) of the slot.
@@ -59,6 +62,8 @@ type Link struct {
 	Target  string `json:"target"` // absolute host path
 	Output  bool   `json:"output,omitempty"`
 	Missing bool   `json:"missing,omitempty"` // Target isn't there
+
+	Optional bool `json:"optional,omitempty"` // by job.toml, the job need not make this output
 }
 
 // Image says how the container's image is found or made. Sources are tried in order, first all
@@ -182,6 +187,8 @@ type Copy struct {
 	Root string `json:"root"` // absolute host directory
 	Src  string `json:"src"`
 	Dst  string `json:"dst"`
+
+	Optional bool `json:"optional,omitempty"` // by job.toml, the job need not make this output
 }
 
 // Logs says where the container's output goes. Empty names mean stderr.txt.

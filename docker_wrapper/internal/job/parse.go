@@ -77,6 +77,8 @@ func keys() []key {
 			func(c *Config, v value) { c.CopyToContainer = v.pairs(slotName, copyInto) }},
 		{KeyInfo{"copy_from_container", "array of {src, dst}", "", "copy container paths to names in the slot after exit 0"},
 			func(c *Config, v value) { c.CopyFromContainer = v.pairs(copySource, slotName) }},
+		{KeyInfo{"optional_outputs", "array of string", "", "outputs that the job need not make: logical names, or dst of copy_from_container"},
+			func(c *Config, v value) { c.OptionalOutputs = each(v, slotName) }},
 		{KeyInfo{"workdir", "string", "/app", "mount the slot here if neither slot_dir_mount nor a copy list is given"},
 			func(c *Config, v value) { scalar(v, &c.Workdir, containerPath) }},
 		{KeyInfo{"links", `"files" or "links"`, "files without project_dir_mount", "show each linked input as the file itself, or leave link files as they are"},

@@ -392,7 +392,10 @@ func planFiles(in Input, j *Job, slotMount string) error {
 
 // planSlot decides where the job's files are in the slot, and which links lead to its outputs.
 func planSlot(in Input, j *Job, slotMount string) {
-	j.Slot = Slot{Dir: in.Dir}
+	j.Slot = Slot{Dir: in.Dir, Mount: slotMount}
+	if in.Init != nil {
+		j.Slot.Result = in.Init.ResultName
+	}
 	if slotMount != "" {
 		j.Slot.Payload = in.Dir
 		if !j.Standalone {
@@ -404,6 +407,11 @@ func planSlot(in Input, j *Job, slotMount string) {
 	}
 	for _, l := range in.Links {
 		l.Output = isOutput(in.Init, l.Target) || j.Standalone && l.Missing
+		l.Optional = slices.Contains(in.Config.OptionalOutputs, l.Name)
+		if l.Missing && !l.Output {
+			j.Notes = append(j.Notes, fmt.Sprintf("%s is linked to %s, which isn't there and is not an output of this result: the names of its outputs begin with %s_, so the job can't write it",
+				l.Name, filepath.Base(l.Target), j.Slot.Result))
+		}
 		j.Slot.Links = append(j.Slot.Links, l)
 	}
 }
@@ -467,7 +475,7 @@ func planCopies(in Input, j *Job, links map[string]Link) error {
 		j.CopyIn = append(j.CopyIn, cp)
 	}
 	for _, p := range c.CopyFromContainer {
-		cp := Copy{Root: in.Dir, Src: p.Src, Dst: p.Dst}
+		cp := Copy{Root: in.Dir, Src: p.Src, Dst: p.Dst, Optional: slices.Contains(c.OptionalOutputs, p.Dst)}
 		l, linked := links[p.Dst]
 		if !j.Standalone && (in.reads(p.Dst) || linked && !l.Output) {
 			return c.Errorf("copy_from_container", "dst %q is an input of this job, not an output", p.Dst)

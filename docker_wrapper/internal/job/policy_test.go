@@ -38,6 +38,7 @@ func TestPolicy(t *testing.T) {
 		{toml: "", always: true},
 		{toml: "memory = \"1g\"\npids = 5\nuser = \"image\"\nverbose = 2", always: true},
 		{toml: `network = "none"`, always: true},
+		{toml: `optional_outputs = ["log"]`, always: true},
 		{toml: `build_args = "--build-arg A=1 --network none"`, always: true},
 		{toml: `mount = ["/cvmfs:/cvmfs:rshared"]`},
 		{toml: `mount = ["/cvmfs/a.b:/x:ro"]`},

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"boincdocker/docker_wrapper/internal/engine"
@@ -97,7 +96,7 @@ func (k *Keeper) saveFiles(ctx context.Context, container *engine.Container) (er
 	case err != nil:
 		return fmt.Errorf("checkpoint.copy: %w", err)
 	case len(leftOut) > 0:
-		return fmt.Errorf("checkpoint.copy: neither file nor directory, or a link that leads outside: %s", strings.Join(leftOut, ", "))
+		return fmt.Errorf("checkpoint.copy: not copied: %s: %s", leftOut[0].Name, leftOut[0].Why)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}

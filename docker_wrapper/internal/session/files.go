@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -135,26 +136,30 @@ func (k *Keeper) own(ctx context.Context, shared bool, names ...string) error {
 	return k.engine.RunHelper(ctx, k.o.Job, self, dir, fmt.Sprintf("%d:%d:%t:%d", to.UID, to.GID, to.Shared, to.Since), names...)
 }
 
-// moveOut takes the job's files out of the payload.
-func (k *Keeper) moveOut() error {
-	j := k.o.Job
-	if j.Slot.Move {
-		notes, err := slot.MoveOut(j.Slot)
-		for _, name := range notes {
-			k.log.Warn().Str("file", name).Msg("not moved: a reserved name, neither file nor directory, or a link that leads outside")
+// moveOut takes the job's files out of the payload. It returns the linked outputs that the job leaves undelivered.
+func (k *Keeper) moveOut() (lost []job.Left, err error) {
+	s := k.o.Job.Slot
+	why := map[string]string{}
+	if s.Move {
+		moved, err := slot.MoveOut(s)
+		for _, l := range moved.LeftOut {
+			k.log.Warn().Str("file", l.Name).Msg("not moved: " + l.Why)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
+		maps.Copy(why, moved.Lost)
 	}
 	switch {
 	case k.standalone():
-		return slot.MoveOutputs(j.Slot)
-	case j.Slot.MakeOutputs:
-		return slot.DropOutputs(j.Slot)
-	default:
-		return nil
+		why, err = slot.MoveOutputs(s)
+	case s.MakeOutputs:
+		err = slot.DropOutputs(s, why)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return slot.Lost(s, why), nil
 }
 
 func exists(name string) bool {

@@ -65,6 +65,7 @@ type Keeper struct {
 	mail      *mail             // nil if the job's files aren't moved into a payload
 	container *engine.Container // nil until it is found or made
 	session   *Session          // the newest; nil when its output is complete or parked
+	uncopied  engine.CopyErrors // outputs that Harvest couldn't copy out of the container
 
 	owning sync.Mutex  // held by own
 	began  time.Time   // by hand: before the container was started

@@ -9,12 +9,14 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -506,7 +508,7 @@ func (b *Mail) Last() error {
 	}
 	for _, l := range b.m.slot.Links {
 		if l.Output {
-			if err := os.Remove(l.Target + partSuffix); !errors.Is(err, fs.ErrNotExist) {
+			if err := os.Remove(filepath.Join(filepath.Dir(l.Target), host.Part(filepath.Base(l.Target)))); !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 			}
 		}
