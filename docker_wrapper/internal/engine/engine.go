@@ -85,27 +85,27 @@ type quirks struct {
 	cpuShares     bool // can weigh CPU time between containers
 	memoryLimit   bool
 	pidsLimit     bool
-	passesOver    bool // ignores limits that it can't set, without an error
-	ungrouped     bool // a container may have no control group of its own: then the engine can't pause it or measure its usage
-	unpauseToStop bool // a paused container can't be stopped or killed
-	strays        bool // a container that it was making when it was killed keeps its name and isn't listed
-	stopsToRemove bool // asks a running container to stop, and waits, before it removes it by force
-	buildKit      bool // has BuildKit beside the classic builder
-	hidesTriggers bool // doesn't show an image's ONBUILD
-	heredocs      bool // its builder supports heredocs; with two builders, BuildKit does
-	daemon        bool // when it stops, containers end and events are lost
-	ownLimits     bool // without explicit limits it asks for more open files and processes than its host allows
-	forgedCache   bool // its builder finds steps by the history of images, which whoever made an image wrote
-	stepsOutlive  bool // its builder carries a step out to the end when its client has gone
-	hostsAsJSON   bool // its builder takes extra hosts as one JSON list
-	noRuntime     bool // ignores which runtime a container is to have
-	mountLinks    bool // finds no file behind a link in a container's mount
-	sharedUsage   bool // a container without a control group of its own is said to use what all in its group use
-	ownEvents     bool // Docker's way of asking for events misses the latest; Podman's own way doesn't
-	userStop      bool // a container's state tells, by Podman's own API, that a user stopped it; no event does
-	makesSources  bool // creates a mount's source when it doesn't exist
-	sharesAlone   bool // mounts a directory with shared although its host doesn't share the mounts below it: without an error, and in vain
-	mountsAsText  bool // misreads a mount's source that contains a comma
+	passesOver    bool       // ignores limits that it can't set, without an error
+	ungrouped     bool       // a container may have no control group of its own: then the engine can't pause it or measure its usage
+	unpauseToStop bool       // a paused container can't be stopped or killed
+	strays        bool       // a container that it was making when it was killed keeps its name and isn't listed
+	stopsToRemove bool       // asks a running container to stop, and waits, before it removes it by force
+	buildKit      bool       // has BuildKit beside the classic builder
+	hidesTriggers bool       // doesn't show an image's ONBUILD
+	builders      [2]builder // Docker's classic one and its BuildKit; or Podman's alone
+	daemon        bool       // when it stops, containers end and events are lost
+	ownLimits     bool       // without explicit limits it asks for more open files and processes than its host allows
+	forgedCache   bool       // its builder finds steps by the history of images, which whoever made an image wrote
+	stepsOutlive  bool       // its builder carries a step out to the end when its client has gone
+	hostsAsJSON   bool       // its builder takes extra hosts as one JSON list
+	noRuntime     bool       // ignores which runtime a container is to have
+	mountLinks    bool       // finds no file behind a link in a container's mount
+	sharedUsage   bool       // a container without a control group of its own is said to use what all in its group use
+	ownEvents     bool       // Docker's way of asking for events misses the latest; Podman's own way doesn't
+	userStop      bool       // a container's state tells, by Podman's own API, that a user stopped it; no event does
+	makesSources  bool       // creates a mount's source when it doesn't exist
+	sharesAlone   bool       // mounts a directory with shared although its host doesn't share the mounts below it: without an error, and in vain
+	mountsAsText  bool       // misreads a mount's source that contains a comma
 	gpus          gpuWay
 	keepsGroups   bool   // a container without root can have the groups of the user account that runs the engine
 	showsDevices  bool   // inspection shows the device files that a container has, not the ones requested
@@ -131,9 +131,12 @@ type quirks struct {
 }
 
 func quirksOf(kind string, i infoFacts) quirks {
-	q := quirks{logDriver: "json-file", init: true, bridge: "bridge", buildKit: true, heredocs: !versions.LessThan(i.version, "23"), daemon: true, cpuQuota: i.cpuQuota, cpuShares: true, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+	q := quirks{logDriver: "json-file", init: true, bridge: "bridge", buildKit: true, builders: [2]builder{classic, newBuildKit}, daemon: true, cpuQuota: i.cpuQuota, cpuShares: true, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 		passesOver: i.rootless, ungrouped: i.rootless,
 		proxyHint: `HTTPS_PROXY in a drop-in of docker.service, or "proxies" in daemon.json`}
+	if versions.LessThan(i.version, "23") {
+		q.builders[1] = oldBuildKit
+	}
 	if q.checkpointHint = "dockerd was started without --experimental"; i.experimental {
 		q.checkpoints = keptInside
 	}
@@ -143,12 +146,15 @@ func quirksOf(kind string, i infoFacts) quirks {
 	}
 	if kind == Podman {
 		old := versions.LessThan(i.version, "5")
-		q = quirks{logDriver: "k8s-file", init: true, hidesTriggers: true, heredocs: !old, bridge: "podman", unpauseToStop: true, unpauseToPart: true, stopsToRemove: true, strays: true, makesSources: true, sharesAlone: true, mountsAsText: true,
+		q = quirks{logDriver: "k8s-file", init: true, hidesTriggers: true, builders: [2]builder{podman5}, bridge: "podman", unpauseToStop: true, unpauseToPart: true, stopsToRemove: true, strays: true, makesSources: true, sharesAlone: true, mountsAsText: true,
 			cacheInMemory: true, followSkips: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, cpuQuota: i.cpuQuota, cpuShares: !i.rootless || i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 			passesOver: true, ungrouped: i.rootless, sharedUsage: i.rootless,
 			forgedCache: true, stepsOutlive: true, hostsAsJSON: true, noRuntime: true, mountLinks: true, ownEvents: true, userStop: !old,
 			keepsGroups: true, showsDevices: true, hidesDevices: i.rootless,
 			hostName: "host.containers.internal", proxyHint: `env = ["HTTPS_PROXY=..."] under [engine] in containers.conf`}
+		if old {
+			q.builders[0] = podman4
+		}
 		if q.checkpointHint = "Podman checkpoints only what root runs"; !i.rootless {
 			q.checkpoints = asArchive
 		}

@@ -22,14 +22,11 @@ import (
 
 const outputKept = 20 // lines of the builder's output that an error quotes
 
-// build runs the Dockerfile. It uses the classic builder first, because this program understands its
-// output, and BuildKit for a Dockerfile that needs it.
+// build runs the Dockerfile, by the builder that choose chose. What the classic builder refuses, BuildKit builds.
 func (e *Engine) build(ctx context.Context, im job.Image, s job.Source, b *buildContext) error {
 	e.log.Info().Str("image", s.Name).Str("content", b.identity[:12]).Int("files", len(b.files)).Msg("build image")
-	if s.Unsigned {
-		if err := e.fetchBases(ctx, im, s, b); err != nil {
-			return err
-		}
+	for _, note := range b.notes {
+		e.log.Warn().Msg(note)
 	}
 	e.sayProxy(s.Proxy, s.Build.Network)
 	if s.Proxy != nil && !s.Proxy.Login.IsZero() && keepsProxy(b.text) {
@@ -37,14 +34,8 @@ func (e *Engine) build(ctx context.Context, im job.Image, s job.Source, b *build
 		p := *s.Proxy
 		p.Login, s.Proxy = job.Secret{}, &p
 	}
-	if s.Unsigned && b.heredocs {
-		// A builder without heredocs executes their lines as instructions, which plainDockerfile hasn't checked.
-		if !e.Info.quirks.heredocs && !(e.Info.quirks.buildKit && hasSyntax(b.text)) {
-			return &ImageError{Image: s.Name, Reason: s.Dockerfile + ": this computer's engine doesn't support heredocs (with a first line \"# syntax=docker/dockerfile:1\", Docker's does)"}
-		}
-		if e.Info.quirks.buildKit {
-			return e.buildWith(ctx, build.BuilderBuildKit, im, s, b)
-		}
+	if b.buildKit {
+		return e.buildWith(ctx, build.BuilderBuildKit, im, s, b)
 	}
 	err := e.buildWith(ctx, build.BuilderV1, im, s, b)
 	var ie *ImageError
@@ -95,7 +86,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		Version:     v,
 		Tags:        []string{contentTag(b.identity), s.Name}, // Podman finds the image by the first to add the second, so the first must be unique
 		Dockerfile:  b.packed,
-		BuildArgs:   withArgs(s.Build.Args, proxyEnv),
+		BuildArgs:   withArgs(b.buildArgs(s), proxyEnv),
 		Target:      s.Build.Target,
 		NetworkMode: s.Build.Network,
 		Platform:    s.Build.Platform,

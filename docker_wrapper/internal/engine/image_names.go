@@ -15,7 +15,7 @@ import (
 // withFullNames writes the names of images in a Dockerfile that engines may take for IDs in full: FROM, COPY --from and RUN
 // --mount=from=. In FROM, ARGs that come before the first FROM are expanded.
 func withFullNames(result *parser.Result, text []byte, s job.Source) []byte {
-	r := &refuser{s: s, lex: shell.NewLex(result.EscapeToken), stages: []string{"scratch"}, args: variables{values: map[string]string{}}}
+	r := &refuser{s: s, lex: shell.NewLex(result.EscapeToken), stages: []string{"scratch"}, args: newVariables()}
 	lines := bytes.SplitAfter(text, []byte("\n"))
 	replace := func(n *parser.Node, before, name, as string) {
 		full := job.FullName(as)
