@@ -170,6 +170,11 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 	}
 	e.sayProxy(j.Container.Proxy, j.Container.Network)
 	e.sayUnshared(j.Container.Binds)
+	for _, m := range j.Container.Mounts {
+		if e.Info.quirks.mountsAsText && strings.Contains(m.Source, ",") && strings.Contains(m.Source, ":") {
+			return nil, fmt.Errorf("%w: Podman can't mount %s, because the path has both a comma and a colon in it: move BOINC's data directory", ErrHost, m.Source)
+		}
+	}
 	r := toRequest(j, imageID, im, e.Info)
 	if err := startable(r.Config, ofImage(in)); err != nil {
 		return nil, fmt.Errorf("create container %s: %w", j.Container.Name, err)
