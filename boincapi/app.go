@@ -280,6 +280,24 @@ func (a *App) Flush(ctx context.Context) {
 	}
 }
 
+// Deliver is Flush, and waits until the client has read the report or ctx ends. It reports whether the client has. A client
+// that ends reads nothing after it has asked its apps to quit.
+//
+// Source: CLIENT_STATE::quit_activities in BOINC's client/client_state.cpp, ACTIVE_TASK_SET::wait_for_exit in
+// client/app_control.cpp.
+func (a *App) Deliver(ctx context.Context) bool {
+	a.Flush(ctx)
+	for {
+		a.mu.Lock()
+		lost := a.segment == nil
+		read := !lost && !a.unsent && !channelOf(a.segment, statusChannel).full()
+		a.mu.Unlock()
+		if read || lost || !sleep(ctx, tick) {
+			return read
+		}
+	}
+}
+
 // sendStatus needs a.mu and a segment.
 func (a *App) sendStatus() {
 	r, d := a.report, a.initData

@@ -477,6 +477,26 @@ func TestReports(t *testing.T) {
 		app.Report(Report{CPU: 133, CheckpointCPU: 105})
 		app.Flush(cancelled)
 		check("flush when cancelled", read(0), "none")
+
+		deliver := func(limit time.Duration) chan bool {
+			done := make(chan bool, 1)
+			go func() {
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				defer cancel()
+				done <- app.Deliver(ctx)
+			}()
+			return done
+		}
+		done := deliver(3 * time.Second)
+		check("delivered", read(time.Second), message(133, 105, 0))
+		if !<-done {
+			t.Error("got not delivered, though it was read")
+		}
+		app.Report(Report{CPU: 134, CheckpointCPU: 134})
+		if <-deliver(3 * time.Second) {
+			t.Error("got delivered, though nobody has read it")
+		}
+		check("not read before the limit", read(0), message(134, 134, 0))
 	})
 }
 

@@ -49,25 +49,35 @@ const (
 	wantOut     = "A LINE OF INPUT\n"
 )
 
-// scenarios are the rows of the table. The jobs of some run at the same time in one client. The others follow one by one,
-// because they concern the whole client.
+// scenarios are the rows of the table.
 var scenarios = []struct {
-	name     string
-	together bool
-	run      func(*testing.T, *world)
+	name string
+	how  how
+	run  func(*testing.T, *world)
 }{
-	{"run", false, testRun}, // alone, because it measures CPU time
-	{"exit code", true, testExitCode},
-	{"suspend and resume", true, testSuspend},
-	{"abort", false, testAbort}, // alone: with another job's report the client would report it before it has ended
-	{"two at once", true, testTwo},
-	{"clean after these", false, func(*testing.T, *world) {}},
-	{"quit and restart", false, testRestart},
-	{"network suspended", false, testNetwork},
-	{"throttled to 50 %", false, testThrottle},
-	{"reset", false, testReset},
-	{"detach", false, testDetach},
+	{"run", alone, testRun}, // because it measures CPU time
+	{"exit code", together, testExitCode},
+	{"suspend and resume", together, testSuspend},
+	{"abort", alone, testAbort}, // with another job's report the client would report it before it has ended
+	{"two at once", together, testTwo},
+	{"clean after these", alone, func(*testing.T, *world) {}},
+	{"quit and restart", alone, testRestart},
+	{"network suspended", alone, testNetwork},
+	{"throttled to 50 %", alone, testThrottle},
+	{"reset", alone, testReset},
+	{"detach", alone, testDetach},
+	{"quit three times", apart, testQuits},
+	{"quit and container lost", apart, testLost},
 }
+
+// how says which client runs a scenario.
+type how int
+
+const (
+	alone    how = iota // after the others, because it concerns the whole client
+	together            // with others at the same time
+	apart               // one of its own, beside the others, because it takes long
+)
 
 func TestClients(t *testing.T) {
 	dir := t.TempDir()
@@ -92,16 +102,21 @@ func TestClients(t *testing.T) {
 		table.print()
 	})
 	for _, newer := range []bool{false, true} {
-		for _, user := range []string{"root", "boinc"} {
-			w := &world{newer: newer, user: user, programs: dir}
+		for _, w := range []*world{{user: "root"}, {user: "boinc"}, {user: "boinc", apart: true}} {
+			w.newer, w.programs = newer, dir
 			worlds = append(worlds, w)
 			column := table.column(w.name())
+			for _, s := range scenarios {
+				if w.apart != (s.how == apart) {
+					column.leaveOut(s.name)
+				}
+			}
 			t.Run(w.name(), func(t *testing.T) {
 				t.Parallel()
 				w.open(t)
 				t.Run("together", func(t *testing.T) {
 					for _, s := range scenarios {
-						if s.together {
+						if s.how == together && !w.apart {
 							t.Run(s.name, func(t *testing.T) {
 								t.Parallel()
 								column.note(t, s.name)
@@ -112,7 +127,7 @@ func TestClients(t *testing.T) {
 					}
 				})
 				for _, s := range scenarios {
-					if !s.together {
+					if s.how == alone && !w.apart || s.how == apart && w.apart {
 						t.Run(s.name, func(t *testing.T) {
 							column.note(t, s.name)
 							defer w.explain(t)
@@ -184,11 +199,64 @@ func testRestart(t *testing.T, w *world) {
 		w.engine(t, "create", "--name", stray, "hello-world")
 	}
 	w.start(t)
-	j.restarted = true
 	j.becomes(t, "running") // the same container
 	j.succeeds(t)
 	if got := w.engine(t, "ps", "-aq", "--filter", "name="+stray); got != "" {
 		t.Errorf("the client didn't remove the stray container, so this test shows nothing about its clean-up")
+	}
+}
+
+// testQuits compares what the server is told with the container. 3 % of the job's minute is more than the client's
+// granularity of 1 s (TASK_POLL_PERIOD in BOINC's client/app.h). The job rests most of the time and leaves the processor to
+// the other clients.
+func testQuits(t *testing.T, w *world) {
+	j := w.send(t, "Quits", "--rounds 120")
+	for n := range time.Duration(3) {
+		j.hasRun(t, 12*time.Second*(n+1))
+		w.quit(t)
+		j.becomes(t, "paused")
+		w.start(t)
+		j.becomes(t, "running")
+	}
+	// A client that may leave no job in memory quits one that it suspends, if it believes in a checkpoint.
+	w.preferences(t, 100, 0)
+	w.boinccmd(t, "--read_global_prefs_override")
+	j.hasRun(t, 48*time.Second)
+	w.boinccmd(t, "--task", w.server.URL(), j.result, "suspend")
+	slowly(t, "the job to be gone", func() bool { return strings.Contains(w.task(t, j.result), "active_task_state: UNINITIALIZED") })
+	w.boinccmd(t, "--task", w.server.URL(), j.result, "resume")
+	j.becomes(t, "running")
+	r := j.succeeds(t) // and CPU time is right
+	if n := strings.Count(r.Stderr, "leaving; the job is resumed"); n != 4 {
+		t.Errorf("the job was left %d times, want 4:\n%s", n, r.Stderr)
+	}
+	ran := j.running().Seconds()
+	t.Logf("elapsed %.1f s, the container ran %.1f s", r.Elapsed, ran)
+	if math.Abs(r.Elapsed-ran) > 0.03*ran {
+		t.Errorf("elapsed %.1f s, but the container ran %.1f s", r.Elapsed, ran)
+	}
+}
+
+// testLost removes a container while its client is away, as a restart of the host would end it. The server must not be told of
+// the time that is lost.
+func testLost(t *testing.T, w *world) {
+	const lost = 12 * time.Second
+	j := w.send(t, "Lost", "--rounds 30")
+	j.hasRun(t, lost)
+	w.quit(t)
+	w.engine(t, "rm", "-f", j.id)
+	w.start(t)
+	again := &task{w: w, result: j.result, sent: j.sent}
+	again.begun(t)
+	r := again.report(t)
+	if r.State != project.Uploaded || r.ExitStatus != 0 {
+		t.Fatalf("state %d, exit status %d, want %d and 0:\n%s", r.State, r.ExitStatus, project.Uploaded, r.Stderr)
+	}
+	again.cpuIsRight(t, r)
+	ran := again.running()
+	t.Logf("elapsed %.1f s, the new container ran %.1f s, the lost one %.1f s", r.Elapsed, ran.Seconds(), j.running().Seconds())
+	if least, most := 0.97*ran.Seconds(), (ran + lost/2).Seconds(); r.Elapsed < least || r.Elapsed > most { // making it takes a while
+		t.Errorf("elapsed %.1f s, want from %.1f to %.1f s", r.Elapsed, least, most)
 	}
 }
 
@@ -218,7 +286,7 @@ func testTwo(t *testing.T, w *world) {
 }
 
 func testThrottle(t *testing.T, w *world) {
-	w.preferences(t, 50)
+	w.preferences(t, 50, 1)
 	w.boinccmd(t, "--read_global_prefs_override")
 	j := w.send(t, "Throttle", "--seconds 5")
 	j.begun(t)
@@ -240,7 +308,7 @@ func testThrottle(t *testing.T, w *world) {
 		t.Errorf("running %.0f %% of the time, want about 50, in turns: %v", 100*share, states)
 	}
 	j.succeeds(t)
-	w.preferences(t, 100)
+	w.preferences(t, 100, 1)
 	w.boinccmd(t, "--read_global_prefs_override")
 }
 
@@ -275,6 +343,7 @@ func (w *world) next(t *testing.T, forgotten *task) {
 type world struct {
 	newer    bool
 	user     string
+	apart    bool   // it runs the scenarios that are apart, and no others
 	programs string // directory with docker_wrapper and worker
 
 	dir     string   // the data directory
@@ -291,10 +360,14 @@ type world struct {
 }
 
 func (w *world) name() string {
+	version, who := "7.20", w.user
 	if w.newer {
-		return "8.2 " + w.user
+		version = "8.2"
 	}
-	return "7.20 " + w.user
+	if w.apart {
+		who = "apart"
+	}
+	return version + " " + who
 }
 
 // open prepares everything and attaches the client to its project.
@@ -338,7 +411,7 @@ func (w *world) open(t *testing.T) {
 
 // openNewer starts the newer world: a container with its own engine and network. It returns a listener in that network.
 func (w *world) openNewer(t *testing.T) net.Listener {
-	name := fmt.Sprintf("boinc_test_clients_%d_%s", os.Getpid(), w.user)
+	name := "boinc_test_" + filepath.Base(w.dir)
 	args := []string{"run", "-d", "--rm", "--name", name, "--label", "boinc_test_clients=" + os.Getenv("CLIENTS_RUN"), "--network", "none", "--cgroupns", "host",
 		"--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
 		"--device-cgroup-rule", "a *:* rwm", "--tmpfs", "/run:exec", "--tmpfs", "/tmp:exec",
@@ -446,7 +519,7 @@ func (w *world) appVersion(t *testing.T) project.Version {
 
 // configure writes the data directory's files, and gives it to the user.
 func (w *world) configure(t *testing.T) {
-	w.preferences(t, 100)
+	w.preferences(t, 100, 1)
 	for name, text := range map[string]string{
 		"gui_rpc_auth.cfg": rpcPassword,
 		"cc_config.xml": `<cc_config>
@@ -467,17 +540,17 @@ func (w *world) configure(t *testing.T) {
 	w.run(t, "chown", "-R", w.user, w.dir)
 }
 
-// preferences writes the volunteer's preferences: compute always, at cpu percent.
-func (w *world) preferences(t *testing.T, cpu int) {
+// preferences writes the volunteer's preferences: compute always, at cpu percent, and leave suspended jobs in memory (1) or not (0).
+func (w *world) preferences(t *testing.T, cpu, inMemory int) {
 	text := fmt.Sprintf(`<global_preferences>
 <run_on_batteries>1</run_on_batteries>
 <run_if_user_active>1</run_if_user_active>
 <suspend_cpu_usage>0</suspend_cpu_usage>
 <niu_suspend_cpu_usage>0</niu_suspend_cpu_usage>
-<leave_apps_in_memory>1</leave_apps_in_memory>
+<leave_apps_in_memory>%[2]d</leave_apps_in_memory>
 <max_ncpus_pct>100</max_ncpus_pct>
 <niu_max_ncpus_pct>100</niu_max_ncpus_pct>
-<cpu_usage_limit>%d</cpu_usage_limit>
+<cpu_usage_limit>%[1]d</cpu_usage_limit>
 <niu_cpu_usage_limit>%[1]d</niu_cpu_usage_limit>
 <ram_max_used_busy_pct>90</ram_max_used_busy_pct>
 <ram_max_used_idle_pct>90</ram_max_used_idle_pct>
@@ -486,7 +559,7 @@ func (w *world) preferences(t *testing.T, cpu int) {
 <disk_min_free_gb>0.1</disk_min_free_gb>
 <disk_interval>5</disk_interval>
 </global_preferences>
-`, cpu)
+`, cpu, inMemory)
 	if err := os.WriteFile(filepath.Join(w.dir, "global_prefs_override.xml"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -692,14 +765,14 @@ func (w *world) task(t *testing.T, result string) string {
 
 // task is a job of a world.
 type task struct {
-	w         *world
-	result    string
-	sent      time.Time
-	restarted bool   // the client was restarted while it ran
-	id        string // of its container
+	w      *world
+	result string
+	sent   time.Time
+	id     string // of its container
 
-	mu   sync.Mutex
-	used time.Duration
+	mu   sync.Mutex    // guards what follows
+	used time.Duration // CPU time
+	ran  time.Duration // not paused
 }
 
 // send gives the client a job, and watches its container from then on.
@@ -765,18 +838,36 @@ func (j *task) begun(t *testing.T) {
 	go j.watch(j.id)
 }
 
-// watch records the CPU time of the container's control group until the container ends.
+// watch records CPU time and running time of the container's control group until the container ends.
 func (j *task) watch(id string) {
-	for {
+	for last := time.Now(); ; {
 		used, err := groupCPU(id)
 		if err != nil {
 			return
 		}
+		paused, now := groupFrozen(id), time.Now()
 		j.mu.Lock()
 		j.used = used
+		if !paused {
+			j.ran += now.Sub(last)
+		}
 		j.mu.Unlock()
+		last = now
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// groupFrozen reports whether a container's control group, v1 or v2, is frozen.
+func groupFrozen(id string) bool {
+	for _, path := range []string{"docker/" + id, "system.slice/docker-" + id + ".scope"} {
+		if data, err := os.ReadFile("/sys/fs/cgroup/freezer/" + path + "/freezer.state"); err == nil {
+			return strings.TrimSpace(string(data)) == "FROZEN"
+		}
+		if data, err := os.ReadFile("/sys/fs/cgroup/" + path + "/cgroup.events"); err == nil {
+			return strings.Contains(string(data), "frozen 1")
+		}
+	}
+	return false
 }
 
 // groupCPU returns the CPU time of a container's control group, v1 or v2.
@@ -810,6 +901,20 @@ func (j *task) computed(t *testing.T, cpu time.Duration) {
 	t.Helper()
 	j.begun(t)
 	eventuallyIn(t, "the job to compute", func() bool { return j.cpu(t) >= cpu })
+}
+
+// hasRun waits until the job has run for so long.
+func (j *task) hasRun(t *testing.T, d time.Duration) {
+	t.Helper()
+	j.begun(t)
+	eventuallyIn(t, "the job to run", func() bool { return j.running() > d })
+}
+
+// running is for how long the container has run, without the time that it was paused.
+func (j *task) running() time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.ran
 }
 
 // state is the container's state, "" if there is none.
@@ -876,7 +981,7 @@ func (j *task) report(t *testing.T) project.Report {
 }
 
 // succeeds asserts that the server received the complete report of a successful job.
-func (j *task) succeeds(t *testing.T) {
+func (j *task) succeeds(t *testing.T) project.Report {
 	t.Helper()
 	r := j.report(t)
 	if r.State != project.Uploaded || r.ExitStatus != 0 {
@@ -894,13 +999,10 @@ func (j *task) succeeds(t *testing.T) {
 		t.Errorf("the job began %d times, want once:\n%s", n, r.Stderr)
 	}
 	j.cpuIsRight(t, r)
-	least, most := r.CPU-1, r.At.Sub(j.sent).Seconds()
-	if j.restarted { // the client has counted only the time up to the last checkpoint, and there was none
-		least = 1
-	}
-	if r.Elapsed < least || r.Elapsed > most {
+	if least, most := r.CPU-1, r.At.Sub(j.sent).Seconds(); r.Elapsed < least || r.Elapsed > most {
 		t.Errorf("elapsed %.1f s, want from %.1f to %.1f s", r.Elapsed, least, most)
 	}
+	return r
 }
 
 // cpuIsRight compares the reported CPU time with the control group's.

@@ -5,7 +5,7 @@
 // memory, and ends as BOINC expects. Standalone, in a directory without init_data.xml, it does the same without a
 // client.
 //
-// docker_wrapper --help lists the options. Everything else on the command line is the job's and reaches the container
+// docker_wrapper --help lists the options. docker_wrapper --check finds the mistakes in a job's files without an engine. Everything else on the command line is the job's and reaches the container
 // in the variable ARGS. The client appends --device N and --nthreads N. The wrapper obeys them and passes them on, too;
 // the GPUs of --device are numbered as the container sees them.
 //
@@ -50,6 +50,6 @@
 //
 // The project directory is ./project, and the slot is the directory itself: no files are moved, the slot isn't
 // protected, and a job may do everything. The exit code is the container's, or one of the above; 206 also stands for a
-// temporary exit, and 130 for an interrupt. Images stay: docker image prune -a --filter label=boinc.data_dir="$PWD"
-// removes this directory's.
+// temporary exit, and 130 for an interrupt. Images stay until docker_wrapper --clean, in the same directory, removes them;
+// one that a person gave another name, or another directory uses, stays under that name.
 package main

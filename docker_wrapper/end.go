@@ -52,6 +52,7 @@ var retries = []retry{
 	{boincapi.ErrLocked, 0, lockDelay, false},
 	{boincapi.ErrNoSegment, 0, soonDelay, false},
 	{errPolicy, 0, ownerDelay, false},
+	{job.ErrRefused, 0, ownerDelay, false},
 	{session.ErrKey, 0, ownerDelay, false},
 	{errNoDir, 0, ownerDelay, false},
 	{supervise.ErrNetworkSuspended, 10 * time.Minute, networkDelay, true},
@@ -118,7 +119,7 @@ func (w *wrapper) end(err error) int {
 // final reports whether an error ends the job: retrying is useless, or was tried often enough.
 func (w *wrapper) final(err error) bool {
 	_, temporary := retryOf(err)
-	return projectsFault(err) && (!temporary || w.buildKeepsFailing(err))
+	return projectsFault(err) && (!temporary || w.triedEnough(err))
 }
 
 // projectsFault reports whether the project must correct something, so that retrying is useless.
@@ -136,7 +137,9 @@ func (w *wrapper) settle(ctx context.Context, k *session.Keeper, out supervise.O
 	calls := context.WithoutCancel(ctx)
 	switch out.Reason {
 	case supervise.Left:
-		return w.leave(calls, k, out.Parked)
+		err := w.leave(calls, k, out.Parked)
+		w.tellKept(calls, k, out)
+		return err
 	case supervise.Aborted:
 		return w.aborted(calls, k)
 	case supervise.Failed:
@@ -169,6 +172,28 @@ func (w *wrapper) leave(ctx context.Context, k *session.Keeper, parked time.Time
 	return &ended{silent: true}
 }
 
+// readTime is how long a client that goes on may take to read a last report. It reads each second (TASK_POLL_PERIOD in
+// client/app.h). A client that ends reads none, and looks every 6 s whether its jobs have ended (wait_for_exit in
+// client/app_control.cpp), so that nobody waits for this.
+const readTime = 3 * time.Second
+
+// tellKept makes the client count the CPU and elapsed time of a job that is left. Supervise has reported it as a checkpoint. A
+// client that goes on reads that while this process is there: later it would take the CPU time alone. A client that ends finds it
+// in a file.
+func (w *wrapper) tellKept(ctx context.Context, k *session.Keeper, out supervise.Outcome) {
+	if w.standalone || out.Kept.At.IsZero() {
+		return
+	}
+	read, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	if w.app.Deliver(read) {
+		return
+	}
+	if err := k.TellKept(ctx, out.Kept, out.InContainer); err != nil {
+		w.log.Debug().Err(err).Msg("the client forgets the elapsed time since the last checkpoint")
+	}
+}
+
 // aborted removes everything of a job that the client has aborted.
 func (w *wrapper) aborted(ctx context.Context, k *session.Keeper) error {
 	w.log.Info().Msg("aborted")
@@ -191,7 +216,7 @@ func (w *wrapper) conclude(ctx context.Context, k *session.Keeper, out supervise
 	code, message := boincapi.ExitTimeLimitExceeded, fmt.Sprintf("the job ran longer than its time_limit of %v", time.Duration(w.job.TimeLimit))
 	if out.Reason != supervise.TimedOut {
 		err := k.Harvest(ctx, out.Exit)
-		code, message = exitCode(out.Exit, w.job.Container.Limits)
+		code, message = exitCode(out.Exit, w.job.Container)
 		var missing *engine.CopyError
 		if errors.As(err, &missing) {
 			code, message = boincapi.ExitChildFailed, "copy_from_container: "+missing.Error()
@@ -205,31 +230,36 @@ func (w *wrapper) conclude(ctx context.Context, k *session.Keeper, out supervise
 	return &ended{code: code, message: message}
 }
 
-// buildTries is how many temporary exits in a row a job gets if a step of its own build reports a network or disk error.
-// With the delays of networkDelay they take five hours.
-const buildTries = 5
+// maxTries is how many temporary exits in a row a job gets if a step of its own build reports a network or disk error, or
+// if the owner must allow what it asks for. They take five hours with the delays of networkDelay, and eleven and a half with those
+// of ownerDelay.
+const maxTries = 5
 
-// buildKeepsFailing reports whether the tries of a build are used up. Only the build's own step says that its error is
-// temporary.
-func (w *wrapper) buildKeepsFailing(err error) bool {
+// triedEnough reports whether the tries are used up: of a build, because only its own step says that its error is temporary;
+// and of a job that the owner doesn't allow, because he may never do so.
+func (w *wrapper) triedEnough(err error) bool {
 	var image *engine.ImageError
-	return errors.As(err, &image) && w.store.Episode().Tries >= buildTries
+	return (errors.As(err, &image) || errors.Is(err, job.ErrRefused)) && w.store.Episode().Tries >= maxTries
 }
 
 // exitCode turns a container's end into BOINC's exit code and a message. A code outside 0 to 255 becomes
 // ExitChildFailed: Unix would keep its low eight bits, which may be 0.
-func exitCode(exit job.Exit, l job.Limits) (int, string) {
+func exitCode(exit job.Exit, c job.Container) (int, string) {
 	switch {
 	case exit.OOMKilled && exit.Code != 0:
-		return boincapi.ExitOutOfMemory, fmt.Sprintf("the job needed more memory than its limit of %d MB", l.Memory>>20)
+		return boincapi.ExitOutOfMemory, fmt.Sprintf("the job needed more memory than its limit of %d MB", c.Limits.Memory>>20)
 	case exit.Code < 0 || exit.Code > 255:
 		return boincapi.ExitChildFailed, fmt.Sprintf("the container ended with code %d", exit.Code)
 	case exit.Code > 128 && exit.Code <= 128+64:
 		return exit.Code, fmt.Sprintf("the job was ended by signal %d", exit.Code-128)
 	case exit.Code == 126: // of shells and of the container's init process
-		return exit.Code, "the job ended with code 126 (a program that can't be executed: is it for another kind of machine?)"
+		return exit.Code, "the job ended with code 126 (a program that can't be executed: does it lack the x bit, which chmod +x sets, or is it for another kind of machine?)"
 	case exit.Code == 127:
-		return exit.Code, "the job ended with code 127 (a program, or the interpreter in its first line, was not found: does a script have Windows line ends?)"
+		hidden := ""
+		if c.SlotMount != "" {
+			hidden = fmt.Sprintf(" Is it in the image, below %s, where the mounted slot hides it?", c.SlotMount)
+		}
+		return exit.Code, "the job ended with code 127 (a program, or the interpreter in its first line, was not found: does a script have Windows line ends?" + hidden + ")"
 	case exit.Code != 0:
 		return exit.Code, fmt.Sprintf("the job ended with code %d", exit.Code)
 	default:
@@ -249,6 +279,11 @@ func (w *wrapper) notNow() string {
 func (w *wrapper) finish(code int, message string) int {
 	if message != "" && !w.logged {
 		w.log.Error().Msg(message)
+	}
+	if code != 0 && w.job != nil {
+		for _, text := range w.job.Missing {
+			w.log.Warn().Msg(text)
+		}
 	}
 	if w.standalone {
 		return code

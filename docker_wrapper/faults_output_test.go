@@ -7,9 +7,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"boincdocker/boincapi"
 )
 
 // byOutput are jobs whose output is bytes, which nothing may change, with faults while it flows.
@@ -66,6 +69,20 @@ func byOutput() (list []scenario) {
 			o.finishedWith([]byte(f.want), nil)
 		}})
 	}
+	list = append(list, scenario{name: "project's disk full for a while", run: func(t *testing.T) {
+		dir := t.TempDir()
+		project := filepath.Join(dir, "projects", "example.org_proj")
+		mountAt(t, project, "size=16m")
+		o := newOutputTrialIn(t, dir, "bytes=3000:0s")
+		o.start()
+		eventually(t, "the wrapper's word that the job waits", func() bool {
+			return strings.Contains(string(mayRead(filepath.Join(o.c.Slot(), boincapi.StderrFile))), "write the job's output: write /.docker_wrapper_stdout: no space left on device")
+		})
+		if err := syscall.Mount("tmpfs", project, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
+			t.Fatal(err)
+		}
+		o.finishedWith(testBytes(3000), nil)
+	}})
 	return append(list, scenario{name: "output is bytes, container stopped", run: func(t *testing.T) {
 		o := newOutputTrial(t, "bytes=3:0s wait=go_on reopen=end")
 		o.start()
@@ -91,7 +108,12 @@ type outputTrial struct {
 
 func newOutputTrial(t *testing.T, steps string) *outputTrial {
 	t.Helper()
-	s := newTrial(t, order{config: "stdout_file = \"res\"\nstderr_file = \"sub/err\"\n",
+	return newOutputTrialIn(t, "", steps)
+}
+
+func newOutputTrialIn(t *testing.T, dir, steps string) *outputTrial {
+	t.Helper()
+	s := newTrial(t, order{dir: dir, config: "stdout_file = \"res\"\nstderr_file = \"sub/err\"\n",
 		args: steps + " copy=/copied/in:/made/out write=result"})
 	res, err := s.c.AddOutput(0, "res", false)
 	if err != nil {

@@ -34,7 +34,8 @@ func newUnsigned(t *testing.T, result, config string) *boinctest.Client {
 	return c
 }
 
-// An unsigned job sees only those files of the project directory that its slot links to. It can write its outputs there.
+// An unsigned job sees only those files of the project directory that its slot links to. It can write its outputs there. What
+// it writes under the name of another job's file stays in the container.
 func TestOthersInputsStayHidden(t *testing.T) {
 	t.Parallel()
 	c := newUnsigned(t, "unsigned_project", "project_dir_mount = \"/project\"\nslot_dir_mount = \"/slot\"\nstdout_file = \"seen\"\n")
@@ -48,16 +49,20 @@ func TestOthersInputsStayHidden(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(c.ProjectDir(), "anothers"), []byte("secret"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	r, err := c.Run(t.Context(), binary(t, "docker_wrapper"), "list=/project", "copy=/project/its_own:/project/"+filepath.Base(output))
+	r, err := c.Run(t.Context(), binary(t, "docker_wrapper"), "list=/project", "open=/project/anothers", "open=/project/its_own",
+		"copy=/project/its_own:/project/"+filepath.Base(output), "copy=/project/its_own:/project/anothers")
 	if err != nil || r.Outcome != boinctest.Success {
 		t.Fatalf("got %+v, %v\n%s", r, err, stderrOf(t, c))
 	}
-	got, want := read(t, filepath.Join(c.Slot(), "seen")), "/project has its_own\n/project has "+filepath.Base(output)+"\n"
+	got, want := read(t, filepath.Join(c.Slot(), "seen")), "/project has its_own\n/project has "+filepath.Base(output)+"\n"+
+		"/project/anothers no such file or directory\n/project/its_own read-only file system\n"
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := read(t, output); got != "1 2 3\n" {
-		t.Errorf("the output: got %q", got)
+	for name, want := range map[string]string{filepath.Base(output): "1 2 3\n", "its_own": "1 2 3\n", "anothers": "secret"} {
+		if got := read(t, filepath.Join(c.ProjectDir(), name)); got != want {
+			t.Errorf("%s afterwards: got %q, want %q", name, got, want)
+		}
 	}
 	cleanAfterwards(t, c, os.Getuid())
 }

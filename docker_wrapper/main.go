@@ -81,6 +81,9 @@ func (p program) run(ctx context.Context, argv []string) int {
 	if o.plan || o.check {
 		return w.show()
 	}
+	if o.clean && w.standalone {
+		return w.clean(ctx)
+	}
 	return w.guarded(ctx, w.runJob)
 }
 

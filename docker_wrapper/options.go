@@ -12,9 +12,9 @@ import (
 
 // options are the command line.
 type options struct {
-	config, dockerfile                                              string
-	verbose, sporadic, plan, check, doctor, json, showVersion, help bool
-	args                                                            []string // the job's
+	config, dockerfile                                                     string
+	verbose, sporadic, plan, check, clean, doctor, json, showVersion, help bool
+	args                                                                   []string // the job's
 }
 
 // option is one option of the command line. Exactly one of file and flag is set.
@@ -35,7 +35,9 @@ func (o *options) table() []option {
 		{name: "--verbose", flag: &o.verbose, meaning: "log every call"},
 		{name: "--sporadic", flag: &o.sporadic, meaning: "keep the files of BOINC's sporadic apps"},
 		{name: "--plan", flag: &o.plan, first: true, meaning: "print what would be done, as JSON, and change nothing"},
-		{name: "--check", flag: &o.check, first: true, meaning: "check job.toml, unknown keys included, and the files that it names; change nothing"},
+		{name: "--check", flag: &o.check, first: true, meaning: "find all mistakes in job.toml, the Dockerfile and the files that they name; change nothing;\n" +
+			"also in an app version's directory on a server, by its version.xml, or --check FILE"},
+		{name: "--clean", flag: &o.clean, first: true, meaning: "by hand: remove the container and the images that runs in this directory have left"},
 		{name: "--doctor", flag: &o.doctor, first: true, meaning: "print what the wrapper finds on this computer: engines, GPUs, free space;\n" +
 			"--doctor --json prints it as JSON; the exit code is 0 if a job could run, else 206"},
 		{name: "--version", flag: &o.showVersion, first: true, meaning: "print the version"},

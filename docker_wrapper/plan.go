@@ -22,30 +22,38 @@ import (
 
 // plan reads all that decides about the job, and plans the job. It changes no files.
 func (w *wrapper) plan() (*job.Job, error) {
-	in, err := w.directories()
+	in, err := w.input()
 	if err != nil {
 		return nil, err
 	}
-	files := slot.Files(job.Slot{Dir: in.Dir, Links: in.Links})
-	if in.Config, err = w.readConfig(files, in.Links); err != nil {
-		return nil, err
+	return job.Plan(in)
+}
+
+// input reads all that decides about the job. With a *job.ConfigError, in.Config holds what is right in job.toml.
+func (w *wrapper) input() (in job.Input, err error) {
+	if in, err = w.directories(); err != nil {
+		return in, err
 	}
-	c := in.Config
+	files := slot.Files(job.Slot{Dir: in.Dir, Links: in.Links})
+	c, mistakes := w.readConfig(files, in.Links)
+	if in.Config = c; c == nil || mistakes != nil && !w.o.check {
+		return in, mistakes
+	}
 	if w.standalone && c.ProjectDirMount != "" && !exists(in.ProjectDir) {
 		e := c.Errorf("project_dir_mount", "without a client the project directory is ./%s, and it isn't there", projectSubdir)
 		e.Hint = "make it, and put the files into it that the links name"
-		return nil, e
+		mistakes = errors.Join(mistakes, e)
 	}
 	_, statErr := fs.Stat(files, in.Dockerfile)
 	if engine.HostsFault(statErr) {
-		return nil, fmt.Errorf("look for %s: %w", in.Dockerfile, statErr)
+		return in, cmp.Or(mistakes, fmt.Errorf("look for %s: %w", in.Dockerfile, statErr))
 	}
 	in.HasDockerfile = statErr == nil
 	w.setVerbosity(c.Verbose)
 	if !w.standalone {
 		in.Signed = w.signed(in) && !w.store.Episode().Unsigned
 		if in.Policy, err = readPolicy(w.init.BoincDir); err != nil {
-			return nil, err
+			return in, cmp.Or(mistakes, err)
 		}
 	}
 	in.Host = thisHost()
@@ -56,12 +64,7 @@ func (w *wrapper) plan() (*job.Job, error) {
 	if c.UseGPU {
 		w.lookForGPUs(&in)
 	}
-	j, err := job.Plan(in)
-	if w.o.check && errors.Is(err, job.ErrNoGPU) { // --check checks the job, not this computer
-		c.UseGPU = false
-		return job.Plan(in)
-	}
-	return j, err
+	return in, mistakes
 }
 
 // directories begins a plan's input: the command line, the slot, the project directory, and the slot's links.
@@ -222,27 +225,16 @@ func (w *wrapper) show() int {
 		w.setInit(&d)
 	}
 	w.log = newLogger(w.stderr, 0)
-	j, err := w.plan()
-	if err != nil {
-		return fail(err)
-	}
 	if w.o.check {
-		for _, text := range append(j.Warnings, j.Notes...) {
-			fmt.Fprintln(w.stderr, text)
-		}
-		if len(j.Warnings) > 0 {
-			return boincapi.ExitInitFailure
-		}
-		if err := w.checkFiles(j); err != nil {
+		if err := w.check(); err != nil {
 			return fail(err)
-		}
-		if w.config == nil {
-			fmt.Fprintf(w.stdout, "no %s: all defaults\n", defaultConfig)
-		} else {
-			fmt.Fprintf(w.stdout, "%s: ok\n", w.config.File)
 		}
 	}
 	if w.o.plan {
+		j, err := w.plan()
+		if err != nil {
+			return fail(err)
+		}
 		enc := json.NewEncoder(w.stdout)
 		enc.SetIndent("", "  ")
 		if err := enc.Encode(j); err != nil {
@@ -259,37 +251,6 @@ func readInitData(dir string) (boincapi.InitData, error) {
 	}
 	defer f.Close()
 	return boincapi.ParseInitData(f)
-}
-
-// checkFiles checks that the files that the Dockerfile and job.toml name are there.
-func (w *wrapper) checkFiles(j *job.Job) error {
-	var errs []error
-	files := slot.Files(j.Slot)
-	for _, s := range j.Image.Sources {
-		if s.Dockerfile != "" {
-			errs = append(errs, engine.CheckDockerfile(files, s))
-		}
-	}
-	if w.config == nil {
-		return errors.Join(errs...)
-	}
-	look := func(key, name string) {
-		if _, err := fs.Stat(files, name); err != nil {
-			errs = append(errs, w.config.Errorf(key, "%q: no such file in the slot", name))
-		}
-	}
-	for _, choice := range w.config.Images {
-		if choice.Archive != "" {
-			look("images", choice.Archive)
-		}
-	}
-	if w.config.ImageArchive != "" {
-		look("image_archive", w.config.ImageArchive)
-	}
-	for _, p := range w.config.CopyToContainer {
-		look("copy_to_container", p.Src)
-	}
-	return errors.Join(errs...)
 }
 
 func linkNamed(links []job.Link, name string) *job.Link {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +17,31 @@ import (
 )
 
 // scripts/matrix.sh runs this one as the user of an engine without root (scripts/engines.sh names rootless).
+
+// An engine without root gives a signed job what reaches no further than the user's own namespaces. A job that isn't signed
+// gets none of it.
+func TestRootlessGrants(t *testing.T) {
+	const config = "create_args = \"--cap-add=SYS_ADMIN --device /dev/net/tun\"\nstdout_file = \"seen\"\n"
+	c := newJob(t, "rootless_grants", config, nil)
+	r, err := c.Run(t.Context(), binary(t, "docker_wrapper"), "open=/dev/net/tun", "tmpfs=mounted")
+	if err != nil || r.Outcome != boinctest.Success {
+		t.Fatalf("signed: got %+v, %v\n%s", r, err, stderrOf(t, c))
+	}
+	opened := "ok"
+	if f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); err != nil {
+		opened = errors.Unwrap(err).Error()
+	} else {
+		f.Close()
+	}
+	if got, want := read(t, filepath.Join(c.Slot(), "seen")), "/dev/net/tun "+opened+"\ntmpfs is mounted\n"; got != want {
+		t.Errorf("signed: got %q, want %q", got, want)
+	}
+	c = newUnsigned(t, "rootless_refusals", config)
+	r, err = c.Run(t.Context(), binary(t, "docker_wrapper"))
+	if err != nil || r.FinishCode != boincapi.ExitInitFailure || !strings.Contains(r.Message, "isn't signed") {
+		t.Errorf("not signed: got %+v, %v\n%s", r, err, stderrOf(t, c))
+	}
+}
 
 // A user without root, session and a home that is his gets his own files back, whoever the container runs as: the engine
 // is a service that the wrapper starts for itself and ends.

@@ -151,6 +151,9 @@ func (w *wrapper) loadState(ctx context.Context) error {
 		return err
 	}
 	w.claimed = true
+	if err := session.ForgetKept(w.dir); err != nil {
+		w.log.Warn().Err(err).Msg("cannot remove what an earlier run has told the client")
+	}
 	var err error
 	if w.store, err = session.OpenStore(filepath.Join(w.dir, job.WrapperDir)); err != nil {
 		w.log.Warn().Err(err).Msg("cannot read the episode file; the job may repeat work")
@@ -305,7 +308,7 @@ func (w *wrapper) superviseOptions(k *session.Keeper, network *supervise.Network
 		TimeLimit:  time.Duration(w.job.TimeLimit),
 		Log:        w.log,
 	}
-	if !w.standalone && !e.Anew { // without its checkpoint, a job begins again at 0
+	if !w.standalone && e.Container == "" { // else Last says more: the client may count what only a container had, which is gone
 		o.CPU = time.Duration(w.init.WUCPUTime * float64(time.Second))
 	}
 	if w.screen != nil {

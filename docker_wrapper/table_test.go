@@ -17,15 +17,19 @@ type table struct {
 
 type column struct {
 	name string
-	mu   sync.Mutex
+	out  map[string]bool // scenarios that it doesn't run
+	mu   sync.Mutex      // guards ok
 	ok   map[string]time.Duration
 }
 
 func (b *table) column(name string) *column {
-	c := &column{name: name, ok: map[string]time.Duration{}}
+	c := &column{name: name, out: map[string]bool{}, ok: map[string]time.Duration{}}
 	b.columns = append(b.columns, c)
 	return c
 }
+
+// leaveOut says before the run that the column doesn't have a scenario.
+func (c *column) leaveOut(scenario string) { c.out[scenario] = true }
 
 // note fills in the cell of a scenario when it is over.
 func (c *column) note(t *testing.T, scenario string) {
@@ -54,7 +58,9 @@ func (b *table) print() {
 	for _, name := range b.rows {
 		fmt.Printf("\n%-*s", width, name)
 		for _, c := range b.columns {
-			if d, ok := c.ok[name]; ok {
+			if c.out[name] {
+				fmt.Printf("%14s", "-")
+			} else if d, ok := c.ok[name]; ok {
 				passed++
 				fmt.Printf("%12.0f s", d.Seconds())
 			} else {

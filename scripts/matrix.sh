@@ -105,7 +105,7 @@ column() {
 	docker-host) ;;
 	*-rootless | *-delegated) # no socket, no compiler, no samples that install packages
 		docker save debian:bookworm-slim | scripts/engines.sh run "$1" podman load >/dev/null 2>&1
-		[ -n "${TESTS-}" ] || chosen='^(TestSamples|TestRootless|TestAccountKeyStaysHidden|TestQuitAndComeBack|TestMail|TestWebGraphics)$'
+		[ -n "${TESTS-}" ] || chosen='^(TestSamples|TestRootless|TestRootlessGrants|TestAccountKeyStaysHidden|TestQuitAndComeBack|TestMail|TestWebGraphics)$'
 		skip='^TestSamples$/^(docking|render)$'
 		;;
 	*) docker save debian:bookworm-slim | docker -H "$host" load >/dev/null ;;

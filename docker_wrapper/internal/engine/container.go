@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -43,11 +44,13 @@ type Container struct {
 	Made   time.Time // likewise, by the engine's clock
 	Image  string    // ID, without its algorithm; "" where it isn't known
 
-	e      *Engine
-	gpu    *job.GPUGrant
-	ask    string                 // the signal that asks the job for a checkpoint; "" for none
-	asked  atomic.Int64           // how often this wrapper sent it
-	cgroup atomic.Pointer[string] // its path below the hierarchies' roots, once it is known
+	e       *Engine
+	spec    job.Container // as it was planned; zero where it was only listed
+	gpu     *job.GPUGrant
+	ask     string                 // the signal that asks the job for a checkpoint; "" for none
+	asked   atomic.Int64           // how often this wrapper sent it
+	cgroup  atomic.Pointer[string] // its path below the hierarchies' roots, once it is known
+	workdir atomic.Pointer[string] // likewise
 
 	rung      atomic.Int32                 // how it is paused
 	processes atomic.Pointer[host.Payload] // once they are known
@@ -125,7 +128,7 @@ func (e *Engine) Find(ctx context.Context, c job.Container) (*Container, error) 
 	case in.State.Status == StateCreated || in.State.Status == "configured" || in.State.Status == "initialized":
 		state = StateCreated
 	}
-	found := &Container{ID: in.ID, Name: c.Name, State: state, Labels: in.Config.Labels, Image: bareID(in.Image), e: e, gpu: c.GPU, ask: c.AskSignal}
+	found := &Container{ID: in.ID, Name: c.Name, State: state, Labels: in.Config.Labels, Image: bareID(in.Image), e: e, spec: c, gpu: c.GPU, ask: c.AskSignal}
 	if state == StateRunning && found.held(ctx, false) {
 		found.State = StatePaused
 	}
@@ -166,7 +169,11 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		return nil, fmt.Errorf("create container %s: %w", j.Container.Name, err)
 	}
 	e.sayProxy(j.Container.Proxy, j.Container.Network)
+	e.sayUnshared(j.Container.Binds)
 	r := toRequest(j, imageID, im, e.Info)
+	if err := startable(r.Config, ofImage(in)); err != nil {
+		return nil, fmt.Errorf("create container %s: %w", j.Container.Name, err)
+	}
 	if err := e.Info.gives(j.Container.GPU); err != nil {
 		return nil, err
 	}
@@ -209,11 +216,35 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 		e.log.Debug().Str("warning", w).Msg("create")
 	}
 	e.log.Debug().Str("name", r.Name).Str("id", resp.ID[:12]).Msg("created container")
-	c := &Container{ID: resp.ID, Name: r.Name, State: StateCreated, Labels: r.Config.Labels, Image: bareID(imageID), e: e, gpu: j.Container.GPU, ask: j.Container.AskSignal}
+	c := &Container{ID: resp.ID, Name: r.Name, State: StateCreated, Labels: r.Config.Labels, Image: bareID(imageID), e: e, spec: j.Container, gpu: j.Container.GPU, ask: j.Container.AskSignal}
 	if e.Info.quirks.passesOver {
 		c.sayUnlimited(ctx, j.Container.Limits)
 	}
 	return c, nil
+}
+
+// startable is a *RunError if no program can start with these configurations, whatever the engine says of it.
+func startable(asked, image *container.Config) error {
+	if image == nil {
+		image = &container.Config{}
+	}
+	entrypoint, command := asked.Entrypoint, asked.Cmd // how engines merge them: moby's daemon/commit.go
+	if len(entrypoint) == 0 && len(command) == 0 {
+		command = image.Cmd
+	}
+	if entrypoint == nil {
+		entrypoint = image.Entrypoint
+	}
+	if strings.Join(slices.Concat(entrypoint, command), "") == "" {
+		return &RunError{Reason: "neither the image nor job.toml names a program (write CMD or ENTRYPOINT in the Dockerfile, or command or entrypoint in job.toml)"}
+	}
+	for _, nv := range image.Env {
+		if len(nv) > job.MaxArgument {
+			name, _, _ := strings.Cut(nv, "=")
+			return &RunError{Reason: fmt.Sprintf("the image's variable %s is %d bytes long with its name; Linux allows %d", brief(name), len(nv), job.MaxArgument)}
+		}
+	}
+	return nil
 }
 
 // RemoveStray removes what is left of a container of this name that Podman was making when it or the computer stopped. It is
@@ -255,6 +286,19 @@ func (c *Container) sayUnlimited(ctx context.Context, asked job.Limits) {
 	}
 }
 
+// sayUnshared warns of mounts that the host doesn't share as the job asks, where the engine itself doesn't refuse them. It
+// decides by the mounts that this process sees.
+func (e *Engine) sayUnshared(binds []job.Bind) {
+	if !e.Info.quirks.sharesAlone {
+		return
+	}
+	for _, b := range binds {
+		if shared, known := host.Shared(b.Source); b.Shared() && known && !shared {
+			e.log.Warn().Stringer("mount", b).Msgf("the host doesn't share its mounts below %s: the container gets those that are there now", b.Source)
+		}
+	}
+}
+
 // possible returns an error for requests that the engine would ignore without an error.
 func (e *Engine) possible(r request) error {
 	if e.Info.quirks.noRuntime && r.Host.Runtime != "" {
@@ -290,10 +334,11 @@ func createError(err error, words string) error {
 
 // Start starts it. *RunError when its program isn't there or can't be executed.
 func (c *Container) Start(ctx context.Context) error {
-	before, words, err := c.lookForProgram(ctx)
+	before, in, err := c.beforeStart(ctx)
 	if err != nil {
 		return err
 	}
+	words := wordsOf(in.Config)
 	callCtx, cancel := c.e.call(ctx)
 	defer cancel()
 	err = c.e.api.ContainerStart(callCtx, c.ID, container.StartOptions{})
@@ -303,6 +348,9 @@ func (c *Container) Start(ctx context.Context) error {
 	case errors.Is(hinted(c.gpu, err), ErrGPU):
 		return hinted(c.gpu, err)
 	case classFor(err.Error(), words) == nil && (errdefs.IsInvalidArgument(err) || isRunFailure(err.Error())):
+		if why := c.programFault(ctx, in); why != "" {
+			return &RunError{Reason: why}
+		}
 		return &RunError{Reason: plain(err.Error())}
 	}
 	if err = wrapFor(err, words); errors.Is(err, ErrUnreachable) && c.startedAfter(ctx, before) {
@@ -322,21 +370,26 @@ func (c *Container) startedAfter(ctx context.Context, before time.Time) bool {
 // defaultPath is where engines look when the image has no PATH (moby's oci/defaults.go).
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// lookForProgram checks that the container's program exists and is executable. With an init process the
-// engine doesn't notice: the container would start and end with code 126 or 127, which could be the
-// program's own. It returns when the container was last started, zero for never, and the words of its
-// configuration that come from the job.
-func (c *Container) lookForProgram(ctx context.Context) (started time.Time, words string, err error) {
+// beforeStart inspects the container and returns when it was last started, zero for never. With an init process the engine
+// doesn't notice that the program can't be executed: the container would start and end with code 126 or 127, which could be
+// the program's own; nor does it with this program as the writer of the job's output. So it is looked for.
+func (c *Container) beforeStart(ctx context.Context) (started time.Time, in container.InspectResponse, err error) {
+	if in, err = c.inspect(ctx); err != nil {
+		return time.Time{}, in, fmt.Errorf("start container %s: %w", c.Name, err)
+	}
+	ours := in.Path == OutputPath || in.HostConfig.Init != nil && *in.HostConfig.Init // the first program isn't the job's
+	if ours && !in.State.Running {
+		if why := c.programFault(ctx, in); why != "" {
+			return time.Time{}, in, &RunError{Reason: why}
+		}
+	}
+	return parseTime(in.State.StartedAt), in, nil
+}
+
+// programFault says why the container's program can't be executed; "" if it can, or if that isn't known.
+func (c *Container) programFault(ctx context.Context, in container.InspectResponse) string {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
-	in, err := c.e.api.ContainerInspect(ctx, c.ID)
-	if err != nil {
-		return time.Time{}, "", fmt.Errorf("start container %s: %w", c.Name, wrap(err))
-	}
-	started, words = parseTime(in.State.StartedAt), wordsOf(in.Config)
-	if in.HostConfig.Init == nil || !*in.HostConfig.Init || in.State.Running {
-		return started, words, nil
-	}
 	reason := "no such file in the image"
 	program, args := in.Path, in.Args
 	if program == podmansInit && len(args) > 1 && args[0] == "--" {
@@ -346,23 +399,26 @@ func (c *Container) lookForProgram(ctx context.Context) (started time.Time, word
 		program = args[i+1]
 	}
 	for _, name := range programNames(program, in.Config) {
+		if hidden := c.spec.Hidden(name); hidden != "" {
+			reason = "no such file: " + hidden
+		}
 		st, err := c.e.api.ContainerStatPath(ctx, c.ID, name)
 		if err == nil && st.Mode&fs.ModeSymlink != 0 && st.LinkTarget != "" {
 			st, err = c.e.api.ContainerStatPath(ctx, c.ID, st.LinkTarget)
 		}
 		switch {
-		case errors.Is(wrap(err), ErrNotFound) && c.e.Info.quirks.mountLinks && mounted(name, in.Mounts):
-			return started, words, nil
+		case errors.Is(wrap(err), ErrNotFound) && c.e.Info.quirks.mountLinks && mounted(name, in.Mounts) && !absent(name, c.spec.Mounts):
+			return ""
 		case errors.Is(wrap(err), ErrNotFound):
 		case err == nil && st.Mode.IsDir():
 			reason = "is a directory"
 		case err == nil && st.Mode.IsRegular() && st.Mode&0o111 == 0:
-			reason = "not executable"
+			reason = "isn't executable (chmod +x it before it is packed, RUN chmod +x in the Dockerfile, or call its interpreter)"
 		default:
-			return started, words, nil
+			return ""
 		}
 	}
-	return started, words, &RunError{Reason: program + ": " + reason}
+	return program + ": " + reason
 }
 
 // mounted reports that a path of the container leads into a mount.
@@ -370,6 +426,30 @@ func mounted(name string, mounts []container.MountPoint) bool {
 	return slices.ContainsFunc(mounts, func(m container.MountPoint) bool {
 		return strings.HasPrefix(name, strings.TrimSuffix(m.Destination, "/")+"/")
 	})
+}
+
+// absent reports that a path isn't in the mount of ours that it leads into. Behind a link it can't be told.
+func absent(name string, mounts []job.Mount) bool {
+	at := job.Mount{}
+	for _, m := range mounts {
+		if strings.HasPrefix(name, strings.TrimSuffix(m.Target, "/")+"/") && len(m.Target) > len(at.Target) {
+			at = m
+		}
+	}
+	host := at.Source
+	if fi, err := os.Stat(host); at.Source == "" || err != nil || !fi.IsDir() {
+		return false
+	}
+	for part := range strings.SplitSeq(strings.Trim(name[len(at.Target):], "/"), "/") {
+		host = filepath.Join(host, part)
+		switch fi, err := os.Lstat(host); {
+		case errors.Is(err, fs.ErrNotExist):
+			return true
+		case err != nil || !fi.IsDir():
+			return false
+		}
+	}
+	return false
 }
 
 // podmansInit is the program that Podman reports for a container with an init process (libpod's container_internal_common.go).

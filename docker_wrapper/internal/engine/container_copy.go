@@ -280,14 +280,35 @@ func lookGroup(groups, name string) (gid int, ok bool) {
 	return 0, false
 }
 
-// ReadFile reads a regular file of the container, at most limit bytes of it. The container may be
-// running. ErrNotFound when it isn't there.
+// ReadFile reads a regular file of the container, at most limit bytes of it. A relative name is in its working directory.
+// The container may be running. ErrNotFound when it isn't there.
 func (c *Container) ReadFile(ctx context.Context, name string, limit int64) ([]byte, error) {
+	name, err := c.absolute(ctx, name)
+	if err != nil {
+		return nil, err
+	}
 	data, err := c.readFile(ctx, name, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read %s of container %s: %w", name, c.Name, err)
 	}
 	return data, nil
+}
+
+// absolute is a path of the container, of which a relative one is in its working directory.
+func (c *Container) absolute(ctx context.Context, name string) (string, error) {
+	if path.IsAbs(name) {
+		return name, nil
+	}
+	dir := c.workdir.Load()
+	if dir == nil {
+		in, err := c.inspect(ctx)
+		if err != nil {
+			return "", fmt.Errorf("inspect container %s: %w", c.Name, err)
+		}
+		dir = &in.Config.WorkingDir
+		c.workdir.Store(dir)
+	}
+	return path.Join("/", *dir, name), nil
 }
 
 func (c *Container) readFile(ctx context.Context, name string, limit int64) ([]byte, error) {

@@ -56,7 +56,7 @@ func TestStrayIsRemoved(t *testing.T) {
 	if err := fake.AddImage("r/a:1", enginetest.Image{}); err != nil {
 		t.Fatal(err)
 	}
-	j := simple()
+	j := simple("hold")
 	fake.Inject(enginetest.Fault{Call: "create", Times: 1, Status: 500, Message: `container create: creating container storage: the container name "` + j.Container.Name +
 		`" is already in use by 2805a3268bab. You have to remove that container to be able to reuse that name: that name is already in use by an external entity`})
 	if _, err := e.Create(t.Context(), j, "r/a:1"); err != nil {

@@ -76,6 +76,17 @@ func (c *Container) ownCgroup(ctx context.Context) (string, bool) {
 	return state.CgroupPath, true
 }
 
+// While is another path of the file name, which leads there only until the container ends; see [host.Groups.While]. False when
+// the container's control groups can't be seen from here.
+func (c *Container) While(ctx context.Context, name string) (string, bool) {
+	ctx, cancel := c.e.call(ctx)
+	defer cancel()
+	if p, err := c.payload(ctx); err == nil {
+		return p.Groups().While(name)
+	}
+	return c.groups(ctx).While(name)
+}
+
 // groups are the container's own control groups. They are empty when this process can't see them, for instance when the
 // engine is in a virtual machine.
 func (c *Container) groups(ctx context.Context) host.Groups {

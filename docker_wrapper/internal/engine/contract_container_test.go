@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,6 +29,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -463,10 +466,59 @@ var containerRows = []contractRow{
 			t.Errorf("got %+v", l)
 		}
 	}},
-	{fact: "start: a program that isn't there", check: func(t *testing.T, k *contract) { k.cannotRun(t, "/no/such") }},
-	{fact: "start: a program that isn't in the path", check: func(t *testing.T, k *contract) { k.cannotRun(t, "nosuch") }},
-	{fact: "start: a directory for a program", check: func(t *testing.T, k *contract) { k.cannotRun(t, "/data") }},
-	{fact: "start: a file that isn't executable", check: func(t *testing.T, k *contract) { k.cannotRun(t, "/data/old") }},
+	{fact: "start: a program that isn't there", check: func(t *testing.T, k *contract) { k.cannotRun(t, "/no/such", "no such file in the image") }},
+	{fact: "start: a program that isn't in the path", check: func(t *testing.T, k *contract) { k.cannotRun(t, "nosuch", "no such file in the image") }},
+	{fact: "start: a directory for a program", check: func(t *testing.T, k *contract) { k.cannotRun(t, "/data", "is a directory") }},
+	{fact: "start: a file that isn't executable", check: func(t *testing.T, k *contract) { k.cannotRun(t, "/data/old", "isn't executable (chmod +x") }},
+	{fact: "start: a program that a mount hides", check: func(t *testing.T, k *contract) {
+		for _, program := range []string{"/data/prog", "./prog", "sub/prog"} {
+			j := k.job()
+			j.Container.Entrypoint, j.Container.Extra.Workdir = []string{program}, "/data"
+			j.Container.Mounts, j.Container.SlotMount = []job.Mount{{Source: t.TempDir(), Target: "/data"}}, "/data"
+			c, err := k.e.Create(t.Context(), j, k.image)
+			if err == nil {
+				t.Cleanup(func() { k.mustRemove(t, c) })
+				err = c.Start(t.Context())
+			}
+			var re *engine.RunError
+			if !errors.As(err, &re) || !strings.HasPrefix(re.Reason, program+": no such file: the slot is mounted at /data and hides what the image has there (") {
+				t.Errorf("%s: got %v", program, err)
+			}
+		}
+	}},
+	{fact: "start: neither entrypoint nor command", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("nothing", "")
+		text := string(fsys["Dockerfile"].Data)
+		fsys["Dockerfile"].Data = []byte(strings.Replace(text, "ENTRYPOINT [\"/payload\"]\n", "", 1))
+		j := k.job()
+		j.Container.Command = nil
+		c, err := k.e.Create(t.Context(), j, k.ensure(t, im, fsys))
+		if err == nil {
+			t.Cleanup(func() { k.mustRemove(t, c) })
+			err = c.Start(t.Context())
+		}
+		var re *engine.RunError
+		if !errors.As(err, &re) || !strings.Contains(re.Reason, "neither the image nor job.toml names a program") {
+			t.Errorf("got %v", err)
+		}
+	}},
+	{fact: "start: a variable that is too long for Linux", check: func(t *testing.T, k *contract) {
+		im, fsys := k.source("big", "ENV BIG="+strings.Join(slices.Repeat([]string{strings.Repeat("x", 1<<15-1)}, 4), "\\\n")+"\n") // no line may have more than 65535 bytes
+		c, err := k.e.Create(t.Context(), k.job(), k.ensure(t, im, fsys))
+		if err == nil {
+			t.Cleanup(func() { k.mustRemove(t, c) })
+			err = c.Start(t.Context())
+		}
+		var re *engine.RunError
+		if !errors.As(err, &re) || re.Reason != "the image's variable BIG is 131072 bytes long with its name; Linux allows 131071" {
+			t.Errorf("got %v", err)
+		}
+		j := k.job()
+		j.Container.Env = []string{"BIG=" + strings.Repeat("x", 128<<10-5)}
+		if got := k.do(t, j); got.exit.Code != 0 || got.errOut != "" {
+			t.Errorf("one byte less: got %+v", got)
+		}
+	}},
 	{fact: "start: a program for another machine", check: func(t *testing.T, k *contract) {
 		j := k.job()
 		j.Container.Entrypoint = []string{"/data/alien"}
@@ -579,6 +631,24 @@ var containerRows = []contractRow{
 			return err == nil && u.CPU > after.CPU+50*time.Millisecond
 		})
 	}},
+	{fact: "pause: a path through a paused container's control group leads on until the container ends", check: func(t *testing.T, k *contract) {
+		c := k.start(t, k.job("sleep=1m"))
+		name := filepath.Join(t.TempDir(), "kept")
+		k.must(t, os.WriteFile(name, []byte("text"), 0o644))
+		k.pause(t, c)
+		path, ok := c.While(t.Context(), name)
+		if pid := k.inspect(t, c).State.Pid; !ok && (k.e.Info.Rootless || k.e.Info.Kind == engine.Docker && !seen(pid, c.ID)) {
+			return // it has no control group of its own, or the engine has process numbers of its own
+		}
+		if text, err := os.ReadFile(path); err != nil || string(text) != "text" {
+			t.Fatalf("read %s: got %q, %v", path, text, err)
+		}
+		k.must(t, c.Kill(t.Context()))
+		k.eventually(t, "the path leads nowhere", func() bool {
+			_, err := os.ReadFile(path)
+			return errors.Is(err, fs.ErrNotExist)
+		})
+	}},
 	{fact: "options: each of create_args reaches the container", check: func(t *testing.T, k *contract) {
 		j := k.job("cat=/proc/self/status", "cat=/proc/self/limits", "cat=/etc/hosts", "cat=/etc/resolv.conf", "cat=/proc/sys/kernel/hostname",
 			"cat=/proc/sys/kernel/msgmax", "pwd", "stat=/dev/mine", "groups", "write=/scratch/f:in scratch", "cat=/scratch/f", "size=/scratch", "write=/f:x")
@@ -644,6 +714,39 @@ var containerRows = []contractRow{
 				k.pause(t, c)
 			}
 			k.within(t, 5*time.Second, func() { k.mustRemove(t, c) })
+		}
+	}},
+	{fact: "start: a device file that the host doesn't have is the host's fault", check: func(t *testing.T, k *contract) {
+		j := k.job()
+		j.Container.Extra.Devices = []string{"/dev/boinc_nonesuch"}
+		c, err := k.e.Create(t.Context(), j, k.image)
+		if err == nil {
+			defer k.mustRemove(t, c)
+			err = c.Start(t.Context())
+		}
+		if !errors.Is(err, engine.ErrHost) || !strings.Contains(err.Error(), "/dev/boinc_nonesuch") {
+			t.Errorf("got %v, want ErrHost and the device", err)
+		}
+	}},
+	{fact: "start: Docker refuses shared mounts of a directory that the host doesn't share, Podman makes them", check: func(t *testing.T, k *contract) {
+		dir := t.TempDir()
+		shared, known := host.Shared(dir)
+		bind, refusals := job.Bind{Source: dir, Target: "/x", Options: "rshared"}, 0
+		for ok := true; ok; refusals++ {
+			j := k.job()
+			j.Container.Binds = []job.Bind{bind}
+			c := k.create(t, j)
+			err := c.Start(t.Context())
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, engine.ErrNotShared) || !strings.Contains(err.Error(), "path "+dir+" is mounted on") {
+				t.Fatalf("%s: got %v, want ErrNotShared and the directory", bind.Options, err)
+			}
+			bind, ok = bind.Weaker()
+		}
+		if known && !shared && (refusals > 0) != (k.e.Info.Kind == engine.Docker) || refusals > 2 {
+			t.Errorf("got %d refusals, mounted as %s at last", refusals, bind.Options)
 		}
 	}},
 	{fact: "remove: anonymous volumes go too, others stay", check: func(t *testing.T, k *contract) {
@@ -767,15 +870,15 @@ func callsInStates(t *testing.T, k *contract) {
 }
 
 // cannotRun wants a program that can't be run to be the project's fault, by a reason that names it.
-func (k *contract) cannotRun(t *testing.T, program string) {
+func (k *contract) cannotRun(t *testing.T, program, why string) {
 	t.Helper()
 	j := k.job()
 	j.Container.Entrypoint = []string{program}
 	c := k.create(t, j)
 	err := c.Start(t.Context())
 	var re *engine.RunError
-	if !errors.As(err, &re) || !strings.Contains(re.Reason, program) || strings.Contains(re.Reason, "\n") || len(re.Reason) > 200 {
-		t.Errorf("got %v, want *RunError naming %s", err, program)
+	if !errors.As(err, &re) || !strings.HasPrefix(re.Reason, program+": "+why) || strings.Contains(re.Reason, "\n") || len(re.Reason) > 200 {
+		t.Errorf("got %v, want *RunError: %s: %s", err, program, why)
 	}
 	if in := k.inspect(t, c); in.State.Running || in.State.Status == container.StateRunning {
 		t.Errorf("it runs: %+v", in.State)
@@ -826,4 +929,10 @@ func field(text, name string) string {
 		}
 	}
 	return ""
+}
+
+// seen reports that a process number of the engine's is one of this host's, in the control group of the container with this ID.
+func seen(pid int, id string) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	return err == nil && strings.Contains(string(text), id)
 }

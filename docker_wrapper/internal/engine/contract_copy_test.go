@@ -287,6 +287,37 @@ var copyRows = []contractRow{
 			}
 		}
 	}},
+	{fact: "copy: nothing out of a tmpfs or shared memory, and nothing into shared memory", check: func(t *testing.T, k *contract) {
+		dir := slotWith(t, "f", []byte("f"), 0o644)
+		for _, target := range []string{"/t", "/dev/shm"} { // job.Plan refuses such copies. Podman alone fills a new tmpfs with what the image has there
+			j := k.job("cat="+target+"/f", "write="+target+"/g:g")
+			j.Container.Extra.Tmpfs = map[string]string{"/t": ""}
+			c := k.create(t, j)
+			if err := c.CopyIn(t.Context(), []job.Copy{{Root: dir, Src: "f", Dst: target + "/f"}}); err != nil {
+				t.Errorf("%s: copy in: got %v", target, err)
+			}
+			k.must(t, c.Start(t.Context()))
+			if got := k.finish(t, c); target == "/dev/shm" && !strings.Contains(got.errOut, "no such file") {
+				t.Errorf("%s: copied in: got %+v, want no such file", target, got)
+			}
+			_, err := c.CopyOut(t.Context(), []job.Copy{{Root: t.TempDir(), Src: target + "/g", Dst: "g"}}, 0)
+			var ce *engine.CopyError
+			if !errors.As(err, &ce) || !ce.Missing {
+				t.Errorf("%s: copy out: got %v, want a *CopyError", target, err)
+			}
+		}
+	}},
+	{fact: "read: a name without a directory is in the working directory", check: func(t *testing.T, k *contract) {
+		j := k.job("write=/data/f:0.5", "write=/ready:", "sleep=1m")
+		j.Container.Extra.Workdir = "/data"
+		c := k.ready(t, j)
+		if got, err := c.ReadFile(t.Context(), "f", 4); string(got) != "0.5" || err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+		if _, err := c.ReadFile(t.Context(), "ready", 4); !errors.Is(err, engine.ErrNotFound) {
+			t.Errorf("got %v, want ErrNotFound", err)
+		}
+	}},
 	{fact: "read: a file of a running container", check: func(t *testing.T, k *contract) {
 		c := k.ready(t, k.job("write=/f:0.5", "fifo=/fifo", "grow=/huge:1000000000000", "symlink=/f:/link", "write=/ready:", "sleep=1m"))
 		for _, row := range []struct{ name, want string }{{"/f", "0.5"}, {"/huge", "\x00\x00\x00\x00"}, {"/etc/shadow", "of t"}} {

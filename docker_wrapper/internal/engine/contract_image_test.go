@@ -35,6 +35,39 @@ import (
 )
 
 var imageRows = []contractRow{
+	{fact: "by hand: an image goes with its last name, and stays with another's", check: func(t *testing.T, k *contract) {
+		hand := map[string]string{job.LabelDataDir: k.run + "/hand"}
+		im, fsys := k.source("hand", "LABEL hand="+k.run+"\n")
+		im.Labels = hand
+		first, second, mine := im.Sources[0].Name, k.name("hand2"), k.name("mine")
+		id := k.ensure(t, im, fsys)
+		im.Sources[0].Name = second // another directory with the same files
+		if again := k.ensure(t, im, fsys); again != id {
+			t.Fatalf("got %s, want %s again", again, id)
+		}
+		k.must(t, k.api.ImageTag(t.Context(), id, mine))
+		there := func(name string) bool { _, err := k.api.ImageInspect(t.Context(), name); return err == nil }
+		for i, row := range []struct {
+			names []string
+			want  string // how the line begins
+			left  []string
+		}{
+			{[]string{first}, "removed the name ", []string{id, second, mine}},
+			{[]string{first}, "", []string{id, second, mine}},
+			{[]string{second}, "removed the name ", []string{id, mine}},
+			{[]string{mine}, "removed image ", nil},
+		} {
+			done, err := k.e.RemoveByHand(t.Context(), hand, row.names)
+			if err != nil || len(done) != len(row.want[:min(len(row.want), 1)]) || len(done) == 1 && !strings.HasPrefix(done[0], row.want) {
+				t.Errorf("%d: got %q, %v, want %s", i, done, err, row.want)
+			}
+			for _, name := range []string{id, first, second, mine} {
+				if got := there(name); got != slices.Contains(row.left, name) {
+					t.Errorf("%d: %s: got %v", i, name, got)
+				}
+			}
+		}
+	}},
 	{fact: "build: only what the Dockerfile copies is read", check: func(t *testing.T, k *contract) {
 		im, fsys := k.source("context", "COPY dir /dir\n")
 		fsys["dir/in"] = &fstest.MapFile{Data: []byte("in")}

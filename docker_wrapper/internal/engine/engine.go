@@ -69,6 +69,7 @@ type Info struct {
 	Architecture string `json:"architecture"`
 	CPUs         int    `json:"cpus"`
 	Rootless     bool   `json:"rootless"`
+	Own          bool   `json:"-"` // rootless, and run by the user account of this process: its containers get no more rights than this process has
 	SELinux      bool   `json:"selinux"`
 	hasProxy     bool   // the engine uses a proxy for its pulls
 	quirks       quirks
@@ -102,6 +103,7 @@ type quirks struct {
 	ownEvents     bool // Docker's way of asking for events misses the latest; Podman's own way doesn't
 	userStop      bool // a container's state tells, by Podman's own API, that a user stopped it; no event does
 	makesSources  bool // creates a mount's source when it doesn't exist
+	sharesAlone   bool // mounts a directory with shared although its host doesn't share the mounts below it: without an error, and in vain
 	mountsAsText  bool // misreads a mount's source that contains a comma
 	gpus          gpuWay
 	keepsGroups   bool   // a container without root can have the groups of the user account that runs the engine
@@ -139,7 +141,7 @@ func quirksOf(kind string, i infoFacts) quirks {
 	}
 	if kind == Podman {
 		old := versions.LessThan(i.version, "5")
-		q = quirks{logDriver: "k8s-file", init: true, hidesTriggers: true, heredocs: !old, bridge: "podman", unpauseToStop: true, unpauseToPart: true, stopsToRemove: true, strays: true, makesSources: true, mountsAsText: true,
+		q = quirks{logDriver: "k8s-file", init: true, hidesTriggers: true, heredocs: !old, bridge: "podman", unpauseToStop: true, unpauseToPart: true, stopsToRemove: true, strays: true, makesSources: true, sharesAlone: true, mountsAsText: true,
 			cacheInMemory: true, followSkips: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, cpuQuota: i.cpuQuota, cpuShares: !i.rootless || i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 			passesOver: true, ungrouped: i.rootless, sharedUsage: i.rootless,
 			forgedCache: true, stepsOutlive: true, hostsAsJSON: true, noRuntime: true, mountLinks: true, ownEvents: true, userStop: !old,
@@ -324,6 +326,7 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 		e.Info.Rootless = e.Info.Rootless || strings.HasPrefix(s, "name=rootless")
 		e.Info.SELinux = e.Info.SELinux || strings.HasPrefix(s, "name=selinux")
 	}
+	e.Info.Own = e.Info.Rootless && ownsSocket(host)
 	facts := infoFacts{version: e.Info.Version, cpuQuota: info.CPUCfsQuota, memoryLimit: info.MemoryLimit, pidsLimit: info.PidsLimit}
 	if kind == Podman && e.Info.Rootless {
 		may, err := e.controllers(ctx)

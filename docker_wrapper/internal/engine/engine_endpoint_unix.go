@@ -7,6 +7,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -27,6 +28,20 @@ func endpoints(env func(string) string) []string {
 		list = append(list, "unix://"+filepath.Join(home, ".local/share/containers/podman/machine/podman.sock"))
 	}
 	return list
+}
+
+// ownsSocket reports whether an engine's socket belongs to this process's user account: then that account runs the engine.
+func ownsSocket(host string) bool {
+	path, ok := strings.CutPrefix(host, "unix://")
+	if !ok {
+		return false
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Getuid()
 }
 
 // groupOf names the group that a file belongs to; "" when it can't be found.

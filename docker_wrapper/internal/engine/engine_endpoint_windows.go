@@ -6,5 +6,8 @@ func endpoints(env func(string) string) []string {
 		env("CONTAINER_HOST"), "npipe:////./pipe/podman-machine-default"}
 }
 
+// ownsSocket is false for pipes: their owner isn't looked up.
+func ownsSocket(string) bool { return false }
+
 // groupOf has no meaning for pipes.
 func groupOf(string) string { return "" }

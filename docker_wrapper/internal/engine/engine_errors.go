@@ -29,6 +29,7 @@ var (
 	ErrNotFound    = errors.New("not found")
 	ErrNameTaken   = errors.New("a container that isn't ours has this name")
 	ErrNotRunning  = errors.New("not running")
+	ErrNotShared   = errors.New("the host doesn't share the mounts below a directory")
 )
 
 // ImageError says why an image can't be obtained. The project is at fault.
@@ -105,7 +106,10 @@ var phrases = []struct {
 	{"container not running", ErrNotRunning},
 	{"can only kill running containers", ErrNotRunning},
 	{"can only create exec sessions on running", ErrNotRunning},
-	{"could not select device driver", ErrHost}, // no GPU support in the engine
+	{"but it is not a shared", ErrNotShared},        // Docker, for a mount with shared or slave (moby's daemon/oci_linux.go). Podman mounts it
+	{"error gathering device information", ErrHost}, // --device of a file that isn't there
+	{"container create: stat /dev/", ErrHost},       // likewise, Podman
+	{"could not select device driver", ErrHost},     // no GPU support in the engine
 	{"nvidia-container-cli", ErrHost},
 	{"unresolvable cdi devices", ErrHost},
 	{"cdi device injection failed", ErrHost},

@@ -33,7 +33,7 @@ func TestOpen(t *testing.T) {
 		want Info
 	}{
 		{"Docker", enginetest.Options{}, Info{Kind: Docker, Version: "20.10.24", Architecture: "amd64", CPUs: 4}},
-		{"Podman, rootless", enginetest.Options{Podman: true, Rootless: true}, Info{Kind: Podman, Version: "4.3.1", Architecture: "amd64", CPUs: 4, Rootless: true}},
+		{"Podman, rootless", enginetest.Options{Podman: true, Rootless: true}, Info{Kind: Podman, Version: "4.3.1", Architecture: "amd64", CPUs: 4, Rootless: true, Own: true}},
 		{"SELinux, ARM, BuildKit", enginetest.Options{SELinux: true, Machine: "aarch64", CPUs: 2, BuildKit: true},
 			Info{Kind: Docker, Version: "20.10.24", Architecture: "arm64", CPUs: 2, SELinux: true}},
 	}
@@ -322,7 +322,7 @@ func TestFind(t *testing.T) {
 			t.Errorf("got %+v, %v, want %s", found, err, s.want)
 		}
 	}
-	other := simple()
+	other := simple("hold")
 	other.Container.Labels = map[string]string{job.LabelResult: "r", job.LabelDataDir: "/other client"}
 	if _, err := e.Find(t.Context(), other.Container); !errors.Is(err, ErrNameTaken) {
 		t.Errorf("another data directory's: got %v, want %v", err, ErrNameTaken)
@@ -338,7 +338,7 @@ func TestFind(t *testing.T) {
 		{map[string]string{job.LabelProject: "p"}, `: it belongs to result "r" of project "", and this result waits until that has ended`},
 		{map[string]string{job.LabelResult: "R"}, `: it belongs to result "r", and this result waits until that has ended`},
 	} {
-		other := simple()
+		other := simple("hold")
 		other.Container.Labels = maps.Clone(j.Container.Labels)
 		maps.Copy(other.Container.Labels, tt.labels)
 		want := "find container " + j.Container.Name + ": " + ErrNameTaken.Error() + tt.want
@@ -387,7 +387,7 @@ func TestCopies(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := made(t, e, fake, simple(), enginetest.Image{User: "app", Files: map[string]string{"/etc/passwd": "app:x:7:8::/:/x\n", "/work/old": "o"}})
+	c := made(t, e, fake, simple("hold"), enginetest.Image{User: "app", Files: map[string]string{"/etc/passwd": "app:x:7:8::/:/x\n", "/work/old": "o"}})
 	in := func(src, dst string) job.Copy { return job.Copy{Root: root, Src: src, Dst: dst} }
 	if err := c.CopyIn(t.Context(), []job.Copy{in("in", "/work"), in("in", "/new/deep/name"), in("dir", "/work/d")}); err != nil {
 		t.Fatal(err)

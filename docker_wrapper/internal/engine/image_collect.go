@@ -14,6 +14,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 
 	"boincdocker/docker_wrapper/internal/job"
@@ -405,6 +406,93 @@ func (e *Engine) removeImage(ctx context.Context, g job.Got) (gone bool, err err
 	}
 	err = e.untag(ctx, g.ID, g.ID)
 	return err == nil, err
+}
+
+// RemoveByHand removes images that wrappers made without a client: those with one of these names, and those with these labels.
+// Only the given names and names by content are removed; an image that has another one stays. It returns a line for each image.
+func (e *Engine) RemoveByHand(ctx context.Context, labels map[string]string, names []string) (done []string, err error) {
+	ids, err := e.labelled(ctx, labels)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range append(ids, names...) {
+		in, err := e.inspectImage(ctx, name)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		} else if err != nil {
+			return done, fmt.Errorf("look for image %s: %w", name, err)
+		}
+		line, err := e.removeNames(ctx, in, names)
+		if line != "" {
+			done = append(done, line)
+		}
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// labelled gives the IDs of the images with these labels. Podman can't list images while one is being removed, so it is asked
+// again.
+func (e *Engine) labelled(ctx context.Context, labels map[string]string) (ids []string, err error) {
+	ctx, cancel := e.call(ctx)
+	defer cancel()
+	f := filters.NewArgs()
+	for k, v := range labels {
+		f.Add("label", k+"="+v)
+	}
+	const tries, pause = 20, 200 * time.Millisecond
+	for n := 1; ; n++ {
+		list, err := e.api.ImageList(ctx, image.ListOptions{Filters: f})
+		if err = wrap(err); err == nil {
+			for _, im := range list {
+				ids = append(ids, im.ID)
+			}
+			return ids, nil
+		} else if n == tries || !errors.Is(err, ErrNotFound) {
+			return nil, fmt.Errorf("list images: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("list images: %w", err)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// removeNames removes these names of an image, and with them the image if all its other names are by content.
+func (e *Engine) removeNames(ctx context.Context, in image.InspectResponse, names []string) (line string, err error) {
+	var own, contents, others []string
+	for _, tag := range in.RepoTags {
+		plain := tag
+		for _, registry := range []string{"docker.io/library/", "localhost/"} { // which Podman adds
+			plain = strings.TrimPrefix(plain, registry)
+		}
+		switch {
+		case slices.Contains(names, strings.TrimSuffix(plain, ":latest")), slices.Contains(names, plain):
+			own = append(own, tag)
+		case strings.HasPrefix(plain, job.ContentRepository+":"):
+			contents = append(contents, tag)
+		default:
+			others = append(others, tag)
+		}
+	}
+	if len(others) == 0 {
+		own = append(own, contents...)
+	}
+	if len(own) == 0 {
+		return "", nil
+	}
+	for _, tag := range own {
+		if err := e.untag(ctx, tag, in.ID); err != nil {
+			return "", err
+		}
+	}
+	if len(others) > 0 {
+		return fmt.Sprintf("removed the name %s; its image stays, as %s", own[0], strings.Join(others, ", ")), nil
+	}
+	return "removed image " + own[0], nil
 }
 
 // untag removes a name of an image, if it has it. The engine removes an image with its last name, and layers that only

@@ -40,6 +40,9 @@ type buildContext struct {
 
 const defaultDockerfile = "Dockerfile"
 
+// maxMissing is how many files that a Dockerfile copies and that can't be read are named.
+const maxMissing = 20
+
 // contextTime is the time of every file in a build context, so that the image doesn't depend on when a client
 // downloaded the file.
 var contextTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -107,6 +110,7 @@ func ReadFile(fsys fs.FS, name string, most int) ([]byte, error) {
 func (b *buildContext) collect(sources []source, ignored *ignoring, s job.Source) error {
 	found := map[string]bool{}
 	w := &walk{fsys: b.fsys, ignored: ignored, files: map[string]bool{}}
+	var mistakes []error
 	for _, src := range sources {
 		var err error
 		if _, before := found[src.pattern]; !before {
@@ -119,9 +123,15 @@ func (b *buildContext) collect(sources []source, ignored *ignoring, s job.Source
 			err = errors.New("no such file in the slot")
 		}
 		if err != nil {
-			return &ImageError{Image: s.Name, Step: fmt.Sprintf("%s:%d: %s", s.Dockerfile, src.line, brief(src.step)),
-				Reason: brief(src.pattern) + ": " + bare(err).Error()}
+			mistakes = append(mistakes, &ImageError{Image: s.Name, Step: fmt.Sprintf("%s:%d: %s", s.Dockerfile, src.line, brief(src.step)),
+				Reason: brief(src.pattern) + ": " + bare(err).Error()})
 		}
+		if len(mistakes) == maxMissing || w.visit(0, 0) != nil {
+			break
+		}
+	}
+	if err := errors.Join(mistakes...); err != nil {
+		return err
 	}
 	b.files = slices.Sorted(maps.Keys(w.files))
 	return nil

@@ -87,7 +87,15 @@ func archiveError(s job.Source, err error) error {
 	if HostsFault(err) {
 		return fmt.Errorf("read archive %s: %w", name, err)
 	}
-	return &ImageError{Image: s.Name, Reason: fmt.Sprintf("read archive %s: %v", name, bare(err))}
+	return &ImageError{Image: s.Name, Reason: fmt.Sprintf("read archive %s: %v", name, explained(err))}
+}
+
+// explained says what the end of a file in its middle means.
+func explained(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: it is empty or truncated", err)
+	}
+	return bare(err)
 }
 
 // tagged adds the default tag to a name without one.

@@ -42,6 +42,16 @@ func (g Groups) add(controller, path, id string) {
 	}
 }
 
+// While is another path of the file name, which leads there only until the container ends: through the directory of a
+// control group, and back. After a restart of the host the directory isn't there either. name must be absolute. False when
+// there is no group.
+func (g Groups) While(name string) (string, bool) {
+	for _, dir := range g {
+		return dir + strings.Repeat("/..", strings.Count(dir, "/")) + name, true // ".." of the root is the root
+	}
+	return "", false
+}
+
 const (
 	lookEach = 2 * time.Millisecond
 

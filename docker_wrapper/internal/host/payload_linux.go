@@ -79,6 +79,9 @@ func (p *Payload) Alive() bool {
 	return err == nil && stat.began == p.began && !gone(p.init)
 }
 
+// Groups are the container's own control groups.
+func (p *Payload) Groups() Groups { return p.groups }
+
 // gone reports that a process has ended, zombies included.
 func gone(pid int) bool {
 	stat, err := readStat(pid)

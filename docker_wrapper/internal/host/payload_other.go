@@ -16,6 +16,9 @@ func FindPayload(int, string) (*Payload, error) { return nil, ErrUnproven }
 // Alive reports false.
 func (p *Payload) Alive() bool { return false }
 
+// Groups returns none.
+func (p *Payload) Groups() Groups { return nil }
+
 // Held reports false.
 func (p *Payload) Held(bool) bool { return false }
 

@@ -59,7 +59,9 @@ type Config struct {
 	// With --check they are errors.
 	Warnings []*ConfigError
 
-	at map[string]position // where each key was written, for errors found later
+	wrong bool // the file has mistakes: their values are missing
+
+	at map[string]position // where each key, and each end of a copy as "copy_to_container.src NAME", was written, for errors found later
 }
 
 // CheckpointConfig is the table [checkpoint].
@@ -108,6 +110,24 @@ func (b Bind) String() string {
 		s += ":" + b.Options
 	}
 	return s
+}
+
+// Weaker gives the mount with the next weaker propagation: slave for shared, private for slave. ok is false if there is none
+// that is weaker.
+func (b Bind) Weaker() (weaker Bind, ok bool) {
+	options := strings.Split(b.Options, ",")
+	for i, o := range options {
+		if to := map[string]string{"shared": "slave", "rshared": "rslave", "slave": "private", "rslave": "rprivate"}[o]; to != "" {
+			options[i], ok = to, true
+		}
+	}
+	b.Options = strings.Join(options, ",")
+	return b, ok
+}
+
+// Shared reports whether mounts below it are to appear on both sides.
+func (b Bind) Shared() bool {
+	return slices.ContainsFunc(strings.Split(b.Options, ","), func(o string) bool { return o == "shared" || o == "rshared" })
 }
 
 // ReadOnly reports whether the container can't write there.
@@ -172,7 +192,14 @@ type ConfigError struct {
 	Key       string // "" for a mistake of syntax
 	Problem   string // what is wrong, lower case
 	Hint      string // what may have been meant, or what to do; "" for none
+	refused   bool   // it is an ErrRefused
 }
+
+// Is reports whether the error is an [ErrRefused].
+func (e *ConfigError) Is(target error) bool { return target == ErrRefused && e.refused }
+
+// MarshalText gives the error's text.
+func (e *ConfigError) MarshalText() ([]byte, error) { return []byte(e.Error()), nil }
 
 func (e *ConfigError) Error() string {
 	s := e.File
@@ -198,9 +225,26 @@ func (c *Config) Written(key string) bool {
 	return ok
 }
 
+// mistaken reports whether the file has mistakes and one of these keys, whose value may be one of them.
+func (c *Config) mistaken(keys ...string) bool {
+	return c.wrong && slices.ContainsFunc(keys, c.Written)
+}
+
 // Errorf makes a [ConfigError] that points at key.
 func (c *Config) Errorf(key, format string, args ...any) *ConfigError {
-	p := c.at[key]
+	return c.errorIn(c.at[key], key, format, args...)
+}
+
+// ErrorAt makes a [ConfigError] that points at the element of the list key that has this value.
+func (c *Config) ErrorAt(key, value, format string, args ...any) *ConfigError {
+	p, ok := c.at[key+" "+value]
+	if !ok {
+		p = c.at[key]
+	}
+	return c.errorIn(p, key, format, args...)
+}
+
+func (c *Config) errorIn(p position, key, format string, args ...any) *ConfigError {
 	file := c.File
 	if file == "" {
 		file = "job.toml"

@@ -130,3 +130,15 @@ func FuzzBuildArgs(f *testing.F) {
 		}
 	})
 }
+
+func TestWeaker(t *testing.T) {
+	for options, want := range map[string]string{
+		"shared": "slave", "slave": "private", "private": "", "rshared": "rslave", "rslave": "rprivate", "rprivate": "",
+		"": "", "ro": "", "ro,rshared,z": "ro,rslave,z",
+	} {
+		got, ok := Bind{"/a", "/b", options}.Weaker()
+		if ok != (want != "") || got.Options != first(want, options) || got.Source != "/a" || got.Target != "/b" {
+			t.Errorf("%q: got %+v, %v, want %q", options, got, ok, want)
+		}
+	}
+}

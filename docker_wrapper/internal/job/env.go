@@ -1,6 +1,8 @@
 package job
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -46,6 +48,29 @@ func environment(c *Config, in Input, slotMount string, nthreads int, gpus *GPUG
 	}
 	slices.Sort(list)
 	return list
+}
+
+// tooLong finds variables with which no program starts.
+func tooLong(c *Config, env []string) error {
+	var errs []error
+	for _, nv := range env {
+		if len(nv) <= MaxArgument {
+			continue
+		}
+		name, _, _ := strings.Cut(nv, "=")
+		key := joinKey("env", name)
+		if !c.Written(key) {
+			key = "create_args"
+		}
+		if name == envArgs && !c.Written(key) {
+			errs = append(errs, &ConfigError{File: "command line", Problem: fmt.Sprintf("is longer than %d bytes, which Linux allows the variable ARGS", MaxArgument)})
+			continue
+		}
+		e := c.Errorf(key, "%.80s is %d bytes long with its name; Linux allows a variable %d", name, len(nv), MaxArgument)
+		e.Hint = "put it into a file"
+		errs = append(errs, e)
+	}
+	return errors.Join(errs...)
 }
 
 // option returns the values of every "--name N" in the job's command line, as the client appends

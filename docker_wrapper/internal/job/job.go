@@ -23,7 +23,11 @@ type Job struct {
 	Stop       Stop       `json:"stop"`
 	TimeLimit  Seconds    `json:"time_limit,omitempty"` // of running, suspended time not counted; 0 means none
 	Warnings   []string   `json:"warnings,omitempty"`
-	Notes      []string   `json:"notes,omitempty"` // what is different elsewhere
+	Notes      []string   `json:"notes,omitempty"`   // what is different elsewhere
+	Missing    []string   `json:"missing,omitempty"` // what the job lacks although it may need it; said if it fails
+
+	// Refused is an [ErrRefused] unless the engine runs without root, as BOINC's user; nil for none.
+	Refused *ConfigError `json:"refused,omitempty"`
 }
 
 // Seconds is a duration that JSON shows in seconds.
@@ -96,6 +100,7 @@ type Container struct {
 	Env        []string          `json:"env,omitempty"` // NAME=VALUE, sorted
 	User       User              `json:"user"`
 	Mounts     []Mount           `json:"mounts,omitempty"` // ours, in the order of their targets
+	SlotMount  string            `json:"-"`                // where the slot is mounted; "" if it isn't
 	Binds      []Bind            `json:"binds,omitempty"`  // asked for in -v syntax
 	Ports      []Port            `json:"ports,omitempty"`
 	Network    string            `json:"network"` // "bridge", "none", "host" ...
@@ -156,7 +161,7 @@ func (l Logs) Files() [2]string { return [2]string{l.Stdout, l.Stderr} }
 // Progress says where the job writes how far it is. At most one is set.
 type Progress struct {
 	File          string `json:"file,omitempty"`           // payload name
-	ContainerFile string `json:"container_file,omitempty"` // container path, read through the engine
+	ContainerFile string `json:"container_file,omitempty"` // container path, read through the engine; a relative one is in the container's working directory
 }
 
 // Who checkpoints a job.

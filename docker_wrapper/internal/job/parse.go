@@ -19,6 +19,10 @@ import (
 // many times its size in memory. Files that people write are far smaller.
 const MaxFile = 1 << 20
 
+// MaxArgument is the most bytes of an argument, or of a variable as NAME=VALUE, with which Linux starts a program:
+// MAX_ARG_STRLEN in include/uapi/linux/binfmts.h, which counts the NUL at its end.
+const MaxArgument = 128<<10 - 1
+
 const (
 	maxNesting     = 32     // brackets and dotted parts
 	maxValues      = 10_000 // keys and elements of arrays
@@ -90,9 +94,9 @@ func keys() []key {
 			func(c *Config, v value) { c.Build = v.buildArgs() }},
 
 		{KeyInfo{"entrypoint", "array of string", "the image's", "override the entry point"},
-			func(c *Config, v value) { c.Entrypoint = each(v, anyString) }},
+			func(c *Config, v value) { c.Entrypoint = each(v, anArgument) }},
 		{KeyInfo{"command", "array of string", "the image's", "override the command"},
-			func(c *Config, v value) { c.Command = each(v, anyString) }},
+			func(c *Config, v value) { c.Command = each(v, anArgument) }},
 		{KeyInfo{"env.*", "string", "", "an environment variable; may use $NTHREADS, $GPU_DEVICE_NUM, $PROJECT_DIR, $SLOT_DIR"},
 			func(c *Config, v value) { v.environment(c) }},
 		{KeyInfo{"use_gpu", "bool", "false", "give the container the GPU that BOINC assigned"},
@@ -172,8 +176,8 @@ func keys() []key {
 // file name, or job.toml if name is empty.
 //
 // The error joins a *[ConfigError] for every mistake, in the order of the file. A mistake of syntax ends the
-// reading. Unknown keys go to Config.Warnings. With an error the Config is not nil, but only its File and
-// Warnings are valid. At most 20 errors and 20 warnings are listed; one more says how many are left out.
+// reading. Unknown keys go to Config.Warnings. With an error the Config is not nil and lacks what is wrong, so that [Plan]
+// can find more mistakes; no job may run with it. At most 20 errors and 20 warnings are listed; one more says how many are left out.
 func ParseConfig(name string, data []byte) (*Config, error) {
 	if name == "" {
 		name = "job.toml"
@@ -187,6 +191,7 @@ func ParseConfig(name string, data []byte) (*Config, error) {
 	if r.unwarned > 0 {
 		r.config.Warnings = append(r.config.Warnings, r.more(r.unwarned, "warnings"))
 	}
+	r.config.wrong = len(r.mistakes) > 0
 	return r.config, r.err()
 }
 
@@ -260,7 +265,7 @@ func (r *reader) mistake(p position, key, hint, format string, args ...any) {
 		r.unsaid++
 		return
 	}
-	r.mistakes = append(r.mistakes, &ConfigError{r.config.File, p.line, p.col, key, fmt.Sprintf(format, args...), hint})
+	r.mistakes = append(r.mistakes, &ConfigError{File: r.config.File, Line: p.line, Col: p.col, Key: key, Problem: fmt.Sprintf(format, args...), Hint: hint})
 }
 
 func (r *reader) warn(p position, key, hint, format string, args ...any) {
@@ -269,7 +274,7 @@ func (r *reader) warn(p position, key, hint, format string, args ...any) {
 		r.unwarned++
 		return
 	}
-	*w = append(*w, &ConfigError{r.config.File, p.line, p.col, key, fmt.Sprintf(format, args...), hint})
+	*w = append(*w, &ConfigError{File: r.config.File, Line: p.line, Col: p.col, Key: key, Problem: fmt.Sprintf(format, args...), Hint: hint})
 }
 
 // unknown warns of a key. meant is slow, and called only if the warning is shown.
@@ -424,7 +429,7 @@ func scalar[T any](v value, to *T, parse func(string) (T, error)) {
 func each[T any](v value, parse func(string) (T, error)) []T {
 	h := ""
 	if s, ok := v.v.(string); ok {
-		h = "write [" + strings.Join(wordsQuoted(s), ", ") + "]"
+		h = "write [" + strings.Join(v.wordsQuoted(s), ", ") + "]"
 	}
 	elements, ok := v.elements("an array of strings", h)
 	if !ok {
@@ -446,10 +451,17 @@ func each[T any](v value, parse func(string) (T, error)) []T {
 	return list
 }
 
-// wordsQuoted gives the words of a command line as quoted strings. A line with quotes or escapes stays one word.
-func wordsQuoted(s string) []string {
+// forShells are the characters of a command line that mean something to a shell (POSIX, XCU 2.2).
+const forShells = "\"'\\`$|&;<>()*?[~\n"
+
+// wordsQuoted gives the words of a command line as quoted strings. What a shell must read stays one word: a command is
+// given to one.
+func (v value) wordsQuoted(s string) []string {
 	words := []string{s}
-	if !strings.ContainsAny(s, "\"'\\`$") && len(s) <= maxQuoted && strings.TrimSpace(s) != "" {
+	switch {
+	case v.key == "command" && strings.ContainsAny(s, forShells):
+		words = []string{"sh", "-c", s}
+	case !strings.ContainsAny(s, forShells) && len(s) <= maxQuoted && strings.TrimSpace(s) != "":
 		words = strings.Fields(s)
 	}
 	for i, w := range words {
@@ -665,9 +677,19 @@ func (v value) pairs(src, dst func(string) (string, error)) []CopyPair {
 			continue
 		}
 		seen[p.Dst] = true
+		m["src"].located(p.Src)
+		m["dst"].located(p.Dst)
 		pairs = append(pairs, p)
 	}
 	return pairs
+}
+
+// located notes where one end of a copy stands, and warns of wildcards in it.
+func (v value) located(name string) {
+	v.config.at[v.key+" "+name] = v.position()
+	if i := strings.IndexAny(name, "*?["); i >= 0 && (name[i] != '[' || strings.Contains(name[i:], "]")) {
+		v.warn(v.position(), v.key, "copy the directory", "%s: wildcards aren't known here: it names one file", quote(name))
+	}
 }
 
 // examplePair guesses which pair was meant by a lone file name in a copy list.
@@ -735,7 +757,13 @@ func (v value) environment(c *Config) {
 	c.Env[name] = s
 }
 
-func anyString(s string) (string, error) { return s, nil }
+// anArgument reads an argument of the container's program.
+func anArgument(s string) (string, error) {
+	if len(s) > MaxArgument {
+		return "", fmt.Errorf("is longer than %d bytes, which Linux allows an argument", MaxArgument)
+	}
+	return s, nil
+}
 
 func oneOf(words ...string) func(string) (string, error) {
 	return func(s string) (string, error) {

@@ -478,10 +478,13 @@ var mistakes = []struct {
 		`1:14: want a value, got "app" (put strings in quotes)`,
 	}},
 	{"typographic quotes", "image_name = “app”\n", []string{
-		`1:14: want a value, got "“"`,
+		`1:14: want a value, got "“" (write the plain quotes " or ')`,
+	}},
+	{"typographic quotes in a list", "command = [\"a\", ‘b’]\n", []string{
+		`1:17: want a value, got "‘" (write the plain quotes " or ')`,
 	}},
 	{"typographic quotes around a key", "“verbose” = 1\n", []string{
-		"1:1: invalid character at start of key: U+201C '“'",
+		`1:1: invalid character at start of key: U+201C '“' (write the plain quotes " or ')`,
 	}},
 	{"no value at the end", "verbose =", []string{
 		"1:9: expected value, not end of input",
@@ -579,6 +582,24 @@ var mistakes = []struct {
 		`1:28: copy_to_container: want a table {src, dst}, got a string (write {src = "x", dst = "/etc/x"})`,
 		`2:23: copy_from_container: want an array of {src, dst}, got a string (write [{src = "/app/out", dst = "out"}])`,
 		`3:20: checkpoint.copy: want a table {src, dst}, got a string (write {src = "/w/state", dst = "state"})`,
+	}},
+	{"what a shell would read", "command = \"echo ${ARGS}\"\nentrypoint = \"echo ${ARGS}\"\n", []string{
+		`1:11: command: want an array of strings, got a string (write ["sh", "-c", "echo ${ARGS}"])`,
+		`2:14: entrypoint: want an array of strings, got a string (write ["echo ${ARGS}"])`,
+	}},
+	{"a pipe", "command = \"prog <in | sort >out\"\n", []string{
+		`1:11: command: want an array of strings, got a string (write ["sh", "-c", "prog <in | sort >out"])`,
+	}},
+	{"wildcards", "copy_from_container = [{src = \"/w/*.dat\", dst = \"res\"},\n  {src = \"/w/out?\", dst = \"a[1]\"}]\ncopy_to_container = [{src = \"in[0-9]\", dst = \"/x\"}, {src = \"a[b\", dst = \"/y\"}]\n" +
+		"checkpoint.copy = [{src = \"/w/cp*\", dst = \"cp\"}]\n", []string{
+		`warning: 1:31: copy_from_container.src: "/w/*.dat": wildcards aren't known here: it names one file (copy the directory)`,
+		`warning: 2:10: copy_from_container.src: "/w/out?": wildcards aren't known here: it names one file (copy the directory)`,
+		`warning: 2:27: copy_from_container.dst: "a[1]": wildcards aren't known here: it names one file (copy the directory)`,
+		`warning: 3:29: copy_to_container.src: "in[0-9]": wildcards aren't known here: it names one file (copy the directory)`,
+		`warning: 4:27: checkpoint.copy.src: "/w/cp*": wildcards aren't known here: it names one file (copy the directory)`,
+	}},
+	{"an argument that Linux doesn't take", "command = [\"" + strings.Repeat("x", 131071) + "\", \"" + strings.Repeat("x", 131072) + "\"]\n", []string{
+		`1:131087: command: "` + strings.Repeat("x", 80) + `…": is longer than 131071 bytes, which Linux allows an argument`,
 	}},
 	{"command lines", "command = \"sh -c foo\"\nentrypoint = \"sh -c 'a b'\"\n", []string{
 		`1:11: command: want an array of strings, got a string (write ["sh", "-c", "foo"])`,

@@ -2,11 +2,13 @@ package job
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,9 +77,16 @@ func Reserved(name string) bool {
 	return boincapi.Reserved(first) || boincapi.FoldName(first) == WrapperDir
 }
 
-// Plan decides everything about a job before it starts. Mistakes of the job's author are *ConfigError.
+// Plan decides everything about a job before it starts. Mistakes of the job's author are *ConfigError; the error joins all
+// of them.
 func Plan(in Input) (*Job, error) {
 	c := in.Config
+	var mistakes []error
+	add := func(err error) {
+		if err != nil {
+			mistakes = append(mistakes, err)
+		}
+	}
 	if in.Dockerfile == "" {
 		in.Dockerfile = defaultDockerfile
 	}
@@ -88,26 +97,29 @@ func Plan(in Input) (*Job, error) {
 	if c.Create.GPUs != "" {
 		e := c.Errorf("create_args", "--gpus %s may give this job the GPUs of other jobs", c.Create.GPUs)
 		e.Hint = "use_gpu = true gives the GPU that BOINC assigned"
-		return nil, e
+		add(e)
 	}
 	signed := in.Signed || standalone
 	at := hostPaths{realPath: in.RealPath}
 	if !standalone {
 		at.dataDir = in.Init.BoincDir
 	}
+	var refused *ConfigError
 	if !standalone || in.Policy.Unsigned != "" {
-		if err := in.Policy.check(c, signed, at); err != nil {
-			return nil, err
+		refused = in.Policy.check(c, signed, false, at)
+		if refused != nil && in.Policy.check(c, signed, true, at) != nil {
+			add(refused)
 		}
 	}
 	image, err := planImage(in, signed)
-	if err != nil {
-		return nil, err
-	}
+	add(err)
 	var gpus *GPUGrant
+	var noGPU error // may pass; mistakes don't, and come first
 	if c.UseGPU {
-		if gpus, in.Args, err = planGPU(in); err != nil {
-			return nil, err
+		if gpus, in.Args, err = planGPU(in); errors.Is(err, ErrNoGPU) {
+			noGPU = err
+		} else {
+			add(err)
 		}
 	}
 	threads := nthreads(in)
@@ -124,20 +136,17 @@ func Plan(in Input) (*Job, error) {
 		Signed:     signed,
 		Image:      image,
 		TimeLimit:  Seconds(c.TimeLimit),
+		Missing:    missing(c, in.Policy, signed, image),
+		Refused:    refused,
 	}
 
 	slotMount := c.SlotDirMount
 	if slotMount == "" && len(c.CopyToContainer)+len(c.CopyFromContainer) == 0 {
 		slotMount = first(c.Workdir, defaultWorkdir)
 	}
-	if err := planFiles(in, j, slotMount); err != nil {
-		return nil, err
-	}
-
+	add(planFiles(in, j, slotMount))
 	user, err := planUser(in, signed, slotMount != "")
-	if err != nil {
-		return nil, err
-	}
+	add(err)
 	j.Container = Container{
 		Name:       ContainerName(in.Init, in.Dir),
 		Labels:     labels(in),
@@ -145,6 +154,7 @@ func Plan(in Input) (*Job, error) {
 		Command:    c.Command,
 		User:       user,
 		Mounts:     j.Container.Mounts,
+		SlotMount:  slotMount,
 		Binds:      binds(c, at),
 		Ports:      ports(c),
 		Network:    network(c, in.Policy, signed),
@@ -153,9 +163,9 @@ func Plan(in Input) (*Job, error) {
 		Extra:      c.Create,
 		WebPort:    c.WebGraphicsGuestPort,
 	}
-	if j.Checkpoint, err = planCheckpoint(in, j, slotMount); err != nil {
-		return nil, err
-	}
+	j.Checkpoint, err = planCheckpoint(in, j, slotMount)
+	add(err)
+	add(planVolatile(c, j))
 	j.Container.AskSignal, j.Stop = j.Checkpoint.Signal, planStop(c, j.Checkpoint)
 	if c.Create.Entrypoint != nil {
 		j.Container.Entrypoint = []string{*c.Create.Entrypoint}
@@ -176,14 +186,19 @@ func Plan(in Input) (*Job, error) {
 		}
 	}
 	j.Container.Env = environment(c, in, slotMount, int(math.Ceil(threads)), gpus)
+	add(tooLong(c, j.Container.Env))
+	if err := cmp.Or(errors.Join(mistakes...), noGPU); err != nil {
+		return nil, err
+	}
 	planProxy(in, j)
 	if standalone {
-		if err := (Policy{}).check(c, true, at); err != nil {
+		if err := (Policy{}).check(c, true, false, at); err != nil {
 			j.Notes = append(j.Notes, "on a volunteer's computer: "+err.Error())
 		}
 	}
 	j.Notes = append(j.Notes, lessMemory(c, bounds)...)
-	j.Notes = append(j.Notes, misunderstood(c, slotMount)...)
+	j.Notes = append(j.Notes, misunderstood(c, slotMount, j.Container.Env)...)
+	j.Notes = append(j.Notes, partlyVolatile(c, j)...)
 	for _, w := range c.Warnings {
 		j.Warnings = append(j.Warnings, w.Error())
 	}
@@ -217,7 +232,7 @@ func lessMemory(c *Config, bounds Limits) []string {
 }
 
 // misunderstood gives notes on keys that may not do what their author meant.
-func misunderstood(c *Config, slotMount string) []string {
+func misunderstood(c *Config, slotMount string, env []string) []string {
 	var notes []string
 	if c.Workdir != "" && c.Workdir != slotMount {
 		e := c.Errorf("workdir", "is ignored")
@@ -227,11 +242,34 @@ func misunderstood(c *Config, slotMount string) []string {
 	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
 		if isKey(name) {
 			e := c.Errorf("env."+name, "sets a variable in the container")
-			e.Hint = name + " is also a key; that one stands above the first [table]"
+			e.Hint = name + " is a key of its own; that one stands above the first [table]"
 			notes = append(notes, e.Error())
 		}
 	}
+	if word, variable := unexpanded(c, env); word != "" {
+		e := c.Errorf("command", "%s: no shell reads it, and nothing expands %s", quote(word), variable)
+		e.Hint = `write ["sh", "-c", "…"], unless the image's entry point is a shell`
+		notes = append(notes, e.Error())
+	}
 	return notes
+}
+
+var variable = regexp.MustCompile(`\$(?:\{(\w+)\}|(\w+))`)
+
+// unexpanded finds a word of the command that names a variable of the container which no shell expands; "" for none.
+func unexpanded(c *Config, env []string) (word, name string) {
+	if c.Entrypoint != nil || c.Create.Entrypoint != nil || slices.Contains(c.Command, "-c") {
+		return "", ""
+	}
+	for _, word := range c.Command {
+		for _, m := range variable.FindAllStringSubmatch(word, -1) {
+			set := func(nv string) bool { return strings.HasPrefix(nv, m[1]+m[2]+"=") }
+			if slices.ContainsFunc(env, set) || slices.ContainsFunc([]string{"HOME=", "PATH="}, set) {
+				return word, m[0]
+			}
+		}
+	}
+	return "", ""
 }
 
 func planStop(c *Config, cp Checkpoint) Stop {
@@ -274,6 +312,8 @@ func planCheckpoint(in Input, j *Job, slotMount string) (Checkpoint, error) {
 		}
 		slices.Sort(j.Notes)
 		return p, nil
+	case cp.File == "" && c.mistaken("checkpoint.file"):
+		return p, nil
 	case cp.File == "":
 		key := ""
 		switch {
@@ -300,7 +340,7 @@ func planCheckpoint(in Input, j *Job, slotMount string) (Checkpoint, error) {
 		p.File = rel
 	case path.IsAbs(cp.File):
 		p.ContainerFile = cp.File
-		if len(cp.Copy) == 0 && !outlives(cp.File, j.Container) {
+		if len(cp.Copy) == 0 && !c.mistaken("checkpoint.copy") && !outlives(cp.File, j.Container) {
 			e := c.Errorf("checkpoint.file", "%q is lost with the container", cp.File)
 			e.Hint = "add checkpoint.copy, which saves what the job needs to go on"
 			return p, e
@@ -350,21 +390,13 @@ func ports(c *Config) []Port {
 // planFiles decides what the container sees of the slot and the project directory, and how files get in and out.
 func planFiles(in Input, j *Job, slotMount string) error {
 	planSlot(in, j, slotMount)
-	if err := planMounts(in, j, slotMount); err != nil {
-		return err
-	}
+	mounts := planMounts(in, j, slotMount)
 	links := map[string]Link{}
 	for _, l := range j.Slot.Links {
 		links[l.Name] = l
 	}
-	if err := planCopies(in, j, links); err != nil {
-		return err
-	}
-	if err := planLogs(in, j, links); err != nil {
-		return err
-	}
 	j.Progress = planProgress(in.Config, slotMount)
-	return nil
+	return errors.Join(mounts, planCopies(in, j, links), planLogs(in, j, links))
 }
 
 // planSlot decides where the job's files are in the slot, and which links lead to its outputs.
@@ -489,7 +521,7 @@ func planProgress(c *Config, slotMount string) Progress {
 	case slotMount != "":
 		return Progress{File: f}
 	}
-	return Progress{}
+	return Progress{ContainerFile: path.Join(c.Create.Workdir, f)}
 }
 
 // asFiles reports whether the job sees linked inputs as the files that the links lead to.
@@ -537,6 +569,7 @@ func planImage(in Input, signed bool) (Image, error) {
 		im.Sources = append(im.Sources, build)
 	case c.ImageName != "":
 		im.Sources = append(im.Sources, Source{Name: c.ImageName, Pull: true, Keep: true})
+	case c.mistaken("image", "image_archive", "images", "image_name"):
 	default:
 		return Image{}, &ConfigError{File: in.Dockerfile, Problem: "no such file in the slot, and job.toml names no image",
 			Hint: "add a Dockerfile, or one of the keys image, image_archive, image_name"}
@@ -631,6 +664,29 @@ func network(c *Config, p Policy, signed bool) string {
 	default:
 		return "none"
 	}
+}
+
+// missing says what the job lacks although it didn't ask to be without.
+func missing(c *Config, p Policy, signed bool, im Image) (says []string) {
+	const owners = "this computer's " + PolicyFile + " gives none "
+	offline := network(c, p, signed) == "none" && first(c.Create.Network, c.Network) != "none"
+	switch {
+	case offline && p.Network == "none":
+		says = append(says, "the job had no network: "+owners+"to any job")
+	case offline:
+		says = append(says, `the job had no network, because its files aren't signed: network = "bridge" in job.toml gives it one`)
+	}
+	if !signed {
+		says = append(says, "the job had no capabilities, because its files aren't signed: its root had no more rights than other users")
+	}
+	builds := slices.ContainsFunc(im.Sources, func(s Source) bool { return s.Dockerfile != "" }) && c.Build.Network != "none"
+	switch {
+	case builds && p.Network == "none":
+		says = append(says, "the build of the image had no network: "+owners+"to any job")
+	case builds && p.BuildNetwork == "none" && !signed:
+		says = append(says, "the build of the image had no network: "+owners+"to builds of files that aren't signed")
+	}
+	return says
 }
 
 // boundBuild limits a build to what the job may do. A build may have a network where the job has none, because

@@ -160,6 +160,34 @@ func TestPlanMistakes(t *testing.T) {
 		{name: "no checkpoints, whatever else is said", toml: "[checkpoint]\nmethod = \"none\"\nsignal = \"SIGUSR1\""},
 		{name: "saved in each other's way", toml: "[checkpoint]\nfile = \"/a/f\"\ncopy = [{src = \"/a\", dst = \"cp\"}, {src = \"/b\", dst = \"cp/b\"}]",
 			want: `job.toml:3:8: checkpoint.copy: dst "cp" and dst "cp/b" overlap`},
+		{name: "a variable that Linux doesn't take", toml: "[env]\nFITS = \"" + strings.Repeat("x", 131066) + "\"\nLONG = \"" + strings.Repeat("x", 131067) + "\"",
+			want: "job.toml:3:8: env.LONG: LONG is 131072 bytes long with its name; Linux allows a variable 131071 (put it into a file)"},
+		{name: "a variable that is too long with its number", toml: "[env]\nN = \"" + strings.Repeat("x", 131060) + "$NTHREADS$SLOT_DIR/12345\"",
+			want: "job.toml:2:5: env.N: N is 131073 bytes long with its name; Linux allows a variable 131071 (put it into a file)"},
+		{name: "a variable of create_args", toml: "create_args = [\"-e\", \"B=" + strings.Repeat("é", 65536) + "\"]",
+			want: "job.toml:1:15: create_args: B is 131074 bytes long with its name; Linux allows a variable 131071 (put it into a file)"},
+		{name: "arguments that are too long together", set: func(in *Input) { in.Args = slices.Repeat([]string{strings.Repeat("x", 1000)}, 140) },
+			want: "command line: is longer than 131071 bytes, which Linux allows the variable ARGS"},
+		{name: "copied into a tmpfs", toml: "create_args = \"--tmpfs /work\"\ncopy_to_container = [{src = \"in\", dst = \"/work/in\"},\n  {src = \"x\", dst = \"/work/\"}]",
+			want: "job.toml:2:41: copy_to_container.dst: \"/work/in\": /work is a tmpfs, which is memory: nothing can be copied to it before the start (copy it elsewhere)\n" +
+				"job.toml:3:21: copy_to_container.dst: \"/work/x\": /work is a tmpfs, which is memory: nothing can be copied to it before the start (copy it elsewhere)"},
+		{name: "copied into shared memory", toml: `copy_to_container = [{src = "in", dst = "/dev/shm/in"}]`,
+			want: `job.toml:1:41: copy_to_container.dst: "/dev/shm/in": /dev/shm is a tmpfs, which is memory: nothing can be copied to it before the start (copy it elsewhere)`},
+		{name: "copied out of shared memory", toml: `copy_from_container = [{src = "/dev/shm/res", dst = "res"}]`,
+			want: `job.toml:1:31: copy_from_container.src: "/dev/shm/res": /dev/shm is a tmpfs, which is memory: it is gone with the container, and nothing can be copied from it (the job must write this output elsewhere)`},
+		{name: "copied out of a tmpfs as a mount", toml: "create_args = \"--mount type=tmpfs,dst=/t\"\ncopy_from_container = [{src = \"/t\", dst = \"res\"}]",
+			want: `job.toml:2:31: copy_from_container.src: "/t": /t is a tmpfs, which is memory: it is gone with the container, and nothing can be copied from it (the job must write this output elsewhere)`},
+		{name: "copied out of a mount in a tmpfs", toml: "create_args = \"--tmpfs /t -v /t/v\"\ncopy_from_container = [{src = \"/t/v/x\", dst = \"res\"}]"},
+		{name: "copied out of a volume at /dev/shm", toml: "create_args = \"-v /dev/shm\"\ncopy_from_container = [{src = \"/dev/shm/x\", dst = \"res\"}]"},
+		{name: "copied beside a tmpfs", toml: "create_args = \"--tmpfs /t\"\ncopy_from_container = [{src = \"/tx\", dst = \"res\"}]"},
+		{name: "a checkpoint in memory", toml: "[checkpoint]\nfile = \"/dev/shm/cp/done\"\ncopy = [{src = \"/dev/shm/cp\", dst = \"cp\"}]",
+			want: "job.toml:3:16: checkpoint.copy.src: \"/dev/shm/cp\": /dev/shm is a tmpfs, which is memory: it is gone with the container, and nothing can be copied from it (the job must write its checkpoint elsewhere)\n" +
+				"job.toml:2:8: checkpoint.file: \"/dev/shm/cp/done\": /dev/shm is a tmpfs, which is memory: it is gone with the container, and nothing can be copied from it (the job must write its checkpoint elsewhere)"},
+		{name: "several mistakes", toml: "image_name = \"x/boinc_helper:1\"\ncreate_args = \"--gpus all\"\nslot_dir_mount = \"/app\"\nproject_dir_mount = \"/app\"\n[checkpoint]\nsignal = \"SIGUSR1\"",
+			want: "job.toml:2:15: create_args: --gpus all may give this job the GPUs of other jobs (use_gpu = true gives the GPU that BOINC assigned)\n" +
+				"job.toml:1:14: image_name: \"x/boinc_helper:1\": such names are reserved for the wrapper\n" +
+				"job.toml:4:21: project_dir_mount: \"/app\" is mounted twice\n" +
+				"job.toml:6:10: checkpoint.signal: the wrapper can't tell when the job has checkpointed (add checkpoint.file, a file that the job writes at each checkpoint)"},
 		{name: "all GPUs, by hand too", toml: `create_args = "--gpus all"`, set: func(in *Input) { in.Init = nil },
 			want: "job.toml:1:15: create_args: --gpus all may give this job the GPUs of other jobs (use_gpu = true gives the GPU that BOINC assigned)"},
 		{name: "no GPU assigned", toml: "use_gpu = true", want: "job.toml:1:11: use_gpu: BOINC assigned no GPU to this job: its plan class must ask for one"},
@@ -242,14 +270,22 @@ func TestSeconds(t *testing.T) {
 func TestMisunderstood(t *testing.T) {
 	const ignored = "is ignored (it is used only without slot_dir_mount and copy lists)"
 	for toml, want := range map[string]string{
-		"workdir = \"/w\"":                                                            "",
-		"workdir = \"/w\"\nslot_dir_mount = \"/w\"":                                   "",
-		"slot_dir_mount = \"/s\"\nworkdir = \"/w\"":                                   "job.toml:2:11: workdir: " + ignored,
-		"workdir = \"/w\"\ncopy_from_container = [{src = \"/w/out\", dst = \"out\"}]": "job.toml:1:11: workdir: " + ignored,
-		"env.MEMORY = \"1g\"":                                                         "",
+		"workdir = \"/w\"":                                                                      "",
+		"workdir = \"/w\"\nslot_dir_mount = \"/w\"":                                             "",
+		"slot_dir_mount = \"/s\"\nworkdir = \"/w\"":                                             "job.toml:2:11: workdir: " + ignored,
+		"workdir = \"/w\"\ncopy_from_container = [{src = \"/w/out\", dst = \"out\"}]":           "job.toml:1:11: workdir: " + ignored,
+		"command = [\"echo\", \"${ARGS}\"]":                                                     `job.toml:1:11: command: "${ARGS}": no shell reads it, and nothing expands ${ARGS} (write ["sh", "-c", "…"], unless the image's entry point is a shell)`,
+		"command = [\"./prog\", \"--out=$OUT/x $NTHREADS\", \"$B\"]":                            `job.toml:1:11: command: "--out=$OUT/x $NTHREADS": no shell reads it, and nothing expands $NTHREADS (write ["sh", "-c", "…"], unless the image's entry point is a shell)`,
+		"command = [\"bash\", \"-c\", \"echo $ARGS\"]":                                          "",
+		"command = [\"$HOME\"]\nentrypoint = [\"sh\", \"-c\"]":                                  "",
+		"command = [\"awk\", \"{print $NF}\"]":                                                  "",
+		"command = [\"awk\", \"{print $1}\"]":                                                   "",
+		"create_args = \"--tmpfs /w/tmp\"\ncopy_from_container = [{src = \"/w\", dst = \"w\"}]": `job.toml:2:31: copy_from_container.src: "/w": the tmpfs /w/tmp in it is memory, and isn't copied`,
+		"fraction_done_file = \"/dev/shm/f\"":                                                   `job.toml:1:22: fraction_done_file: "/dev/shm/f": /dev/shm is a tmpfs, which is memory, in which engines find no file (the job must write it elsewhere)`,
+		"env.MEMORY = \"1g\"":                                                                   "",
 		"[checkpoint]\nmethod = \"engine\"\nfile = \"state\"\nsignal = \"USR1\"": "job.toml:3:8: checkpoint.file: has no effect with method = \"engine\" (the job's own checkpoints need method = \"app\")\n" +
 			"job.toml:4:10: checkpoint.signal: has no effect with method = \"engine\" (the job's own checkpoints need method = \"app\")",
-		"[env]\nA = \"\"\nmemory = \"1g\"": "job.toml:3:10: env.memory: sets a variable in the container (memory is also a key; that one stands above the first [table])",
+		"[env]\nA = \"\"\nmemory = \"1g\"": "job.toml:3:10: env.memory: sets a variable in the container (memory is a key of its own; that one stands above the first [table])",
 	} {
 		j, err := Plan(testInput(t, toml))
 		if err != nil {

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // PolicyFile is the name of the file in which the owner of this computer decides what jobs may do. It is in
@@ -174,51 +176,141 @@ var defaultCaps = []string{"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FS
 // by default.
 const cvmfs = "/cvmfs"
 
+// rootlessCaps are capabilities that reach no further than the container if the engine runs without root, as BOINC's user.
+// They hold in that user's own user namespace only (user_namespaces(7)): the container's root is BOINC's user to the kernel,
+// and may do there what BOINC's user may do with unshare. NET_ADMIN and NET_RAW are left out, because other jobs'
+// containers may be in the same network.
+var rootlessCaps = []string{"DAC_READ_SEARCH", "IPC_LOCK", "IPC_OWNER", "SYS_ADMIN", "SYS_NICE", "SYS_RESOURCE"}
+
+// rootlessDevices are device files that act on the namespaces of whoever opens them. An engine without root mounts a device file
+// as it is, so the kernel checks whether BOINC's user may open it (podman-run(1), --device). Any other device may be
+// another job's GPU, or the volunteer's camera. FUSE can be mounted in a user namespace since Linux 4.18.
+var rootlessDevices = []string{"/dev/fuse", "/dev/net/tun"}
+
+// ErrRefused is what a [ConfigError] is if the owner of this computer can mend it: what the job asks for needs a rule in
+// the policy file.
+var ErrRefused = errors.New("not allowed on this computer")
+
 // rule is one request of job.toml that reaches beyond the slot.
 type rule struct {
-	key     string // that asks for it
-	what    string
-	allowed bool
-	permit  string // the line of the policy file that allows it; "" if signing is enough or no line allows it
+	key      string // that asks for it
+	what     string
+	allowed  bool
+	rootless bool   // allowed if the engine runs without root, as BOINC's user
+	permit   permit // how the owner can allow it; the zero value if signing is enough, or nothing allows it
 }
 
-// check gives the first request that this job isn't allowed; nil if there is none.
-func (p Policy) check(c *Config, signed bool, at hostPaths) *ConfigError {
+// permit is how the owner of this computer can allow a request: by a rule of the policy file, or by something else.
+type permit struct {
+	key       string // of the policy file
+	value     string // added to the key's list; "" for a bool
+	otherwise string // what he can do instead
+}
+
+// check gives what this job isn't allowed; nil if there is nothing. rootless says that the engine runs without root, as
+// BOINC's user.
+func (p Policy) check(c *Config, signed, rootless bool, at hostPaths) *ConfigError {
 	if !signed && p.Unsigned == "refuse" {
 		return c.Errorf("", "the job's files aren't signed, and this computer's %s refuses such jobs", PolicyFile)
 	}
+	var refused []rule
 	for _, r := range p.rules(c, at) {
 		if !signed {
 			e := c.Errorf(r.key, "%s reaches beyond the slot, and this file isn't signed", r.what)
 			e.Hint = "only files of the app version are signed"
 			return e
 		}
-		if !r.allowed {
-			e := c.Errorf(r.key, "%s isn't allowed on this computer", r.what)
-			if r.permit != "" {
-				e.Hint = "its owner can allow it: " + r.permit + " in " + PolicyFile + " in BOINC's data directory"
-			}
-			return e
+		if !r.allowed && r.permit == (permit{}) {
+			return c.Errorf(r.key, "%s isn't allowed on any computer", r.what)
+		}
+		again := slices.ContainsFunc(refused, func(o rule) bool { return o.key == r.key && o.what == r.what })
+		if !r.allowed && !(rootless && r.rootless) && !again {
+			refused = append(refused, r)
 		}
 	}
-	return nil
+	if len(refused) == 0 {
+		return nil
+	}
+	var whats, hints []string
+	for _, r := range refused {
+		whats = append(whats, r.what)
+		if r.permit.otherwise != "" {
+			hints = append(hints, "its owner must "+r.permit.otherwise)
+		}
+	}
+	verb, them, line := "isn't", "it", "line"
+	if len(refused) > 1 {
+		verb, them = "aren't", "them"
+	}
+	if lines := p.permitting(refused); len(lines) > 0 {
+		if len(lines) > 1 {
+			line = "lines"
+		}
+		hints = append(hints, fmt.Sprintf("its owner can allow %s: write the %s %s into %s", them, line, and(lines), at.policyFile()))
+	}
+	e := c.Errorf(refused[0].key, "%s %s allowed on this computer", and(whats), verb)
+	e.Hint, e.refused = strings.Join(hints, "; "), true
+	return e
+}
+
+// permitting gives the lines of the policy file that allow these requests beside what it allows now.
+func (p Policy) permitting(refused []rule) (lines []string) {
+	lists := map[string][]string{"capabilities": slices.Clone(p.Capabilities), "devices": slices.Clone(p.Devices), "mounts": slices.Clone(p.Mounts)}
+	var keys []string
+	for _, r := range refused {
+		if r.permit.value != "" && !slices.Contains(lists[r.permit.key], r.permit.value) {
+			lists[r.permit.key] = append(lists[r.permit.key], r.permit.value)
+		}
+		if r.permit.key != "" && !slices.Contains(keys, r.permit.key) {
+			keys = append(keys, r.permit.key)
+		}
+	}
+	for _, k := range keys {
+		if lists[k] == nil {
+			lines = append(lines, k+" = true")
+			continue
+		}
+		var quoted []string
+		for _, v := range lists[k] {
+			quoted = append(quoted, inTOML(v))
+		}
+		lines = append(lines, fmt.Sprintf("%s = [%s]", k, strings.Join(quoted, ", ")))
+	}
+	return lines
+}
+
+// inTOML writes a string in TOML, without double quotes where that can be: logs would put a backslash before each.
+func inTOML(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r == '\'' || r < ' ' || r == 0x7f }) || !utf8.ValidString(s) {
+		return strconv.Quote(s)
+	}
+	return "'" + s + "'"
+}
+
+// and joins words to "a, b and c".
+func and(words []string) string {
+	if n := len(words) - 1; n > 0 {
+		return strings.Join(words[:n], ", ") + " and " + words[n]
+	}
+	return words[0]
 }
 
 func (p Policy) rules(c *Config, at hostPaths) []rule {
 	var rs []rule
-	add := func(key, what string, allowed bool, permit string) {
-		rs = append(rs, rule{key, what, allowed, permit})
+	add := func(key, what string, allowed, rootless bool, by permit) {
+		rs = append(rs, rule{key, what, allowed, rootless, by})
 	}
 	bind := func(key, what string, b Bind) {
-		real := at.real(b.Source)
-		switch real {
+		by := permit{key: "mounts", value: b.Source}
+		switch real := at.real(b.Source); real {
 		case b.Source:
 		case "":
 			what += ", whose target can't be determined,"
+			by = permit{otherwise: "correct the symlink, or let BOINC's user search the directories that it leads through"}
 		default:
-			what += ", which leads to " + real + ","
+			what, by.value = what+", which leads to "+real+",", real
 		}
-		add(key, what, p.mayMount(b.Source, at), fmt.Sprintf("mounts = [%q]", first(real, b.Source)))
+		add(key, what, p.mayMount(b.Source, at), false, by)
 	}
 	for _, b := range c.Mounts {
 		bind("mount", fmt.Sprintf("%q", b), b)
@@ -227,42 +319,50 @@ func (p Policy) rules(c *Config, at hostPaths) []rule {
 		bind("create_args", fmt.Sprintf("volume %q", b), b)
 	}
 	if len(c.Ports) > 0 {
-		add("portmap", "a port of the host", true, "")
+		add("portmap", "a port of the host", true, false, permit{})
 	}
 	if n := c.Build.Network; n != "" && n != "default" && n != "none" {
-		add("build_args", "--network "+n, n != "host" || p.HostNetwork, "host_network = true")
+		add("build_args", "--network "+n, n != "host" || p.HostNetwork, false, permit{key: "host_network"})
 	}
 	if !c.Written("create_args") {
 		return rs
 	}
 	a := c.Create
 	if a.Privileged {
-		add("create_args", "--privileged", p.Privileged, "privileged = true")
+		add("create_args", "--privileged", p.Privileged, false, permit{key: "privileged"})
 	}
 	for _, m := range [...]struct{ flag, mode string }{{"--network", a.Network}, {"--pid", a.PIDMode}, {"--ipc", a.IPC}} {
 		shared := m.mode == "host" || strings.HasPrefix(m.mode, "container:")
 		if shared || m.flag == "--network" && m.mode != "" && m.mode != "none" && m.mode != "bridge" {
-			add("create_args", m.flag+" "+m.mode, p.HostNetwork, "host_network = true")
+			add("create_args", m.flag+" "+m.mode, p.HostNetwork, false, permit{key: "host_network"})
 		}
 	}
 	for _, name := range a.CapAdd {
 		name = strings.TrimPrefix(strings.ToUpper(name), "CAP_")
+		by := permit{key: "capabilities", value: name}
+		if _, err := knownCapability(name); err != nil {
+			by = permit{}
+		}
 		add("create_args", "--cap-add "+name, slices.Contains(defaultCaps, name) || slices.Contains(p.Capabilities, name),
-			fmt.Sprintf("capabilities = [%q]", name))
+			slices.Contains(rootlessCaps, name), by)
 	}
 	for _, d := range a.Devices {
 		host, _, _ := strings.Cut(d, ":")
-		add("create_args", "--device "+host, slices.Contains(p.Devices, host), fmt.Sprintf("devices = [%q]", host))
+		by := permit{key: "devices", value: host}
+		if _, err := devicePath(host); err != nil { // a name of the Container Device Interface
+			by = permit{}
+		}
+		add("create_args", "--device "+host, slices.Contains(p.Devices, host), slices.Contains(rootlessDevices, host), by)
 	}
 	for _, o := range a.SecurityOpts {
 		harmless := o == "no-new-privileges" || o == "no-new-privileges=true" || o == "no-new-privileges:true"
-		add("create_args", "--security-opt "+o, p.SecurityOpts || harmless, "security_opts = true")
+		add("create_args", "--security-opt "+o, p.SecurityOpts || harmless, false, permit{key: "security_opts"})
 	}
 	if a.Runtime != "" || len(a.Sysctls) > 0 {
-		add("create_args", "--runtime or --sysctl", p.Privileged, "privileged = true")
+		add("create_args", "--runtime or --sysctl", p.Privileged, false, permit{key: "privileged"})
 	}
 	// An unsigned file may not use create_args at all.
-	add("create_args", "a raw option", true, "")
+	add("create_args", "a raw option", true, false, permit{})
 	return rs
 }
 
@@ -270,6 +370,14 @@ func (p Policy) rules(c *Config, at hostPaths) []rule {
 type hostPaths struct {
 	dataDir  string              // BOINC's; "" for none
 	realPath func(string) string // see [Input.RealPath]; nil gives paths back as they are
+}
+
+// policyFile names the policy file, for the owner.
+func (at hostPaths) policyFile() string {
+	if at.dataDir == "" {
+		return PolicyFile + " in BOINC's data directory"
+	}
+	return filepath.Join(at.dataDir, PolicyFile)
 }
 
 // real follows the symlinks of a mount's source. It gives "" if that fails, and the name of a volume as it is.

@@ -1,7 +1,9 @@
 package job
 
 import (
+	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -10,8 +12,8 @@ import (
 func TestPolicy(t *testing.T) {
 	const (
 		unsigned = "reaches beyond the slot, and this file isn't signed (only files of the app version are signed)"
-		refused  = "isn't allowed on this computer (its owner can allow it: "
-		tail     = " in docker_wrapper.toml in BOINC's data directory)"
+		refused  = "isn't allowed on this computer (its owner can allow it: write the line "
+		tail     = " into /boinc/docker_wrapper.toml)"
 	)
 	deny := func(key, what, mend string) string {
 		return fmt.Sprintf("job.toml:1:%d: %s: %s %s%s%s", len(key)+4, key, what, refused, mend, tail)
@@ -30,6 +32,8 @@ func TestPolicy(t *testing.T) {
 		toml, policy string
 		want         string // for a signed job; "" for none
 		always       bool   // unsigned jobs get it too
+		never        bool   // the owner can't allow it
+		rootless     bool   // an engine without root gives it to signed jobs, whatever want says
 	}{
 		{toml: "", always: true},
 		{toml: "memory = \"1g\"\npids = 5\nuser = \"image\"\nverbose = 2", always: true},
@@ -37,19 +41,19 @@ func TestPolicy(t *testing.T) {
 		{toml: `build_args = "--build-arg A=1 --network none"`, always: true},
 		{toml: `mount = ["/cvmfs:/cvmfs:rshared"]`},
 		{toml: `mount = ["/cvmfs/a.b:/x:ro"]`},
-		{toml: `mount = ["/cvmfs:/cvmfs"]`, policy: `mounts = ["none"]`, want: deny("mount", `"/cvmfs:/cvmfs"`, `mounts = ["/cvmfs"]`)},
-		{toml: `mount = ["/data:/data"]`, want: deny("mount", `"/data:/data"`, `mounts = ["/data"]`)},
+		{toml: `mount = ["/cvmfs:/cvmfs"]`, policy: `mounts = ["none"]`, want: deny("mount", `"/cvmfs:/cvmfs"`, `mounts = ['none', '/cvmfs']`)},
+		{toml: `mount = ["/data:/data"]`, want: deny("mount", `"/data:/data"`, `mounts = ['/data']`)},
 		{toml: `mount = ["/data/a:/data"]`, policy: `mounts = ["/data/"]`},
-		{toml: `mount = ["/database:/x"]`, policy: `mounts = ["none", "/data"]`, want: deny("mount", `"/database:/x"`, `mounts = ["/database"]`)},
+		{toml: `mount = ["/database:/x"]`, policy: `mounts = ["none", "/data"]`, want: deny("mount", `"/database:/x"`, `mounts = ['none', '/data', '/database']`)},
 		{toml: `mount = ["/data"]`}, // an anonymous volume
-		{toml: `mount = ["postgres:/x"]`, want: deny("mount", `"postgres:/x"`, `mounts = ["postgres"]`)},
+		{toml: `mount = ["postgres:/x"]`, want: deny("mount", `"postgres:/x"`, `mounts = ['postgres']`)},
 		{toml: `mount = ["cache:/x"]`, policy: `mounts = ["none", "cache"]`},
-		{toml: `create_args = "-v /:/x"`, want: args(`volume "/:/x"`, `mounts = ["/"]`)},
-		{toml: `create_args = "--mount type=bind,src=/root/.ssh,dst=/x"`, want: args(`volume "/root/.ssh:/x"`, `mounts = ["/root/.ssh"]`)},
-		{toml: `create_args = "--mount src=postgres,dst=/x"`, want: args(`volume "postgres:/x"`, `mounts = ["postgres"]`)},
+		{toml: `create_args = "-v /:/x"`, want: args(`volume "/:/x"`, `mounts = ['/']`)},
+		{toml: `create_args = "--mount type=bind,src=/root/.ssh,dst=/x"`, want: args(`volume "/root/.ssh:/x"`, `mounts = ['/root/.ssh']`)},
+		{toml: `create_args = "--mount src=postgres,dst=/x"`, want: args(`volume "postgres:/x"`, `mounts = ['postgres']`)},
 		{toml: `create_args = "-v /data:/x"`, policy: `mounts = ["/data"]`},
-		{toml: `mount = ["/cvmfs/link:/x"]`, want: deny("mount", `"/cvmfs/link:/x", which leads to /etc,`, `mounts = ["/etc"]`)},
-		{toml: `mount = ["/cvmfs/broken:/x"]`, want: deny("mount", `"/cvmfs/broken:/x", whose target can't be determined,`, `mounts = ["/cvmfs/broken"]`)},
+		{toml: `mount = ["/cvmfs/link:/x"]`, want: deny("mount", `"/cvmfs/link:/x", which leads to /etc,`, `mounts = ['/etc']`)},
+		{toml: `mount = ["/cvmfs/broken:/x"]`, want: `job.toml:1:9: mount: "/cvmfs/broken:/x", whose target can't be determined, isn't allowed on this computer (its owner must correct the symlink, or let BOINC's user search the directories that it leads through)`},
 		{toml: `portmap = ["8080:80"]`},
 		{toml: `build_args = "--network default"`, always: true},
 		{toml: `build_args = "--network host"`, want: deny("build_args", "--network host", "host_network = true")},
@@ -62,13 +66,29 @@ func TestPolicy(t *testing.T) {
 		{toml: `create_args = "--sysctl net.core.somaxconn=1"`, want: args("--runtime or --sysctl", "privileged = true")},
 		{toml: `create_args = "--sysctl net.core.somaxconn=1"`, policy: "privileged = true"},
 		{toml: `create_args = "--cap-add CHOWN --cap-add cap_sys_ptrace"`},
-		{toml: `create_args = "--cap-add=SYS_ADMIN"`, want: args("--cap-add SYS_ADMIN", `capabilities = ["SYS_ADMIN"]`)},
+		{toml: `create_args = "--cap-add=SYS_ADMIN"`, want: args("--cap-add SYS_ADMIN", `capabilities = ['SYS_ADMIN']`), rootless: true},
+		{toml: `create_args = "--cap-add NET_ADMIN"`, want: args("--cap-add NET_ADMIN", `capabilities = ['NET_ADMIN']`)},
+		{toml: `create_args = "--cap-add NET_RAW"`, want: args("--cap-add NET_RAW", `capabilities = ['NET_RAW']`)},
+		{toml: `create_args = "--cap-add MKNOD"`, policy: `capabilities = ["SYS_ADMIN"]`, want: args("--cap-add MKNOD", `capabilities = ['SYS_ADMIN', 'MKNOD']`)},
+		{toml: `create_args = "--cap-add NOT_YET"`, want: "job.toml:1:15: create_args: --cap-add NOT_YET isn't allowed on any computer", never: true},
+		{toml: `create_args = "--device nvidia.com/gpu=0"`, want: "job.toml:1:15: create_args: --device nvidia.com/gpu=0 isn't allowed on any computer", never: true},
+		{toml: `create_args = "--privileged -v /boinc/slots:/x"`, want: "job.toml:1:15: create_args: volume \"/boinc/slots:/x\" and --privileged aren't allowed on this computer (its owner can allow them: " +
+			`write the lines mounts = ['/boinc/slots'] and privileged = true into /boinc/docker_wrapper.toml)`},
+		{toml: `mount = ["/it's:/x"]`, want: deny("mount", `"/it's:/x"`, `mounts = ["/it's"]`)},
+		{toml: `create_args = "--cap-add=SYS_ADMIN --cap-add CAP_SYS_ADMIN --device /dev/fuse"`, rootless: true,
+			want: "job.toml:1:15: create_args: --cap-add SYS_ADMIN and --device /dev/fuse aren't allowed on this computer (its owner can allow them: " +
+				`write the lines capabilities = ['SYS_ADMIN'] and devices = ['/dev/fuse'] into /boinc/docker_wrapper.toml)`},
+		{toml: `create_args = "--privileged --device /dev/a --device /dev/fuse --device /dev/b --sysctl net.a=1"`, policy: `devices = ["/dev/b"]`,
+			want: "job.toml:1:15: create_args: --privileged, --device /dev/a, --device /dev/fuse and --runtime or --sysctl aren't allowed on this computer (its owner can allow them: " +
+				`write the lines privileged = true and devices = ['/dev/b', '/dev/a', '/dev/fuse'] into /boinc/docker_wrapper.toml)`},
 		{toml: `create_args = "--cap-add cap_sys_admin"`, policy: `capabilities = ["SYS_ADMIN"]`},
-		{toml: `create_args = "--cap-add ALL"`, policy: `capabilities = ["SYS_ADMIN"]`, want: args("--cap-add ALL", `capabilities = ["ALL"]`)},
+		{toml: `create_args = "--cap-add ALL"`, policy: `capabilities = ["SYS_ADMIN"]`, want: args("--cap-add ALL", `capabilities = ['SYS_ADMIN', 'ALL']`)},
 		{toml: `create_args = "--cap-drop ALL"`},
-		{toml: `create_args = "--device /dev/fuse"`, want: args("--device /dev/fuse", `devices = ["/dev/fuse"]`)},
+		{toml: `create_args = "--device /dev/fuse"`, want: args("--device /dev/fuse", `devices = ['/dev/fuse']`), rootless: true},
+		{toml: `create_args = "--device /dev/net/tun:/dev/tun:rw"`, want: args("--device /dev/net/tun", `devices = ['/dev/net/tun']`), rootless: true},
+		{toml: `create_args = "--device /dev/nvidia0"`, want: args("--device /dev/nvidia0", `devices = ['/dev/nvidia0']`)},
 		{toml: `create_args = "--device /dev/fuse:/dev/x:r"`, policy: `devices = ["/dev/fuse"]`},
-		{toml: `create_args = "--device /dev/sda:/dev/fuse"`, policy: `devices = ["/dev/fuse"]`, want: args("--device /dev/sda", `devices = ["/dev/sda"]`)},
+		{toml: `create_args = "--device /dev/sda:/dev/fuse"`, policy: `devices = ["/dev/fuse"]`, want: args("--device /dev/sda", `devices = ['/dev/fuse', '/dev/sda']`)},
 		{toml: `create_args = "--network host"`, want: args("--network host", "host_network = true")},
 		{toml: `create_args = "--network host"`, policy: "host_network = true"},
 		{toml: `create_args = "--network container:db"`, want: args("--network container:db", "host_network = true")},
@@ -92,10 +112,32 @@ func TestPolicy(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := testInput(t, tt.toml).Config
-			if got := p.check(c, true, at); said(got) != tt.want {
+			got := p.check(c, true, false, at)
+			if said(got) != tt.want {
 				t.Errorf("signed:\ngot  %s\nwant %s", said(got), tt.want)
 			}
-			switch got := p.check(c, false, at); {
+			if got != nil && errors.Is(got, ErrRefused) == tt.never {
+				t.Errorf("signed: the owner can allow it: got %v, want %v", tt.never, !tt.never)
+			}
+			if lines := linesFor(said(got)); len(lines) > 0 { // they stand for those of the same keys
+				for line := range strings.Lines(tt.policy) {
+					key, _, _ := strings.Cut(line, " =")
+					if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, key+" =") }) {
+						lines = append(lines, strings.TrimSpace(line))
+					}
+				}
+				allowing, err := ParsePolicy(PolicyFile, []byte(strings.Join(lines, "\n")))
+				if got := allowing.check(c, true, false, at); err != nil || got != nil {
+					t.Errorf("with the lines that it asks for: got %v, %v", got, err)
+				}
+			}
+			if got := p.check(c, true, true, at); (got == nil) != (tt.want == "" || tt.rootless) {
+				t.Errorf("signed, without root: got %v, want it allowed: %v", got, tt.rootless)
+			}
+			if got := p.check(c, false, true, at); got != nil && errors.Is(got, ErrRefused) {
+				t.Errorf("unsigned: got %v, want an error that the owner can't mend", got)
+			}
+			switch got := p.check(c, false, true, at); {
 			case tt.always && got != nil:
 				t.Errorf("unsigned: got %v, want it allowed", got)
 			case !tt.always && (got == nil || !strings.HasSuffix(got.Error(), unsigned) || got.Line != 1):
@@ -103,6 +145,15 @@ func TestPolicy(t *testing.T) {
 			}
 		})
 	}
+}
+
+// linesFor are the lines of the policy file in an error.
+func linesFor(text string) (lines []string) {
+	_, text, _ = strings.Cut(text, "write the line")
+	for _, line := range regexp.MustCompile(`\w+ = (\[[^]]*\]|true)`).FindAllString(text, -1) {
+		lines = append(lines, line)
+	}
+	return lines
 }
 
 func said(e *ConfigError) string {

@@ -106,9 +106,15 @@ func (b *builder) syntax(err error) {
 			h = "put strings in quotes"
 		}
 	}
+	if strings.ContainsRune(TypographicQuotes, char) {
+		h = `write the plain quotes " or '`
+	}
 	problem = strings.NewReplacer(`"\n"`, "the end of the line", `U+000A`, "the end of the line").Replace(problem)
 	b.mistake(b.position(offset), "", h, "%s", problem)
 }
+
+// TypographicQuotes are quotes that word processors write.
+const TypographicQuotes = "“”„‟«»‘’‚‛"
 
 // room reports whether the file may have one more value.
 func (b *builder) room(offset int) bool {

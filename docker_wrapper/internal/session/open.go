@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +35,9 @@ func (k *Keeper) Open(ctx context.Context, before job.Before) (*Session, error) 
 	}
 	if err := k.openEngine(ctx); err != nil {
 		return nil, err
+	}
+	if r := k.o.Job.Refused; r != nil && !k.engine.Info.Own {
+		return nil, r
 	}
 	k.sweep(ctx)
 	found, err := k.engine.Find(ctx, k.o.Job.Container)
@@ -157,8 +162,47 @@ func (k *Keeper) recreate(ctx context.Context, found *engine.Container, cpu time
 	return k.fresh(ctx, cpu)
 }
 
-// fresh makes a new container and starts it, or restores it from the last checkpoint through the engine.
+// fresh makes a new container and starts it, or restores it from the last checkpoint through the engine. Where the host
+// doesn't share mounts with the container as the job asks, the job gets what the host has.
 func (k *Keeper) fresh(ctx context.Context, cpu time.Duration) (*Session, error) {
+	for {
+		s, err := k.anew(ctx, cpu)
+		if !errors.Is(err, engine.ErrNotShared) || !k.weaken(err) {
+			return s, err
+		}
+	}
+}
+
+// weaken weakens the propagation of the mount that the engine refused, and reports whether there was any to weaken. The
+// engine decides it, since it may see other mounts than this process.
+func (k *Keeper) weaken(refused error) bool {
+	if k.binds == nil {
+		k.binds = slices.Clone(k.o.Job.Container.Binds)
+	}
+	for i, b := range k.binds {
+		if !strings.Contains(refused.Error(), "path "+b.Source+" is mounted on") {
+			continue
+		}
+		if weaker, ok := b.Weaker(); ok {
+			k.log.Warn().Stringer("mount", weaker).Msgf("the host doesn't share its mounts below %s as the job asks (%s)", b.Source, b.Options)
+			k.binds[i] = weaker
+			return true
+		}
+	}
+	return false
+}
+
+// job is the plan with the mounts that this host has.
+func (k *Keeper) job() *job.Job {
+	j := *k.o.Job
+	if k.binds != nil {
+		j.Container.Binds = k.binds
+	}
+	return &j
+}
+
+// anew makes a new container and starts it, or restores it from the last checkpoint through the engine.
+func (k *Keeper) anew(ctx context.Context, cpu time.Duration) (*Session, error) {
 	image, err := k.engine.Ensure(ctx, k.o.Job.Image, slot.Files(k.o.Job.Slot))
 	if err != nil {
 		return nil, err
@@ -206,18 +250,18 @@ func (k *Keeper) fresh(ctx context.Context, cpu time.Duration) (*Session, error)
 
 // create creates the container. The image may have been removed since it was found.
 func (k *Keeper) create(ctx context.Context, image string, able bool) (*engine.Container, error) {
-	j := *k.o.Job
+	j := k.job()
 	if !able { // then the container may have what checkpoints through the engine don't allow
 		j.Checkpoint.Method = job.ByNobody
 	}
-	c, err := k.engine.Create(ctx, &j, image)
+	c, err := k.engine.Create(ctx, j, image)
 	if !errors.Is(err, engine.ErrNotFound) {
 		return c, err
 	}
 	if image, err = k.engine.Ensure(ctx, j.Image, slot.Files(j.Slot)); err != nil {
 		return nil, err
 	}
-	return k.engine.Create(ctx, &j, image)
+	return k.engine.Create(ctx, j, image)
 }
 
 // fill copies files into a new container and starts it.

@@ -58,6 +58,7 @@ type Keeper struct {
 	engine    *engine.Engine // nil until it is needed
 	swept     bool           // sweep was done
 	ability   ability
+	binds     []job.Bind        // the job's, with the propagation that the engine's host has; nil for those of the plan
 	mail      *mail             // nil if the job's files aren't moved into a payload
 	container *engine.Container // nil until it is found or made
 	session   *Session          // the newest; nil when its output is complete or parked

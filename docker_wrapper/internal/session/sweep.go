@@ -8,8 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
@@ -44,12 +47,16 @@ func (k *Keeper) sweep(ctx context.Context) {
 // madeByWrapper reports whether a wrapper made the container, for a job or as a helper. Whoever builds an image or starts a container
 // can write all labels but the proof.
 func madeByWrapper(c *engine.Container, key Key) bool {
-	name := c.Name
+	proof := c.Labels[job.LabelProof]
+	return hmac.Equal([]byte(proof), []byte(key.container(ofJob(c.Name), c.Labels)))
+}
+
+// ofJob is the name of the job's own container, for which a helper may work.
+func ofJob(name string) string {
 	for _, helper := range []string{engine.OwnerSuffix, engine.TrialSuffix} {
 		name = strings.TrimSuffix(name, helper)
 	}
-	proof := c.Labels[job.LabelProof]
-	return hmac.Equal([]byte(proof), []byte(key.container(name, c.Labels)))
+	return name
 }
 
 // settling is the minimum age of a container that is removed because its slot has no init_data.xml. A newer one may
@@ -81,6 +88,41 @@ func forgotten(c *engine.Container, now time.Time) bool {
 	defer f.Close()
 	d, err := boincapi.ParseInitData(f)
 	return err == nil && d.ResultName != result
+}
+
+// Clean removes the containers and images that jobs without a client have left, in a directory of which these are the names, and
+// images of these archives. It returns a line for each. Labels prove nothing here, because images inherit them, and
+// containers those of their images: names that only wrappers give must agree.
+func Clean(ctx context.Context, dirs, archives []string, log zerolog.Logger) (done []string, err error) {
+	e, err := engine.Open(ctx, engine.Options{Log: log})
+	if err != nil {
+		return nil, err
+	}
+	defer e.Close()
+	names := slices.Clone(archives)
+	for _, dir := range dirs {
+		names = append(names, job.ImageName(nil, dir, true))
+		list, err := e.List(ctx, map[string]string{job.LabelWrapper: "1", job.LabelDataDir: dir, job.LabelSlot: dir})
+		if err != nil {
+			return done, err
+		}
+		for _, c := range list {
+			if ofJob(c.Name) != job.ContainerName(nil, dir) {
+				continue
+			}
+			if err := c.Remove(ctx); err != nil {
+				return done, err
+			}
+			done = append(done, "removed container "+c.Name)
+		}
+	}
+	for _, dir := range dirs {
+		more, err := e.RemoveByHand(ctx, map[string]string{job.LabelDataDir: dir}, names)
+		if done = append(done, more...); err != nil {
+			return done, err
+		}
+	}
+	return done, nil
 }
 
 // collectTime is longer than removing many images takes.

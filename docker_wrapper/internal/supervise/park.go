@@ -253,8 +253,19 @@ func (r *runner) parkDone(err error) {
 		if err != nil {
 			r.log.Warn().Err(err).Msg("the container could not be parked and runs on without us")
 		}
+		r.kept()
 		r.happened(parked)
 	}
+}
+
+// kept says how far the job is in what is left of it: in its container, also one that runs on, or in its last checkpoint.
+func (r *runner) kept() {
+	if r.parking.stopped {
+		r.outcome.Kept = r.cp.mark
+		return
+	}
+	r.lastUsage()
+	r.outcome.Kept, r.outcome.InContainer = job.Mark{At: time.Now(), CPU: r.meter.cpu, Ran: r.clock.ran}, true
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -119,6 +119,11 @@ type Outcome struct {
 	Exit   job.Exit
 	Err    error // why it could not be prepared; ErrBusy when goroutines of an ended container are left
 	Last   Snapshot
+
+	// Kept is how far the job is where the next episode resumes it; the zero Mark: at its beginning, or not known. InContainer:
+	// that is in no checkpoint and lost with the container.
+	Kept        job.Mark
+	InContainer bool
 }
 
 const (
@@ -571,7 +576,7 @@ func (r *runner) snapshot() Snapshot {
 func (r *runner) report() {
 	r.o.Client.Report(boincapi.Report{
 		CPU:           r.meter.cpu.Seconds(),
-		CheckpointCPU: r.cp.cpu.Seconds(),
+		CheckpointCPU: max(r.cp.cpu, r.outcome.Kept.CPU).Seconds(),
 		Fraction:      r.meter.fraction,
 		RSS:           float64(r.meter.memory),
 		WantNetwork:   r.state == Waiting && r.want == run && r.prep.retry.Network,

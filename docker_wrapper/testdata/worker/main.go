@@ -88,6 +88,15 @@ func do(verb, arg, slot, path string) error {
 		return f.Close()
 	case "setuid": // make a program with set-user-ID and set-group-ID bits
 		return errors.Join(os.WriteFile(path, []byte("#!"), 0o755), os.Chmod(path, 0o755|os.ModeSetuid|os.ModeSetgid))
+	case "tmpfs": // mount a file system, and write to it
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			return err
+		}
+		if err := syscall.Mount("tmpfs", path, "tmpfs", 0, ""); err != nil {
+			return err
+		}
+		fmt.Println("tmpfs is mounted")
+		return errors.Join(os.WriteFile(filepath.Join(path, "x"), nil, 0o644), syscall.Unmount(path, 0))
 	case "list": // print the names in a directory of the container
 		entries, err := os.ReadDir(arg)
 		for _, e := range entries {

@@ -182,6 +182,9 @@ func (e *Engine) create(w http.ResponseWriter, r *http.Request) error {
 	if c.request.User == "" {
 		c.request.User = im.config.User
 	}
+	if c.request.WorkingDir == "" {
+		c.request.WorkingDir = im.config.WorkingDir
+	}
 	c.request.Env = slices.Concat(c.request.Env, im.config.Env)
 	if err := os.CopyFS(c.dir, os.DirFS(im.dir)); err != nil {
 		return err

@@ -19,13 +19,14 @@ func main() {
 		return
 	}
 	var seconds float64
-	var exit int
+	var rounds, exit int
 	flags := flag.NewFlagSet("worker", flag.ContinueOnError)
 	flags.Float64Var(&seconds, "seconds", 0, "CPU time to use")
+	flags.IntVar(&rounds, "rounds", 0, "instead: rounds of half a second, most of it rest")
 	flags.IntVar(&exit, "exit", 0, "exit code")
 	err := flags.Parse(args)
 	if err == nil {
-		err = work(seconds)
+		err = work(seconds, rounds)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "worker:", err)
@@ -35,17 +36,24 @@ func main() {
 	os.Exit(exit)
 }
 
-func work(seconds float64) error {
+func work(seconds float64, rounds int) error {
 	fmt.Println("worker: begun")
-	for {
+	for n := 0; ; n++ {
 		used, err := cpu()
-		if err != nil || used >= seconds {
+		now, end := used, seconds
+		if rounds > 0 {
+			now, end = float64(n), float64(rounds)
+		}
+		if err != nil || now >= end {
 			break
 		}
-		if err := os.WriteFile("fraction_done", fmt.Appendf(nil, "%.3f\n", used/seconds), 0o666); err != nil {
+		if err := os.WriteFile("fraction_done", fmt.Appendf(nil, "%.3f\n", now/end), 0o666); err != nil {
 			return err
 		}
 		for began := time.Now(); time.Since(began) < 100*time.Millisecond; {
+		}
+		if rounds > 0 {
+			time.Sleep(400 * time.Millisecond)
 		}
 	}
 	data, err := os.ReadFile("in")
