@@ -34,14 +34,13 @@ func (w *wrapper) check() error {
 	for _, warning := range in.Config.Warnings {
 		mistakes = append(mistakes, warning)
 	}
-	j, err := job.Plan(in)
-	if errors.Is(err, job.ErrNoGPU) { // that is this computer's fault, not the job's
-		in.Config.UseGPU = false
-		j, err = job.Plan(in)
-	}
+	j, err := planUnlessUnread(in)
 	mistakes = append(mistakes, each(err)...)
 	if j == nil {
 		j = rough(in)
+	}
+	if c := in.Config; c.Unread || c.Command == nil && c.Written("command") || c.Entrypoint == nil && c.Written("entrypoint") {
+		j.Container.Command = []string{"unknown"} // what it is can't be read
 	}
 	mistakes = append(mistakes, checkFiles(in)...)
 	inFileOrder(mistakes)
@@ -67,11 +66,24 @@ func (w *wrapper) check() error {
 	return nil
 }
 
+// planUnlessUnread plans the job, unless nothing is known of it.
+func planUnlessUnread(in job.Input) (*job.Job, error) {
+	if in.Config.Unread {
+		return nil, nil
+	}
+	j, err := job.Plan(in)
+	if errors.Is(err, job.ErrNoGPU) { // that is this computer's fault, not the job's
+		in.Config.UseGPU = false
+		return job.Plan(in)
+	}
+	return j, err
+}
+
 // rough is what is known of a job that can't be planned: enough to check its image.
 func rough(in job.Input) *job.Job {
 	c := in.Config
 	j := &job.Job{Slot: job.Slot{Dir: in.Dir, Links: in.Links}, Container: job.Container{Entrypoint: c.Entrypoint, Command: c.Command, Extra: c.Create}}
-	if in.HasDockerfile {
+	if in.HasDockerfile && (c.Unread || c.ImageName != "" || !(c.Written("image") || c.Written("images") || c.Written("image_archive"))) {
 		j.Image.Sources = []job.Source{{Name: job.ImageName(in.Init, in.Dir, true), Dockerfile: in.Dockerfile, Build: &c.Build}}
 	}
 	return j

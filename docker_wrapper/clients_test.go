@@ -206,11 +206,11 @@ func testRestart(t *testing.T, w *world) {
 	}
 }
 
-// testQuits compares what the server is told with the container. 3 % of the job's minute is more than the client's
+// testQuits compares what the server is told with the container. 3 % of the job's minute and a half is more than the client's
 // granularity of 1 s (TASK_POLL_PERIOD in BOINC's client/app.h). The job rests most of the time and leaves the processor to
 // the other clients.
 func testQuits(t *testing.T, w *world) {
-	j := w.send(t, "Quits", "--rounds 120")
+	j := w.send(t, "Quits", "--rounds 180")
 	for n := range time.Duration(3) {
 		j.hasRun(t, 12*time.Second*(n+1))
 		w.quit(t)

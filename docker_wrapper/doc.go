@@ -5,7 +5,9 @@
 // memory, and ends as BOINC expects. Standalone, in a directory without init_data.xml, it does the same without a
 // client.
 //
-// docker_wrapper --help lists the options. docker_wrapper --check finds the mistakes in a job's files without an engine. Everything else on the command line is the job's and reaches the container
+// docker_wrapper --help lists the options. docker_wrapper --check finds the mistakes in a job's files without an engine.
+// Where a client starts it, only the options of BOINC's own wrapper count: --config F, --dockerfile F, --verbose and
+// --sporadic. Everything else on the command line is the job's and reaches the container
 // in the variable ARGS. The client appends --device N and --nthreads N. The wrapper obeys them and passes them on, too;
 // the GPUs of --device are numbered as the container sees them.
 //
@@ -13,8 +15,12 @@
 //
 // Read in the slot: init_data.xml, job.toml, the Dockerfile and the files that it copies, link files.
 //
-// Read in BOINC's data directory: docker_wrapper.toml, in which the computer's owner decides what jobs may do, and
-// coproc_info.xml, the GPUs that the client has found.
+// Read in BOINC's data directory: docker_wrapper.toml, in which the computer's owner decides what jobs may do,
+// coproc_info.xml, the GPUs that the client has found, and, if an output is missing, client_state.xml, which tells whether
+// it is optional.
+//
+// A link file leads to an output if its target's name is RESULT_N or RESULT_rRANDOM_N, with an ending or without, where
+// RESULT is the result's name. All other links lead to inputs.
 //
 // Written in the slot: stderr.txt, boinc_finish_called or boinc_temporary_exit, boinc_lockfile, outputs, and the
 // directory .docker_wrapper. Its sub-directory payload is all of the slot that the container sees. While the job runs,
@@ -38,7 +44,7 @@
 //
 //	the container ended              finish with its exit code; 205 if memory ran out
 //	job.toml, image or files wrong   finish with 206 and a message that says what is wrong
-//	an output is missing             finish with 195
+//	an output is not delivered       finish with 195, if the container ended with 0
 //	the time limit is over           finish with 197
 //	engine, network, disk, GPU       temporary exit: the client tries again later
 //	quit, client lost, a signal      exit 0; the container is left paused, or stopped with a checkpoint, for the next start

@@ -106,7 +106,12 @@ func (w *wrapper) end(err error) int {
 	if w.final(err) {
 		w.log.Error().Msg(err.Error()) // all lines; the client gets the first
 		w.logged = true
-		return w.finish(boincapi.ExitInitFailure, firstLine(err.Error()))
+		code := boincapi.ExitInitFailure
+		var image *engine.ImageError
+		if errors.As(err, &image) && image.OutOfMemory {
+			code = boincapi.ExitOutOfMemory
+		}
+		return w.finish(code, firstLine(err.Error()))
 	}
 	delay := soonDelay
 	if r, ok := retryOf(err); ok {
@@ -215,19 +220,16 @@ func (w *wrapper) failed(ctx context.Context, k *session.Keeper, err error) erro
 func (w *wrapper) conclude(ctx context.Context, k *session.Keeper, out supervise.Outcome) error {
 	code, message := boincapi.ExitTimeLimitExceeded, fmt.Sprintf("the job ran longer than its time_limit of %v", time.Duration(w.job.TimeLimit))
 	if out.Reason != supervise.TimedOut {
-		err := k.Harvest(ctx, out.Exit)
-		code, message = exitCode(out.Exit, w.job.Container)
-		var missing *engine.CopyError
-		if errors.As(err, &missing) {
-			code, message = boincapi.ExitChildFailed, "copy_from_container: "+missing.Error()
-		} else if err != nil {
+		if err := k.Harvest(ctx, out.Exit); err != nil {
 			return err
 		}
+		code, message = exitCode(out.Exit, w.job.Container)
 	}
-	if err := k.Conclude(ctx, session.Done{Code: code, Message: message}); err != nil {
+	done, err := k.Conclude(ctx, session.Done{Code: code, Message: message})
+	if err != nil {
 		return err // the next episode continues it
 	}
-	return &ended{code: code, message: message}
+	return &ended{code: done.Code, message: done.Message}
 }
 
 // maxTries is how many temporary exits in a row a job gets if a step of its own build reports a network or disk error, or
@@ -247,7 +249,7 @@ func (w *wrapper) triedEnough(err error) bool {
 func exitCode(exit job.Exit, c job.Container) (int, string) {
 	switch {
 	case exit.OOMKilled && exit.Code != 0:
-		return boincapi.ExitOutOfMemory, fmt.Sprintf("the job needed more memory than its limit of %d MB", c.Limits.Memory>>20)
+		return boincapi.ExitOutOfMemory, "the job needed more memory than its limit of " + c.Limits.MemoryLimit()
 	case exit.Code < 0 || exit.Code > 255:
 		return boincapi.ExitChildFailed, fmt.Sprintf("the container ended with code %d", exit.Code)
 	case exit.Code > 128 && exit.Code <= 128+64:

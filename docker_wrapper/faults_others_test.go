@@ -252,6 +252,8 @@ func byResources() (list []scenario) {
 		s.goOn()
 		s.finished(s.wait(time.Minute))
 	})
+	add("output is a closed file behind links", testOutputBehindLinks)
+	add("output elsewhere in the container", testOutputElsewhere)
 	add("SIGTERM ignored, quit", testIgnored)
 	add("fraction_done littered", testLitter)
 	add("monotonic clock 10 days on", testClock)
@@ -259,6 +261,34 @@ func byResources() (list []scenario) {
 	add("slot's disk full at last", testSlotFullAtLast)
 	add("slot read-only", testSlotReadOnly)
 	return list
+}
+
+// testOutputBehindLinks: an output that is a symlink to a file of mode 000 is delivered.
+func testOutputBehindLinks(t *testing.T) {
+	s := newTrial(t, order{code: 0, args: "copy=/copied/in:/made/out write=result write=data close=data link=/slot/data:second remove=linked link=second:linked exit=0"})
+	target, err := s.c.AddOutput(0, "linked", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.finished(s.wait(time.Minute))
+	if got := string(mayRead(target)); got != "data\n" {
+		t.Errorf("got output %q, want %q", got, "data\n")
+	}
+}
+
+// testOutputElsewhere: an output that the job wrote elsewhere is an error that says where.
+func testOutputElsewhere(t *testing.T) {
+	s := newTrial(t, order{code: boincapi.ExitChildFailed, args: "copy=/copied/in:/made/out copy=/copied/in:/made/lost write=result exit=0"})
+	if _, err := s.c.AddOutput(0, "lost", false); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	r := s.wait(time.Minute)
+	s.finished(r)
+	if want := "output lost ("; !strings.HasPrefix(r.Message, want) || !strings.HasSuffix(r.Message, "in the container there is /made/lost") {
+		t.Errorf("got message %q, want %q and where the file is", r.Message, want)
+	}
 }
 
 func endsWith(t *testing.T, code int, args string) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,7 +30,12 @@ const (
 	hardMemory = 1536 << 20
 )
 
-func main() { program{stdout: os.Stdout, stderr: os.Stderr, listGPUs: gpu.List}.exit() }
+func main() {
+	if os.Args[0] == engine.OutputPath { // first: the job's program would inherit the limits that exit sets
+		os.Exit(writeOutput(os.Args[1:], os.Stderr))
+	}
+	program{stdout: os.Stdout, stderr: os.Stderr, listGPUs: gpu.List}.exit()
+}
 
 // program is the environment of one run of the program. Tests change it.
 type program struct {
@@ -43,23 +49,51 @@ type program struct {
 func (p program) exit() {
 	debug.SetMemoryLimit(softMemory)
 	limitData(hardMemory)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
-	code := p.run(ctx, os.Args[1:])
-	stop()
-	os.Exit(code)
+	ctx, end := interruptible()
+	p.stdout, p.stderr = pipe{os.Stdout, end}, pipe{os.Stderr, end}
+	os.Exit(p.run(ctx, os.Args[1:]))
+}
+
+// interruptible returns a context that ends with the signals that ask a process to end, or by end. A closed terminal is one of
+// them, unless the process is to outlive it (nohup).
+func interruptible() (ctx context.Context, end context.CancelFunc) {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, _ = signal.NotifyContext(context.Background(), signals...)
+	// SIGPIPE would end the process at once. It says nothing: a connection to the engine that broke gives it as well. The
+	// write returns an error. Ignored, the signal would be ignored in child processes, too, so it goes where nobody listens.
+	signal.Notify(make(chan os.Signal), syscall.SIGPIPE)
+	return context.WithCancel(ctx)
+}
+
+// pipe is an output of the program. When its reader has gone (docker_wrapper | head -1), the program is interrupted.
+type pipe struct {
+	f      *os.File
+	broken func()
+}
+
+func (p pipe) Fd() uintptr { return p.f.Fd() }
+
+func (p pipe) Write(data []byte) (int, error) {
+	n, err := p.f.Write(data)
+	if errors.Is(err, syscall.EPIPE) {
+		p.broken()
+	}
+	return n, err
 }
 
 // run is the program. It returns the exit code.
 func (p program) run(ctx context.Context, argv []string) int {
-	if os.Args[0] == engine.OutputPath {
-		return writeOutput(argv, p.stderr)
-	}
-	o, argErr := parseArgs(argv)
 	dir, err := os.Getwd()
-	switch {
-	case err != nil:
+	if err != nil {
 		fmt.Fprintln(p.stderr, "docker_wrapper: find the working directory:", err)
 		return boincapi.ExitInitFailure
+	}
+	byHand := isByHand(dir, p.stderr)
+	o, argErr := parseArgs(argv, byHand)
+	switch {
 	case o.help:
 		fmt.Fprint(p.stdout, usage())
 		return 0
@@ -73,7 +107,7 @@ func (p program) run(ctx context.Context, argv []string) int {
 	if o.doctor {
 		return p.doctor(ctx, dir, o.json)
 	}
-	if meant := mistyped(argv, o, dir); meant != "" {
+	if meant := mistyped(argv, o); byHand && meant != "" {
 		fmt.Fprintf(p.stderr, "docker_wrapper: %s: no such option (did you mean %s? An argument of the job's comes after --)\n", argv[0], meant)
 		return boincapi.ExitInitFailure
 	}
@@ -88,7 +122,7 @@ func (p program) run(ctx context.Context, argv []string) int {
 }
 
 // help runs this program as a helper in a container: it opens GPU devices, counts, or, as root, gives the files of a
-// directory to a user (UID:GID:SHARED). An environment variable selects the task, because a workunit can choose the
+// directory, all or those of these names, to a user (UID:GID:SHARED:SINCE). An environment variable selects the task, because a workunit can choose the
 // command line.
 func help(task string, args []string, stdout, stderr io.Writer) int {
 	var err error
@@ -98,10 +132,9 @@ func help(task string, args []string, stdout, stderr io.Writer) int {
 	case engine.HelperCounts:
 		err = countForever(engine.HelperDir)
 	default:
-		var uid, gid int
-		var shared bool
-		if _, err = fmt.Sscanf(task, "%d:%d:%t", &uid, &gid, &shared); err == nil {
-			err = slot.ChangeOwner(engine.HelperDir, uid, gid, shared)
+		var to slot.Owner
+		if _, err = fmt.Sscanf(task, "%d:%d:%t:%d", &to.UID, &to.GID, &to.Shared, &to.Since); err == nil {
+			err = slot.ChangeOwner(engine.HelperDir, to, args...)
 		}
 	}
 	if err != nil {

@@ -325,9 +325,10 @@ func isBig(ts *testscript.TestScript, args []string) error {
 //	boinc suspend, resume, quit, abort, reread
 //	boinc lost                the client is dead ("boinc mortal" comes before the first start)
 //	boinc kill                SIGKILL for the program
+//	boinc hangup              SIGHUP for the program
 //	boinc set KEY VALUE       of init_data.xml
 //	boinc gpus FILE           the GPUs of this computer are those of the file, JSON
-//	boinc output NAME         the slot has a link for this output
+//	boinc output NAME ...     the slot has a link for each of these outputs
 //	boinc offline, online     network activity is suspended, or not any more
 //	boinc next                the job is done, the slot is the next one's
 //	boinc later DAYS          all images were used so many days ago
@@ -355,6 +356,8 @@ func (b *bench) boinc(args []string) error {
 	case "lost":
 		b.client.SetHeartbeat(false)
 		return errors.Join(b.waiter.Process.Kill(), ignoreExit(b.waiter.Wait()))
+	case "hangup":
+		return syscall.Kill(b.process.PID, syscall.SIGHUP)
 	case "kill":
 		if err := syscall.Kill(b.process.PID, syscall.SIGKILL); err != nil {
 			return err
@@ -370,8 +373,15 @@ func (b *bench) boinc(args []string) error {
 		if err := b.open(); err != nil {
 			return err
 		}
-		_, err := b.client.AddOutput(0, rest[0], false)
-		return err
+		var errs []error
+		for n, logical := range rest {
+			if logical == "" { // no more of them
+				break
+			}
+			_, err := b.client.AddOutput(n, logical, false)
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
 	case "next":
 		return b.next()
 	case "later":

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,12 +23,11 @@ type option struct {
 	name    string
 	file    *string // takes the file name after "=" or in the next argument
 	flag    *bool
-	first   bool   // only as the first argument: a job may have an argument of this name
+	first   bool   // only by hand, and only as the first argument: a job may have an argument of this name
 	meaning string // for the usage
 }
 
-// table lists the options, except --, --json, which follows --doctor, and -h, which means --help. Command
-// lines for BOINC's own wrapper (samples/docker_wrapper in BOINC) mean the same here.
+// table lists the options, except --, --json, which follows --doctor, and -h, which means --help.
 func (o *options) table() []option {
 	return []option{
 		{name: "--config", file: &o.config, meaning: "the job's file (default job.toml; a missing one means defaults)"},
@@ -45,8 +45,9 @@ func (o *options) table() []option {
 	}
 }
 
-// parseArgs reads the command line. What is no option is the job's argument.
-func parseArgs(argv []string) (o options, err error) {
+// parseArgs reads the command line. What is no option is the job's argument. Under a client the options are those of BOINC's own
+// wrapper, in the form that it knows (samples/docker_wrapper in BOINC), and "--" before the job's arguments.
+func parseArgs(argv []string, byHand bool) (o options, err error) {
 	table := map[string]option{}
 	for _, opt := range o.table() {
 		table[opt.name] = opt
@@ -56,17 +57,17 @@ func parseArgs(argv []string) (o options, err error) {
 		name, value, hasValue := strings.Cut(argv[i], "=")
 		opt := table[name]
 		switch {
-		case argv[i] == "--":
-			o.args = append(o.args, argv[i+1:]...)
+		case argv[i] == "--" && len(o.args) == 0:
+			o.args = argv[i+1:]
 			return o, nil
-		case opt.file != nil && hasValue:
+		case opt.file != nil && hasValue && byHand:
 			*opt.file = value
-		case opt.file != nil:
+		case opt.file != nil && !hasValue:
 			if i++; i == len(argv) {
 				return o, fmt.Errorf("%s: want a file name after it", name)
 			}
 			*opt.file = argv[i]
-		case opt.flag != nil && !hasValue && (i == 0 || !opt.first):
+		case opt.flag != nil && !hasValue && (!opt.first || byHand && i == 0):
 			*opt.flag = true
 		case i == 1 && o.doctor && argv[i] == "--json":
 			o.json = true
@@ -96,20 +97,19 @@ func usage() string {
 Runs the job in the current directory in a container. If init_data.xml is there, it is the main program of a BOINC app.
 Otherwise it runs standalone, without a client.
 
-` + always.String() + "\nOnly as the first argument:\n\n" + first.String() + `
+` + always.String() + "\nOnly as the first argument, and not where a client starts it:\n\n" + first.String() + `
 The job's arguments reach the container in the variable ARGS. Standalone, the project directory is ./project, and the
-wrapper refuses a first argument that looks like a mistyped option.
+wrapper refuses a first argument that looks like a mistyped option. In a slot all options count only at a terminal.
 `
 }
 
-// mistyped returns the option that a person probably meant by the first argument; "" for none. If a client started the
-// wrapper, every argument is as the project wants it.
-func mistyped(argv []string, o options, dir string) string {
+// mistyped returns the option that a person probably meant by the first argument; "" for none.
+func mistyped(argv []string, o options) string {
 	if len(argv) == 0 || len(o.args) == 0 || o.args[0] != argv[0] {
 		return ""
 	}
 	name, isOption := strings.CutPrefix(argv[0], "--")
-	if !isOption || !isStandalone(dir) {
+	if !isOption {
 		return ""
 	}
 	var names []string
@@ -122,6 +122,10 @@ func mistyped(argv []string, o options, dir string) string {
 	}
 	return ""
 }
+
+// isByHand reports whether a person started the wrapper: there is no client, or the errors go to a terminal, as when a person
+// looks at a slot. A client has them in stderr.txt, or nowhere.
+func isByHand(dir string, stderr io.Writer) bool { return isStandalone(dir) || isTerminal(stderr) }
 
 // isStandalone reports whether the wrapper runs without a client: the slot has no init_data.xml. boincapi.Start, which
 // waits if the client is rewriting the file, decides again.

@@ -8,9 +8,10 @@ import (
 
 func TestParseArgs(t *testing.T) {
 	for _, tt := range []struct {
-		args string
-		want options
-		err  string
+		args   string
+		want   options
+		client bool
+		err    string
 	}{
 		{args: "", want: options{}},
 		{args: "--config=a.toml --verbose x --dockerfile D --sporadic", want: options{config: "a.toml", dockerfile: "D", verbose: true, sporadic: true, args: []string{"x"}}},
@@ -24,8 +25,21 @@ func TestParseArgs(t *testing.T) {
 		{args: "--json", want: options{args: []string{"--json"}}},
 		{args: "-h", want: options{help: true}},
 		{args: "--version", want: options{showVersion: true}},
+		{args: "a -- b", want: options{args: []string{"a", "--", "b"}}},
+
+		{client: true, args: "--config a.toml --verbose x --dockerfile D --sporadic", want: options{config: "a.toml", dockerfile: "D", verbose: true, sporadic: true, args: []string{"x"}}},
+		{client: true, args: "--config=a.yml --dockerfile=D --verbose=1", want: options{args: []string{"--config=a.yml", "--dockerfile=D", "--verbose=1"}}},
+		{client: true, args: "--help", want: options{args: []string{"--help"}}},
+		{client: true, args: "-h", want: options{args: []string{"-h"}}},
+		{client: true, args: "--version -v", want: options{args: []string{"--version", "-v"}}},
+		{client: true, args: "--check in", want: options{args: []string{"--check", "in"}}},
+		{client: true, args: "--plan", want: options{args: []string{"--plan"}}},
+		{client: true, args: "--doctor --json", want: options{args: []string{"--doctor", "--json"}}},
+		{client: true, args: "plan", want: options{args: []string{"plan"}}},
+		{client: true, args: "--verbose -- --verbose -- b", want: options{verbose: true, args: []string{"--verbose", "--", "b"}}},
+		{client: true, args: "a -- --verbose", want: options{verbose: true, args: []string{"a", "--"}}},
 	} {
-		got, err := parseArgs(strings.Fields(tt.args))
+		got, err := parseArgs(strings.Fields(tt.args), !tt.client)
 		if fmt.Sprint(got) != fmt.Sprint(tt.want) || err == nil && tt.err != "" || err != nil && err.Error() != tt.err {
 			t.Errorf("%q: got %+v, %v; want %+v, %q", tt.args, got, err, tt.want, tt.err)
 		}

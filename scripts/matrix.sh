@@ -10,10 +10,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 engines=${*:-$(scripts/engines.sh names)}
-tests=${TESTS:-^(TestSamples|TestOneBuild|TestUnusedImageGoes|TestAccountKeyStaysHidden|TestServiceUser|TestQuitAndComeBack|TestMail|TestWebGraphics|TestCommandLineIsTheJobs|TestNoHealthcheckRuns|TestOthersInputsStayHidden|TestParkedFilesAreBOINCs|TestStrangersContainersStay|TestGPU|TestGPUSample|TestParkedJobGivesItsMemoryBack|TestGoesOnAmongTheClientsFiles)\$}
+tests=${TESTS:-^(TestSamples|TestOneBuild|TestUnusedImageGoes|TestAccountKeyStaysHidden|TestServiceUser|TestUsers|TestQuitAndComeBack|TestMail|TestWebGraphics|TestCommandLineIsTheJobs|TestNoHealthcheckRuns|TestOthersInputsStayHidden|TestParkedFilesAreBOINCs|TestStrangersContainersStay|TestGPU|TestGPUSample|TestParkedJobGivesItsMemoryBack|TestGoesOnAmongTheClientsFiles)\$}
 # Scenarios that depend on the engine: each end of a job, each phase, and each request or loss that phases handle
 # differently.
-faults=${FAULTS:-^(exit code (0|3)|signal (9|15) .*|more memory than allowed|SIGTERM ignored, quit|build, (quit|abort)|(create|copy-in|copy-out|finish), (SIGKILL|quit)|(run|paused), (SIGTERM|SIGKILL|quit|abort|reset)|run, container (removed|stopped|killed|paused.*)|paused, container (unpaused|killed)|run, image removed|create, name taken|copy-out done, SIG.*|(run|copy-out), engine away for 5 s|two wrappers in one slot|output is bytes, .*|(build|run|finish), service killed|run, service restarted|run, SIGKILL and service killed|wrapper.s own service.*)\$}
+faults=${FAULTS:-^(exit code (0|3)|output .*|signal (9|15) .*|more memory than allowed|SIGTERM ignored, quit|build, (quit|abort)|(create|copy-in|copy-out|finish), (SIGKILL|quit)|(run|paused), (SIGTERM|SIGKILL|quit|abort|reset)|run, container (removed|stopped|killed|paused.*)|paused, container (unpaused|killed)|run, image removed|create, name taken|copy-out done, SIG.*|(run|copy-out), engine away for 5 s|two wrappers in one slot|(build|run|finish), service killed|run, service restarted|run, SIGKILL and service killed|wrapper.s own service.*)\$}
 # Tests that reboot the engine come last, because its network is another one afterwards. docker-20 is rebooted in place
 # of docker-host.
 reboots=${REBOOTS:-^(TestCounterGoesOn|TestTransparentCheckpointsSurvive|TestOwnCheckpointsOutliveAReboot|TestRestoreBrokenOff)\$}

@@ -164,7 +164,7 @@ func (e *Engine) Create(ctx context.Context, j *job.Job, imageID string) (*Conta
 	}
 	var im imageFacts
 	if in.Config != nil {
-		im = imageFacts{in.Config.Entrypoint, in.Config.Cmd, in.Config.Labels}
+		im = imageFacts{in.Config.Entrypoint, in.Config.Cmd, in.Config.Env, in.Config.Labels}
 	}
 	if err := im.labelsError(imageID); err != nil {
 		return nil, fmt.Errorf("create container %s: %w", j.Container.Name, err)

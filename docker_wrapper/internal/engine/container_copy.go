@@ -25,7 +25,6 @@ import (
 const (
 	maxEntries = 1_000_000 // of one copy out
 	maxNested  = 64        // depth of its directories, from Copy.Root on; deeper ones are left out
-	partSuffix = ".docker_wrapper.part"
 )
 
 // CopyIn copies files into a container that was not started. A directory's contents go into dst. A file
@@ -60,8 +59,10 @@ func (c *Container) copyIn(ctx context.Context, cp job.Copy, uid, gid int) error
 	fi, err := root.Stat(cp.Src)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &CopyError{Name: cp.Src, Missing: true, Reason: "no such file in the slot"}
+	} else if host.MayPass(err) {
+		return err
 	} else if err != nil {
-		return &CopyError{Name: cp.Src, Reason: err.Error()}
+		return &CopyError{Name: cp.Src, Reason: host.Cause(err)}
 	}
 	if !fi.IsDir() && !fi.Mode().IsRegular() {
 		return &CopyError{Name: cp.Src, Reason: "neither a file nor a directory"}
@@ -74,6 +75,7 @@ func (c *Container) copyIn(ctx context.Context, cp job.Copy, uid, gid int) error
 		rest = path.Base(cp.Src)
 	}
 	pr, pw := io.Pipe()
+	packed := make(chan error, 1)
 	go func() {
 		tw := tar.NewWriter(pw)
 		err := packParents(tw, rest, uid, gid)
@@ -84,10 +86,25 @@ func (c *Container) copyIn(ctx context.Context, cp job.Copy, uid, gid int) error
 			err = tw.Close()
 		}
 		pw.CloseWithError(err)
+		packed <- err
 	}()
 	err = c.e.api.CopyToContainer(ctx, c.ID, base, pr, container.CopyToContainerOptions{})
 	pr.CloseWithError(errAborted) // ends pack when the engine has stopped reading
+	if packErr := <-packed; host.Final(packErr) {
+		return &CopyError{Name: cp.Src, Reason: pathCause(packErr)}
+	} else if host.MayPass(packErr) {
+		return packErr
+	}
 	return err
+}
+
+// pathCause is the cause of an error, and the end of the name of the file that has it.
+func pathCause(err error) string {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return path.Base(filepath.ToSlash(pe.Path)) + ": " + host.Cause(err)
+	}
+	return host.Cause(err)
 }
 
 var errAborted = errors.New("the engine stopped reading")
@@ -141,6 +158,14 @@ func pack(ctx context.Context, tw *tar.Writer, root *os.Root, src, name string, 
 		return err
 	}
 	f, err := root.OpenFile(src, os.O_RDONLY|syscall.O_NONBLOCK, 0) // opening a FIFO would block
+	if errors.Is(err, fs.ErrPermission) {                           // the job may have removed its permissions
+		if fi, err := root.Stat(src); err == nil && fi.IsDir() {
+			root.Chmod(src, fi.Mode().Perm()|0o500)
+		} else if err == nil {
+			root.Chmod(src, fi.Mode().Perm()|0o400)
+		}
+		f, err = root.OpenFile(src, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	}
 	if err != nil {
 		return err
 	}
@@ -207,7 +232,14 @@ func writeHeader(tw *tar.Writer, fi fs.FileInfo, name, target string, uid, gid i
 	return tw.WriteHeader(h)
 }
 
-// owner is the user that the container runs as, in numbers.
+// Owner is the user that the container runs as, in numbers. *RunError when the image doesn't know the user's name.
+func (c *Container) Owner(ctx context.Context) (uid, gid int, err error) {
+	if uid, gid, err = c.owner(ctx); err != nil {
+		return 0, 0, fmt.Errorf("look up the user of container %s: %w", c.Name, err)
+	}
+	return uid, gid, nil
+}
+
 func (c *Container) owner(ctx context.Context) (uid, gid int, err error) {
 	callCtx, cancel := c.e.call(ctx)
 	defer cancel()
@@ -365,24 +397,31 @@ func (t *trailer) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// CopyOut copies files out of a container that has ended or is paused. leftOut names what was not
+// CopyOut copies files out of a container that has ended or is paused. leftOut has what was not
 // copied, see [job.LeftOut]: symlinks that lead out of what is copied, devices, directories more than 64 deep and the
-// like. A file is there whole or not at all.
+// like. A file is there whole or not at all. A copy that isn't possible doesn't keep the others from being made: the error
+// is [CopyErrors] then.
 //
 // The job made these files, so they are not trusted: names and links are checked, nothing is written outside
 // Copy.Root, and at most limit bytes in all (0 for no limit).
-func (c *Container) CopyOut(ctx context.Context, copies []job.Copy, limit int64) (leftOut []string, err error) {
+func (c *Container) CopyOut(ctx context.Context, copies []job.Copy, limit int64) (leftOut []job.Left, err error) {
 	u := &unpacker{left: limit, limited: limit > 0}
+	var faults CopyErrors
 	for _, cp := range copies {
-		if err := c.copyOutWhole(ctx, cp, u); err != nil {
-			var ce *CopyError
-			if errors.As(err, &ce) {
-				return u.leftOut.Names(), ce
-			}
-			return u.leftOut.Names(), fmt.Errorf("copy %s out of container %s: %w", cp.Src, c.Name, wrap(err))
+		err := c.copyOutWhole(ctx, cp, u)
+		var ce *CopyError
+		switch {
+		case errors.As(err, &ce):
+			ce.Copy = cp
+			faults = append(faults, ce)
+		case err != nil:
+			return u.leftOut.Files(), fmt.Errorf("copy %s out of container %s: %w", cp.Src, c.Name, wrap(err))
 		}
 	}
-	return u.leftOut.Names(), nil
+	if len(faults) > 0 {
+		return u.leftOut.Files(), faults
+	}
+	return u.leftOut.Files(), nil
 }
 
 // cutTries is how often a copy is requested that the engine ends too early, as Podman 5.8 sometimes does on a busy computer.
@@ -463,7 +502,9 @@ type unpacker struct {
 
 // unpack writes the archive's entry base, and those below it, under the name dst.
 func (u *unpacker) unpack(ctx context.Context, archive io.Reader, base, dst string) error {
-	if err := u.mkdirAll(path.Dir(dst)); err != nil {
+	if err := u.mkdirAll(path.Dir(dst)); host.Final(err) && !errors.Is(err, fs.ErrPermission) {
+		return &CopyError{Name: dst, Reason: host.Cause(err)}
+	} else if err != nil {
 		return err
 	}
 	end := &trailer{r: archive}
@@ -486,10 +527,13 @@ func (u *unpacker) unpack(ctx context.Context, archive io.Reader, base, dst stri
 		name := strings.TrimSuffix(path.Clean(h.Name), "/")
 		rest, ok := strings.CutPrefix(name, base)
 		if !ok || rest != "" && rest[0] != '/' || !filepath.IsLocal(filepath.FromSlash(name)) {
-			u.leftOut.Add(h.Name)
+			u.leftOut.Add(h.Name, leadsOut)
 			continue
 		}
-		if err := u.entry(tr, h, base, dst, strings.TrimPrefix(rest, "/")); err != nil {
+		err = u.entry(tr, h, base, dst, strings.TrimPrefix(rest, "/"))
+		if host.Final(err) && !errors.Is(err, fs.ErrPermission) { // permissions in the slot are the computer's
+			return &CopyError{Name: path.Join(dst, rest), Reason: host.Cause(err)}
+		} else if err != nil {
 			return err
 		}
 	}
@@ -499,12 +543,12 @@ func (u *unpacker) unpack(ctx context.Context, archive io.Reader, base, dst stri
 func (u *unpacker) entry(tr *tar.Reader, h *tar.Header, base, dst, rest string) error {
 	name := path.Join(dst, rest)
 	if depth := strings.Count(name, "/"); depth > maxNested || depth == maxNested && h.Typeflag == tar.TypeDir {
-		u.leftOut.Add(h.Name)
+		u.leftOut.Add(h.Name, fmt.Sprintf("more than %d directories deep", maxNested))
 		return nil
 	}
 	for dir := path.Dir(name); dir != "." && dir != "/"; dir = path.Dir(dir) {
 		if u.links[dir] {
-			u.leftOut.Add(h.Name)
+			u.leftOut.Add(h.Name, leadsOut)
 			return nil
 		}
 	}
@@ -524,7 +568,7 @@ func (u *unpacker) entry(tr *tar.Reader, h *tar.Header, base, dst, rest string) 
 		// A link may only point to what is copied with it, because the client follows links when it uploads. A ".." that
 		// follows another name may climb out of another link, so it can't be checked by its text.
 		if rest == "" || path.IsAbs(h.Linkname) || climbsLate(h.Linkname) || !filepath.IsLocal(path.Join(path.Dir(rest), h.Linkname)) {
-			u.leftOut.Add(h.Name)
+			u.leftOut.Add(h.Name, leadsOut)
 			return nil
 		}
 		if err := u.root.RemoveAll(name); err != nil {
@@ -538,10 +582,12 @@ func (u *unpacker) entry(tr *tar.Reader, h *tar.Header, base, dst, rest string) 
 	case tar.TypeLink:
 		return u.hardLink(h, base, dst, name)
 	default:
-		u.leftOut.Add(h.Name)
+		u.leftOut.Add(h.Name, "neither a file nor a directory")
 		return nil
 	}
 }
+
+const leadsOut = "a symlink that leads out of what is copied"
 
 // climbsLate reports a ".." after a name.
 func climbsLate(target string) bool {
@@ -560,7 +606,7 @@ func (u *unpacker) hardLink(h *tar.Header, base, dst, name string) error {
 	rest, ok := strings.CutPrefix(path.Clean(h.Linkname), base+"/")
 	old := path.Join(dst, rest)
 	if fi, err := u.root.Lstat(old); !ok || !filepath.IsLocal(rest) || err != nil || !fi.Mode().IsRegular() {
-		u.leftOut.Add(h.Name)
+		u.leftOut.Add(h.Name, "a link to a file that isn't copied")
 		return nil
 	}
 	if err := u.root.RemoveAll(name); err != nil {
@@ -583,9 +629,8 @@ func (u *unpacker) file(r io.Reader, size int64, name string, mode fs.FileMode) 
 	if fi, err := u.root.Lstat(name); err == nil && fi.IsDir() {
 		return &CopyError{Name: name, Reason: "a file can't take the place of a directory"}
 	}
-	// Not synced: there may be a million files. A checkpoint is synced as a whole. Outputs, as those that a job writes into
-	// the slot itself, may be lost by a loss of power just after the job has ended.
-	return host.Replace(u.root, name+partSuffix, name, mode, func(f *os.File) error {
+	// Not synced: there may be a million files. Checkpoints and outputs are synced when they are complete.
+	return host.Replace(u.root, path.Join(path.Dir(name), host.Part(path.Base(name))), name, mode, func(f *os.File) error {
 		_, err := io.Copy(f, r)
 		return errors.Join(err, f.Chmod(mode))
 	})

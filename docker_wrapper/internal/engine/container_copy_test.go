@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"boincdocker/docker_wrapper/internal/job"
 )
 
 // archiveOf makes a tar of "name", "name/", "name=text", "name->target" (symlink), "name=>target" (hard link) and
@@ -96,7 +98,7 @@ func unpackInto(t testing.TB, parent string, archive []byte, limit int64) (leftO
 	defer root.Close()
 	u := &unpacker{root: root, left: limit, limited: limit > 0}
 	err = u.unpack(context.Background(), bytes.NewReader(archive), "src", "dst")
-	return u.leftOut.Names(), err
+	return names(u.leftOut.Files()), err
 }
 
 func TestUnpack(t *testing.T) {
@@ -233,7 +235,7 @@ func FuzzUnpack(f *testing.F) {
 				}
 			case name != "slot/" && name != "slot/dst" && !strings.HasPrefix(name, "slot/dst/"):
 				t.Errorf("%s was made", name)
-			case strings.HasSuffix(name, partSuffix):
+			case strings.HasSuffix(name, ".docker_wrapper.part"):
 				t.Errorf("%s was left", name)
 			case strings.HasPrefix(text, "->"):
 				real, err := filepath.EvalSymlinks(filepath.Join(parent, name))
@@ -279,4 +281,12 @@ func TestUnpackCutOff(t *testing.T) {
 	if err := u.unpack(t.Context(), &b, "src", "dst"); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v, want ErrUnexpectedEOF", err)
 	}
+}
+
+// names are those of files that were left out.
+func names(left []job.Left) (names []string) {
+	for _, l := range left {
+		names = append(names, l.Name)
+	}
+	return names
 }

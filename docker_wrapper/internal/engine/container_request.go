@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,8 +29,8 @@ type request struct {
 
 // imageFacts is the part of an image's configuration that a request depends on.
 type imageFacts struct {
-	entrypoint, command []string // the image's own
-	labels              map[string]string
+	entrypoint, command, env []string // the image's own
+	labels                   map[string]string
 }
 
 // emptied are the image's labels without their values. A container inherits the labels of its image, and no engine can remove
@@ -81,7 +83,7 @@ func toRequest(j *job.Job, imageID string, im imageFacts, info Info) request {
 		Image:        imageID,
 		Hostname:     x.Hostname,
 		User:         userOf(c.User, info.Rootless),
-		Env:          slices.Concat(c.Env, proxyEnv),
+		Env:          slices.Concat(c.Env, proxyEnv, homeOf(c, im.env)),
 		Entrypoint:   c.Entrypoint,
 		Cmd:          commandOf(c, im.command),
 		WorkingDir:   x.Workdir,
@@ -122,6 +124,13 @@ func toRequest(j *job.Job, imageID string, im imageFacts, info Info) request {
 		Sysctls:        x.Sysctls,
 		Tmpfs:          x.Tmpfs,
 		OomScoreAdj:    oomScore,
+	}
+	if x.ReadOnly && slices.Contains(r.Config.Env, ownHome) { // see MakeHome
+		r.Host.Tmpfs = maps.Clone(x.Tmpfs)
+		if r.Host.Tmpfs == nil {
+			r.Host.Tmpfs = map[string]string{}
+		}
+		r.Host.Tmpfs[ownHomeDir] = "mode=1777,exec"
 	}
 	if q.logDriver == "json-file" {
 		r.Host.LogConfig.Config["max-file"] = logMaxFile
@@ -248,6 +257,7 @@ func resourcesOf(l job.Limits, x job.CreateArgs, info Info) container.Resources 
 	}
 	if info.quirks.memoryLimit {
 		r.Memory, r.MemorySwap = l.Memory, l.Memory // the same limit for both: no swap
+		r.MemoryReservation = l.Reserved
 	}
 	if cpus := min(l.CPUs, float64(info.CPUs)); info.quirks.cpuQuota && cpus > 0 {
 		r.NanoCPUs = int64(cpus * 1e9)
@@ -267,33 +277,76 @@ func resourcesOf(l job.Limits, x job.CreateArgs, info Info) container.Resources 
 		}
 		r.Devices = append(r.Devices, m)
 	}
-	r.Ulimits = []*container.Ulimit{{Name: "core", Soft: 0, Hard: 0}}
 	for _, u := range x.Ulimits {
 		r.Ulimits = append(r.Ulimits, &container.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
+	usual := []*container.Ulimit{{Name: "core"}, info.openFiles()}
 	if info.quirks.ownLimits {
 		for _, u := range host.Limits() {
-			if !slices.ContainsFunc(r.Ulimits, func(o *container.Ulimit) bool { return o.Name == u.Name }) {
-				r.Ulimits = append(r.Ulimits, &container.Ulimit{Name: u.Name, Soft: u.Max, Hard: u.Max})
-			}
+			usual = append(usual, &container.Ulimit{Name: u.Name, Soft: u.Max, Hard: u.Max})
+		}
+	}
+	for _, u := range usual {
+		if !slices.ContainsFunc(r.Ulimits, func(o *container.Ulimit) bool { return o.Name == u.Name }) {
+			r.Ulimits = append(r.Ulimits, u)
 		}
 	}
 	return r
+}
+
+// maxOpenFiles is the hard limit that systemd gives services (DefaultLimitNOFILE since version 240), those of users' own engines
+// included, and so what Docker 25 and newer give containers. Docker 23 and 24 gave 2^30, and a program that closes all files
+// that may be open takes minutes for these.
+const maxOpenFiles = 524288
+
+// openFiles is a container's limit of open files. An engine without root can't give more than it has itself, which is taken to
+// be what this process has.
+func (i Info) openFiles() *container.Ulimit {
+	most := cmp.Or(i.quirks.maxOpen, maxOpenFiles)
+	return &container.Ulimit{Name: "nofile", Soft: most, Hard: most}
+}
+
+// ownOpenFiles is the hard limit of this process, at most maxOpenFiles.
+func ownOpenFiles() int64 {
+	most := int64(maxOpenFiles)
+	for _, u := range host.Limits() {
+		if u.Name == "nofile" && u.Max > 0 {
+			most = min(most, u.Max)
+		}
+	}
+	return most
 }
 
 // userOf is the user of a container, as the engine takes it; "" is the image's. The root of a rootless engine's containers is
 // the user account that runs the engine. Any other user would leave files that BOINC can't delete.
 func userOf(u job.User, rootless bool) string {
 	switch {
-	case u.Mode == "fixed":
+	case u.Mode == job.UserFixed:
 		return u.Fixed
-	case u.Mode == "image":
+	case u.Mode == job.UserImage:
 		return ""
 	case rootless:
 		return "0:0"
 	default:
 		return fmt.Sprintf("%d:%d", u.UID, u.GID)
 	}
+}
+
+// The HOME of BOINC's user in a container. The image knows no such user, and without HOME engines take "/".
+const (
+	ownHomeDir = "/home/boinc"
+	ownHome    = homeEnv + ownHomeDir
+	homeEnv    = "HOME="
+)
+
+// homeOf is HOME for BOINC's user, unless the job or the image sets another than "/".
+func homeOf(c job.Container, imageEnv []string) []string {
+	set := func(nv string) bool { return strings.HasPrefix(nv, homeEnv) }
+	inImage := slices.IndexFunc(imageEnv, set)
+	if c.User.Mode != job.UserBOINC || slices.ContainsFunc(c.Env, set) || inImage >= 0 && imageEnv[inImage] != homeEnv+"/" {
+		return nil
+	}
+	return []string{ownHome}
 }
 
 // commandOf is the container's command; nil for the image's own.

@@ -140,7 +140,7 @@ slot_dir_mount = "/slot"`, info: docker},
 				Links: []job.Link{{Name: "in", Target: "/b/projects/p/wu_in"}, {Name: "out", Target: "/b/projects/p/wu_0_r1_0"}}}
 			if !tt.standalone {
 				in.Init = &boincapi.InitData{AppName: "app", AppVersion: 100, PlanClass: "docker", WUName: "wu", ResultName: "wu_0", ProjectDir: "/b/projects/p",
-					BoincDir: "/b", NCPUs: 1, RscMemoryBound: 1e9, RscDiskBound: 1e9, HostInfo: boincapi.HostInfo{DockerVersion: "20.10"}}
+					BoincDir: "/b", NCPUs: 1, RscMemoryBound: 1e9, RscDiskBound: 1e9, HostInfo: boincapi.HostInfo{DockerVersion: "20.10", MemBytes: 16e9}}
 				if tt.init != nil {
 					tt.init(in.Init)
 				}

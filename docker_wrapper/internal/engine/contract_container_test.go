@@ -125,7 +125,7 @@ var containerRows = []contractRow{
 
 	{fact: "limits: memory, pids, CPU and no swap", check: func(t *testing.T, k *contract) {
 		j := k.job("cgroup")
-		j.Container.Limits = job.Limits{Memory: 64 << 20, Pids: 77, CPUs: 0.5}
+		j.Container.Limits = job.Limits{Memory: 64 << 20, Reserved: 32 << 20, Pids: 77, CPUs: 0.5}
 		if !k.e.Info.LimitsMemory() {
 			k.unlimited(t, j)
 			return
@@ -134,8 +134,18 @@ var containerRows = []contractRow{
 		if got, want := k.finish(t, c).out, "67108864 77 50\n"; got != want {
 			t.Errorf("in the container: got %q, want %q", got, want)
 		}
-		if h := k.inspect(t, c).HostConfig; h.Memory != 64<<20 || h.MemorySwap != h.Memory {
-			t.Errorf("got memory %d, with swap %d", h.Memory, h.MemorySwap)
+		if h := k.inspect(t, c).HostConfig; h.Memory != 64<<20 || h.MemorySwap != h.Memory || h.MemoryReservation != 32<<20 {
+			t.Errorf("got memory %d, with swap %d, %d of it reserved", h.Memory, h.MemorySwap, h.MemoryReservation)
+		}
+	}},
+	{fact: "limits: all of the memory may be reserved, and some without a limit", check: func(t *testing.T, k *contract) {
+		if !k.e.Info.LimitsMemory() {
+			return
+		}
+		for _, l := range []job.Limits{{Memory: 64 << 20, Reserved: 64 << 20}, {Reserved: 64 << 20}} {
+			j := k.job("out=ran")
+			j.Container.Limits = l
+			k.says(t, j, "ran\n")
 		}
 	}},
 	{fact: "limits: more CPUs than there are", check: func(t *testing.T, k *contract) {
@@ -147,6 +157,35 @@ var containerRows = []contractRow{
 		j := k.job("size=/dev/shm")
 		j.Container.Limits.ShmSize = 32 << 20
 		k.says(t, j, "33554432\n")
+	}},
+	{fact: "limits: open files are bounded, and the job may say otherwise", check: func(t *testing.T, k *contract) {
+		var own syscall.Rlimit
+		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &own); err != nil {
+			t.Fatal(err)
+		}
+		most := fmt.Sprint(min(own.Max, 524288))
+		for _, tt := range []struct {
+			ulimits []job.Ulimit
+			want    [2]string
+		}{
+			{nil, [2]string{most, most}},
+			{[]job.Ulimit{{Name: "nofile", Soft: 200, Hard: 200}}, [2]string{"200", "200"}},
+		} {
+			j := k.job("cat=/proc/self/limits")
+			j.Container.Extra.Ulimits = tt.ulimits
+			out := k.finish(t, k.start(t, j)).out
+			_, line, _ := strings.Cut(out, "Max open files")
+			if got := strings.Fields(line); len(got) < 2 || got[0] != tt.want[0] || got[1] != tt.want[1] {
+				t.Errorf("got %q, want %q", out, tt.want)
+			}
+		}
+	}},
+	{fact: "limits: more open files than the kernel allows are this computer's fault", check: func(t *testing.T, k *contract) {
+		j := k.job("out=ran")
+		j.Container.Extra.Ulimits = []job.Ulimit{{Name: "nofile", Soft: 1 << 31, Hard: 1 << 31}} // more than any fs.nr_open
+		if err := k.create(t, j).Start(t.Context()); !errors.Is(err, engine.ErrHost) {
+			t.Errorf("got %v, want ErrHost", err)
+		}
 	}},
 	{fact: "limits: jobs go first when the host runs out of memory", check: func(t *testing.T, k *contract) {
 		k.says(t, k.job("cat=/proc/self/oom_score_adj"), "500\n")
@@ -276,7 +315,7 @@ var containerRows = []contractRow{
 			} else if k.e.Info.Rootless {
 				owner = "0:0"
 			}
-			if err := c.RunHelper(t.Context(), j, program, dir, owner+":false"); err != nil {
+			if err := k.e.RunHelper(t.Context(), j, program, dir, owner+":false:0"); err != nil {
 				t.Errorf("%s: %v", what, err)
 				continue
 			}
@@ -316,12 +355,52 @@ var containerRows = []contractRow{
 	}},
 	{fact: "user: BOINC's", check: func(t *testing.T, k *contract) {
 		j := k.job("id")
-		j.Container.User = job.User{Mode: "auto", UID: 4321, GID: 1234}
+		j.Container.User = job.User{Mode: job.UserBOINC, UID: 4321, GID: 1234}
 		want := "4321:1234\n"
 		if k.e.Info.Rootless {
 			want = "0:0\n" // the engine's user
 		}
 		k.says(t, j, want)
+	}},
+	{fact: "user: BOINC's has a home that it can write to", check: func(t *testing.T, k *contract) {
+		boinc := job.User{Mode: job.UserBOINC, UID: 4321, GID: 1234}
+		owner := "4321:1234"
+		if k.e.Info.Rootless {
+			owner = "0:0" // the engine's user
+		}
+		for _, tt := range []struct {
+			image    string // lines of its Dockerfile
+			readOnly bool
+			env      []string
+			home     string
+			stat     string
+		}{
+			{home: "/home/boinc", stat: "40700 " + owner},
+			{image: "ENV HOME=/\n", home: "/home/boinc", stat: "40700 " + owner},
+			{image: "ENV HOME=/other/deep\n", home: "/other/deep", stat: "40700 " + owner},
+			{image: "COPY etc /root/etc\nENV HOME=/root\n", home: "/root", stat: "40755 " + owner},
+			{image: "COPY etc /home/etc\n", home: "/home/boinc", stat: "40700 " + owner},
+			{env: []string{"HOME=/mine"}, home: "/mine", stat: "40700 " + owner},
+			{readOnly: true, home: "/home/boinc", stat: "41777 0:0"},
+		} {
+			image := k.image
+			if tt.image != "" {
+				im, fsys := k.source("home", tt.image)
+				fsys["etc/x"] = &fstest.MapFile{Mode: 0o644}
+				image = k.ensure(t, im, fsys)
+			}
+			j := k.job("env=HOME", "stat="+tt.home, "mkdir="+tt.home+"/.cache/x", "write="+tt.home+"/.cache/x/y:z")
+			j.Container.User, j.Container.DropCaps, j.Container.Env, j.Container.Extra.ReadOnly = boinc, true, tt.env, tt.readOnly
+			c, err := k.e.Create(t.Context(), j, image)
+			k.must(t, err)
+			t.Cleanup(func() { k.mustRemove(t, c) })
+			k.must(t, c.MakeHome(t.Context(), j))
+			k.must(t, c.Start(t.Context()))
+			got := k.finish(t, c)
+			if want := fmt.Sprintf("%q\n%s %q\n", tt.home, tt.stat, tt.home); !strings.HasPrefix(got.out, want) || got.errOut != "" {
+				t.Errorf("%+v: got %+v, want %s", tt, got, want)
+			}
+		}
 	}},
 	{fact: "user: a fixed one", check: func(t *testing.T, k *contract) {
 		j := k.job("id")

@@ -247,6 +247,50 @@ var imageRows = []contractRow{
 		im, fsys := k.source("words", `RUN ["/payload", "env=connection refused", "exit=1"]`+"\n")
 		k.imageError(t, im, fsys, "1")
 	}},
+	{fact: "build: a RUN that needs more memory than the limit says whose that is", check: func(t *testing.T, k *contract) {
+		if !k.e.Info.LimitsMemory() {
+			return
+		}
+		im, fsys := k.source("hungry", `RUN ["/payload", "eat=268435456", "out=full"]`+"\n")
+		im.Sources[0].Limits = job.Limits{Memory: 64 << 20, MemoryFrom: "the volunteer's"}
+		ie := k.imageError(t, im, fsys, "it needed more memory than its limit of 64 MB (the volunteer's)")
+		if ie != nil && !ie.OutOfMemory {
+			t.Errorf("got %+v, want it out of memory", ie)
+		}
+	}},
+	{fact: "image: a name is never taken for an ID", check: func(t *testing.T, k *contract) {
+		decoy, fsys := k.source("decoy", "LABEL which=decoy\n")
+		_, id, _ := strings.Cut(k.ensure(t, decoy, fsys), ":")
+		name := id[:12]
+		froms := []string{"FROM " + name + "\n", "ARG BASE=" + name + "\nFROM ${BASE}\n", "FROM scratch\nCOPY --from=" + name + " /payload /which /\n"}
+		ensure := func(from string) (string, error) {
+			if from == "" {
+				return k.e.Ensure(t.Context(), job.Image{Sources: []job.Source{{Name: job.FullName(name), Pull: true}}, LockDir: k.dir}, nil)
+			}
+			im, fsys := k.source("from", "")
+			fsys["Dockerfile"] = &fstest.MapFile{Data: []byte(from + "LABEL " + job.LabelDataDir + "=" + k.run + "\nENTRYPOINT [\"/payload\"]\n")}
+			return k.e.Ensure(t.Context(), im, fsys)
+		}
+		for _, from := range append(froms, "") {
+			if got, err := ensure(from); err == nil { // no registry has this name either
+				t.Errorf("%q: got image %s, whose ID begins so", from, got)
+			}
+		}
+		im, fsys := k.source("named", "COPY which /which\n")
+		fsys["which"] = &fstest.MapFile{Data: []byte("named")}
+		named := k.ensure(t, im, fsys)
+		if err := k.api.ImageTag(t.Context(), named, job.FullName(name)); err != nil {
+			t.Fatal(err)
+		}
+		for _, from := range append(froms, "") {
+			got, err := ensure(from)
+			if err != nil {
+				t.Errorf("%q: %v", from, err)
+			} else if from == "" && got != named {
+				t.Errorf("got image %s, want %s", got, named)
+			}
+		}
+	}},
 	{fact: "build: a failed one leaves no image of that name and no container", check: func(t *testing.T, k *contract) {
 		token := k.name("token")
 		im, fsys := k.source("failed", fmt.Sprintf(`RUN ["/payload", "out=%s", "exit=1"]`+"\n", token))

@@ -64,7 +64,7 @@ func TestContract(t *testing.T) {
 	}
 	k := openContract(t)
 	t.Run("engine", func(t *testing.T) {
-		for _, rows := range [][]contractRow{openRows, imageRows, containerRows, freezeRows, exitRows, logRows, copyRows, proxyRows, checkpointRows, gpuRows} {
+		for _, rows := range [][]contractRow{openRows, imageRows, dockerfileRows, containerRows, freezeRows, exitRows, logRows, copyRows, proxyRows, checkpointRows, gpuRows} {
 			for _, r := range rows {
 				t.Run(r.fact, func(t *testing.T) {
 					if !r.alone {

@@ -33,6 +33,7 @@ const (
 // Options are for Open.
 type Options struct {
 	Host    string              // such as "unix:///run/podman/podman.sock"; "" looks where docker and podman would
+	Kind    string              // of the engine that comes first, Docker or Podman; "" for none
 	Timeout time.Duration       // per call; build, pull, load and copies excepted; 0 means 30 s
 	Getenv  func(string) string // nil means os.Getenv
 	Log     zerolog.Logger
@@ -84,27 +85,27 @@ type quirks struct {
 	cpuShares     bool // can weigh CPU time between containers
 	memoryLimit   bool
 	pidsLimit     bool
-	passesOver    bool // ignores limits that it can't set, without an error
-	ungrouped     bool // a container may have no control group of its own: then the engine can't pause it or measure its usage
-	unpauseToStop bool // a paused container can't be stopped or killed
-	strays        bool // a container that it was making when it was killed keeps its name and isn't listed
-	stopsToRemove bool // asks a running container to stop, and waits, before it removes it by force
-	buildKit      bool // has BuildKit beside the classic builder
-	hidesTriggers bool // doesn't show an image's ONBUILD
-	heredocs      bool // its builder supports heredocs; with two builders, BuildKit does
-	daemon        bool // when it stops, containers end and events are lost
-	ownLimits     bool // without explicit limits it asks for more open files and processes than its host allows
-	forgedCache   bool // its builder finds steps by the history of images, which whoever made an image wrote
-	stepsOutlive  bool // its builder carries a step out to the end when its client has gone
-	hostsAsJSON   bool // its builder takes extra hosts as one JSON list
-	noRuntime     bool // ignores which runtime a container is to have
-	mountLinks    bool // finds no file behind a link in a container's mount
-	sharedUsage   bool // a container without a control group of its own is said to use what all in its group use
-	ownEvents     bool // Docker's way of asking for events misses the latest; Podman's own way doesn't
-	userStop      bool // a container's state tells, by Podman's own API, that a user stopped it; no event does
-	makesSources  bool // creates a mount's source when it doesn't exist
-	sharesAlone   bool // mounts a directory with shared although its host doesn't share the mounts below it: without an error, and in vain
-	mountsAsText  bool // misreads a mount's source that contains a comma
+	passesOver    bool       // ignores limits that it can't set, without an error
+	ungrouped     bool       // a container may have no control group of its own: then the engine can't pause it or measure its usage
+	unpauseToStop bool       // a paused container can't be stopped or killed
+	strays        bool       // a container that it was making when it was killed keeps its name and isn't listed
+	stopsToRemove bool       // asks a running container to stop, and waits, before it removes it by force
+	buildKit      bool       // has BuildKit beside the classic builder
+	hidesTriggers bool       // doesn't show an image's ONBUILD
+	builders      [2]builder // Docker's classic one and its BuildKit; or Podman's alone
+	daemon        bool       // when it stops, containers end and events are lost
+	ownLimits     bool       // without explicit limits it asks for more open files and processes than its host allows
+	forgedCache   bool       // its builder finds steps by the history of images, which whoever made an image wrote
+	stepsOutlive  bool       // its builder carries a step out to the end when its client has gone
+	hostsAsJSON   bool       // its builder takes extra hosts as one JSON list
+	noRuntime     bool       // ignores which runtime a container is to have
+	mountLinks    bool       // finds no file behind a link in a container's mount
+	sharedUsage   bool       // a container without a control group of its own is said to use what all in its group use
+	ownEvents     bool       // Docker's way of asking for events misses the latest; Podman's own way doesn't
+	userStop      bool       // a container's state tells, by Podman's own API, that a user stopped it; no event does
+	makesSources  bool       // creates a mount's source when it doesn't exist
+	sharesAlone   bool       // mounts a directory with shared although its host doesn't share the mounts below it: without an error, and in vain
+	mountsAsText  bool       // misreads a mount's source that contains a comma
 	gpus          gpuWay
 	keepsGroups   bool   // a container without root can have the groups of the user account that runs the engine
 	showsDevices  bool   // inspection shows the device files that a container has, not the ones requested
@@ -115,6 +116,7 @@ type quirks struct {
 	unpauseToPart bool   // can't disconnect a paused container from its network
 	wholeSeconds  bool   // its log's times are whole seconds
 	followSkips   bool   // drops parts of fast output while it is followed: of 50 MB in 3 s half and more
+	maxOpen       int64  // open files that a container may have; 0 means maxOpenFiles
 	cacheInMemory bool   // its memory usage includes the page cache
 	oomUnsaid     bool   // doesn't tell that the kernel killed a program for its memory
 	signalUnsaid  bool   // its events don't tell which signal was sent
@@ -129,9 +131,12 @@ type quirks struct {
 }
 
 func quirksOf(kind string, i infoFacts) quirks {
-	q := quirks{logDriver: "json-file", init: true, bridge: "bridge", buildKit: true, heredocs: !versions.LessThan(i.version, "23"), daemon: true, cpuQuota: i.cpuQuota, cpuShares: true, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
+	q := quirks{logDriver: "json-file", init: true, bridge: "bridge", buildKit: true, builders: [2]builder{classic, newBuildKit}, daemon: true, cpuQuota: i.cpuQuota, cpuShares: true, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 		passesOver: i.rootless, ungrouped: i.rootless,
 		proxyHint: `HTTPS_PROXY in a drop-in of docker.service, or "proxies" in daemon.json`}
+	if versions.LessThan(i.version, "23") {
+		q.builders[1] = oldBuildKit
+	}
 	if q.checkpointHint = "dockerd was started without --experimental"; i.experimental {
 		q.checkpoints = keptInside
 	}
@@ -141,12 +146,15 @@ func quirksOf(kind string, i infoFacts) quirks {
 	}
 	if kind == Podman {
 		old := versions.LessThan(i.version, "5")
-		q = quirks{logDriver: "k8s-file", init: true, hidesTriggers: true, heredocs: !old, bridge: "podman", unpauseToStop: true, unpauseToPart: true, stopsToRemove: true, strays: true, makesSources: true, sharesAlone: true, mountsAsText: true,
+		q = quirks{logDriver: "k8s-file", init: true, hidesTriggers: true, builders: [2]builder{podman5}, bridge: "podman", unpauseToStop: true, unpauseToPart: true, stopsToRemove: true, strays: true, makesSources: true, sharesAlone: true, mountsAsText: true,
 			cacheInMemory: true, followSkips: true, signalUnsaid: true, ownLimits: old, wholeSeconds: old, oomUnsaid: old, stopUnsaid: old, cpuQuota: i.cpuQuota, cpuShares: !i.rootless || i.cpuQuota, memoryLimit: i.memoryLimit, pidsLimit: i.pidsLimit,
 			passesOver: true, ungrouped: i.rootless, sharedUsage: i.rootless,
 			forgedCache: true, stepsOutlive: true, hostsAsJSON: true, noRuntime: true, mountLinks: true, ownEvents: true, userStop: !old,
 			keepsGroups: true, showsDevices: true, hidesDevices: i.rootless,
 			hostName: "host.containers.internal", proxyHint: `env = ["HTTPS_PROXY=..."] under [engine] in containers.conf`}
+		if old {
+			q.builders[0] = podman4
+		}
 		if q.checkpointHint = "Podman checkpoints only what root runs"; !i.rootless {
 			q.checkpoints = asArchive
 		}
@@ -171,7 +179,7 @@ const serviceHost = "podman system service"
 // Open finds an engine. With Options.Host it tries that alone, else with DOCKER_HOST that alone, since
 // another engine doesn't have the job's container. Else it takes the first that answers of docker's
 // context and the sockets of Docker and Podman. If none does, it starts a Podman service for this
-// process alone, which Close stops.
+// process alone, which Close stops. An engine of another kind than Options.Kind is taken if there is none of that.
 //
 // The error wraps ErrPermission when there is a socket that this user may not use, else ErrUnreachable.
 // Its text says what was tried and which command helps.
@@ -193,10 +201,19 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	hosts := candidates(o)
 	var tried []string
 	var denied string
+	var other *Engine // the first of another kind
 	for _, host := range hosts {
 		tried = append(tried, host)
 		e, err := open(ctx, host, o)
-		if err == nil {
+		switch {
+		case err == nil && o.Kind != "" && e.Info.Kind != o.Kind && other == nil:
+			other = e
+			continue
+		case err == nil && o.Kind != "" && e.Info.Kind != o.Kind:
+			e.Close()
+			continue
+		case err == nil:
+			other.closeIfAny()
 			return e, nil
 		}
 		o.Log.Debug().Str("host", host).Err(err).Msg("engine doesn't answer")
@@ -204,8 +221,18 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 			denied = host
 		}
 		if ctx.Err() != nil {
+			other.closeIfAny()
 			return nil, ctx.Err()
 		}
+	}
+	if other != nil {
+		if o.Kind == Podman && len(hosts) > 1 {
+			if e, err := openService(ctx, o); err == nil {
+				other.Close()
+				return e, nil
+			}
+		}
+		return other, nil
 	}
 	if denied == "" && o.Host == "" && o.Getenv("DOCKER_HOST") != "" {
 		return nil, fmt.Errorf("%w at %s, which DOCKER_HOST names (correct it, or unset it)", ErrUnreachable, o.Getenv("DOCKER_HOST"))
@@ -338,9 +365,16 @@ func (e *Engine) ask(ctx context.Context, host string) error {
 	facts.rootless, facts.experimental = e.Info.Rootless, ping.Experimental
 	facts.hostGateway = hostGateway(e.Info.APIVersion, e.Info.Rootless)
 	e.Info.quirks = quirksOf(e.Info.Kind, facts)
+	e.Info.quirks.maxOpen = ownOpenFiles()
 	e.Info.quirks.offer(e.Info.Kind, e.Info.Version, info)
 	e.Info.hasProxy = info.HTTPProxy != "" || info.HTTPSProxy != ""
 	return nil
+}
+
+func (e *Engine) closeIfAny() {
+	if e != nil {
+		e.Close()
+	}
 }
 
 // Close closes the connections to the engine, and stops it if Open started it. Its containers go on.

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -16,6 +15,9 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
+
+	"boincdocker/docker_wrapper/internal/host"
+	"boincdocker/docker_wrapper/internal/job"
 )
 
 // What a caller must tell apart. The first four may pass by themselves; the others are the project's or the
@@ -32,12 +34,15 @@ var (
 	ErrNotShared   = errors.New("the host doesn't share the mounts below a directory")
 )
 
-// ImageError says why an image can't be obtained. The project is at fault.
+// ImageError says why an image can't be obtained. Retrying is useless: the project must correct something, or the image needs
+// more memory than this computer has for it.
 type ImageError struct {
 	Image  string
 	Step   string   // of the Dockerfile, as written; "" where none failed
 	Reason string   // one line
 	Output []string // the end of the builder's output, at most 20 lines
+
+	OutOfMemory bool // a step was killed, because it needed more memory than the limit in Reason
 }
 
 func (e *ImageError) Error() string {
@@ -62,9 +67,28 @@ type CopyError struct {
 	Name    string
 	Missing bool // it doesn't exist in the container or the slot
 	Reason  string
+	Copy    job.Copy // of which it is; zero for a copy into a container
 }
 
 func (e *CopyError) Error() string { return e.Name + ": " + e.Reason }
+
+// CopyErrors are the copies out of a container that aren't possible, in their order.
+type CopyErrors []*CopyError
+
+func (e CopyErrors) Error() string {
+	var texts []string
+	for _, one := range e {
+		texts = append(texts, one.Error())
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (e CopyErrors) Unwrap() (errs []error) {
+	for _, one := range e {
+		errs = append(errs, one)
+	}
+	return errs
+}
 
 // wrap adds one of the errors above to an engine's error. It decides by the engine's error codes and, where they
 // don't suffice, by phrases that engines were seen to use (their issue trackers and this package's tests).
@@ -122,6 +146,8 @@ var phrases = []struct {
 	{"port is already allocated", ErrHost},
 	{"address already in use", ErrHost},
 	{"cannot allocate memory", ErrHost},
+	{"setting rlimit", ErrHost}, // runc: the engine may not give so much
+	{"setrlimit", ErrHost},      // crun
 	{"temporary failure in name resolution", ErrNetwork},
 	{"no such host", ErrNetwork},
 	{"could not resolve", ErrNetwork},
@@ -181,10 +207,7 @@ func wordsOf(configs ...*container.Config) string {
 	return strings.Join(words, "\n")
 }
 
-// HostsFault reports that a file exists and this computer can't read it, because of its disk, permissions or limits. A
-// name that doesn't exist or is no file is the fault of whoever gave it.
-func HostsFault(err error) bool {
-	var errno syscall.Errno
-	return errors.As(err, &errno) && !errors.Is(err, fs.ErrNotExist) &&
-		!slices.Contains([]syscall.Errno{syscall.EISDIR, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG}, errno)
-}
+// HostsFault reports that a file which the client or the owner put there exists, and this computer can't read it,
+// because of its disk, permissions or limits. A name that doesn't exist or is no file is the fault of whoever gave it.
+// See [host.Final] for files of the job's own.
+func HostsFault(err error) bool { return host.MayPass(err) || errors.Is(err, fs.ErrPermission) }

@@ -85,6 +85,32 @@ func TestSurvey(t *testing.T) {
 }
 
 // DOCKER_HOST is the engine that was chosen: one that happens to answer elsewhere doesn't have the job's container.
+func TestOpenPrefers(t *testing.T) {
+	_, docker := open1(t, enginetest.Options{})
+	_, podman := open1(t, enginetest.Options{Podman: true})
+	dir := t.TempDir()
+	if err := os.Symlink(docker.Socket(), dir+"/docker.sock"); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"XDG_RUNTIME_DIR": dir, "CONTAINER_HOST": podman.Host()}
+	for kind, want := range map[string]string{Docker: Docker, Podman: Podman, "": Docker} {
+		e, err := Open(t.Context(), Options{Kind: kind, Getenv: environment1(env)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		if e.Info.Kind != want {
+			t.Errorf("%q preferred: got %s at %s", kind, e.Info.Kind, e.Info.Host)
+		}
+	}
+	// What is named is taken, whatever kind it is.
+	e, err := Open(t.Context(), Options{Kind: Podman, Getenv: environment1(map[string]string{"DOCKER_HOST": docker.Host()})})
+	if err != nil || e.Info.Host != docker.Host() {
+		t.Fatalf("got %v, %v", e, err)
+	}
+	e.Close()
+}
+
 func TestOpenKeepsToDockerHost(t *testing.T) {
 	_, fake := open1(t, enginetest.Options{})
 	env := map[string]string{"DOCKER_HOST": "unix:///nonexistent/docker.sock", "CONTAINER_HOST": fake.Host()}
@@ -421,7 +447,7 @@ func TestCopies(t *testing.T) {
 	}
 	for _, f := range fails {
 		var ce *CopyError
-		if !errors.As(f.err, &ce) || *ce != f.want {
+		if !errors.As(f.err, &ce) || ce.Name != f.want.Name || ce.Missing != f.want.Missing || ce.Reason != f.want.Reason {
 			t.Errorf("%s: got %v, want %v", f.name, f.err, &f.want)
 		}
 	}

@@ -39,10 +39,9 @@ func (e *Engine) Ensure(ctx context.Context, im job.Image, fsys fs.FS) (id strin
 	contexts := make([]*buildContext, len(im.Sources))
 	for i, s := range im.Sources {
 		if s.Dockerfile != "" {
-			if contexts[i], err = newBuildContext(fsys, s, e.platform(s)); err != nil {
+			if contexts[i], err = e.read(ctx, im, s, fsys, false); err != nil {
 				return "", err
 			}
-			contexts[i].identity = identityOf(im, contexts[i].identity)
 		}
 		if id, err := e.present(ctx, im, s, contexts[i]); err != nil {
 			return "", err
@@ -181,13 +180,6 @@ func (e *Engine) fits(s job.Source, in image.InspectResponse) error {
 	return &ImageError{Image: s.Name, Reason: fmt.Sprintf("it is made for %s, and this computer's engine runs %s", in.Architecture, want)}
 }
 
-func (e *Engine) platform(s job.Source) string {
-	if s.Build != nil && s.Build.Platform != "" {
-		return s.Build.Platform
-	}
-	return "linux/" + e.Info.Architecture
-}
-
 // obtain obtains an image that the engine doesn't have. It holds the lock meanwhile, and first checks again
 // whether the engine has the image.
 func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buildContext) (string, error) {
@@ -201,6 +193,20 @@ func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buil
 	} else if id != "" {
 		e.used(ctx, im, s, b, id)
 		return id, nil
+	}
+	if b != nil {
+		known := b.identity
+		if err := e.withBases(ctx, im, s, b); err != nil {
+			return "", e.verdict(ctx, im, s, "build", err)
+		}
+		if b.identity != known {
+			if id, err := e.present(ctx, im, s, b); err != nil {
+				return "", err
+			} else if id != "" {
+				e.used(ctx, im, s, b, id)
+				return id, nil
+			}
+		}
 	}
 	e.intend(ctx, im, s, b)
 	in, err := e.makeAnew(ctx, im, s, b)
@@ -218,14 +224,8 @@ func (e *Engine) obtain(ctx context.Context, im job.Image, s job.Source, b *buil
 func (e *Engine) makeAnew(ctx context.Context, im job.Image, s job.Source, b *buildContext) (in image.InspectResponse, err error) {
 	began := time.Now()
 	verb, err := e.make(ctx, im, s, b)
-	var verdict *ImageError
-	if errors.As(err, &verdict) && ctx.Err() == nil { // a step may have failed because the engine is stopping
-		if _, away := e.api.Ping(ctx); away != nil {
-			return in, fmt.Errorf("%s image %s: %w", verb, s.Name, wrap(away))
-		}
-	}
 	if err != nil {
-		return in, e.hintProxy(im, s, err)
+		return in, e.verdict(ctx, im, s, verb, err)
 	}
 	in, err = e.inspectImage(ctx, nameOf(s, b)) // not by the source's name, which another job may have taken; and not by the engine's success alone, since its answer may be cut off
 	if err != nil {
@@ -235,63 +235,136 @@ func (e *Engine) makeAnew(ctx context.Context, im job.Image, s job.Source, b *bu
 	return in, nil
 }
 
-// make pulls, loads or builds an image and returns which. It uses the network only while the client allows it.
-func (e *Engine) make(ctx context.Context, im job.Image, s job.Source, b *buildContext) (verb string, err error) {
-	verb = "load"
-	switch {
-	case b != nil:
-		verb = "build"
-	case s.Archive == "":
-		verb = "pull"
-	}
-	if e.online != nil && (verb == "pull" || verb == "build" && e.needsNetwork(ctx, s, b)) {
-		outer := ctx
-		ctx, done, refused := e.online(outer)
-		if refused != nil {
-			return verb, offline(verb, s, refused)
+// verdict is what an error in getting an image means. A step may have failed because the engine is stopping.
+func (e *Engine) verdict(ctx context.Context, im job.Image, s job.Source, verb string, err error) error {
+	var ie *ImageError
+	if errors.As(err, &ie) && ctx.Err() == nil {
+		if _, away := e.api.Ping(ctx); away != nil {
+			return fmt.Errorf("%s image %s: %w", verb, s.Name, wrap(away))
 		}
-		defer done()
-		defer func() {
-			if err != nil && outer.Err() == nil && ctx.Err() != nil {
-				err = offline(verb, s, context.Cause(ctx))
-			}
-		}()
-		return verb, e.makeNow(ctx, im, s, b)
 	}
-	return verb, e.makeNow(ctx, im, s, b)
+	return e.hintProxy(im, s, err)
 }
 
-func (e *Engine) makeNow(ctx context.Context, im job.Image, s job.Source, b *buildContext) error {
+// make pulls, loads or builds an image and returns which.
+func (e *Engine) make(ctx context.Context, im job.Image, s job.Source, b *buildContext) (verb string, err error) {
 	switch {
 	case b != nil:
-		if !s.Unsigned { // else build checks each of them first
-			e.pullBases(ctx, im, s, b)
-		}
-		return e.build(ctx, im, s, b)
+		return "build", e.whileOnline(ctx, "build", s, e.needsNetwork(ctx, s, b), func(ctx context.Context) error { return e.build(ctx, im, s, b) })
 	case s.Archive != "":
-		return e.load(ctx, s)
+		return "load", e.load(ctx, s)
 	default:
-		return e.pull(ctx, s)
+		return "pull", e.whileOnline(ctx, "pull", s, true, func(ctx context.Context) error { return e.pull(ctx, s) })
 	}
+}
+
+// whileOnline does what may use the network, which it does only while the client allows it.
+func (e *Engine) whileOnline(ctx context.Context, verb string, s job.Source, needed bool, do func(context.Context) error) error {
+	if e.online == nil || !needed {
+		return do(ctx)
+	}
+	inner, done, refused := e.online(ctx)
+	if refused != nil {
+		return offline(verb, s, refused)
+	}
+	defer done()
+	err := do(inner)
+	if err != nil && ctx.Err() == nil && inner.Err() != nil {
+		return offline(verb, s, context.Cause(inner))
+	}
+	return err
+}
+
+// withBases gets the base images of a Dockerfile that the engine doesn't have, and reads it again: their variables and triggers
+// decide what it copies.
+func (e *Engine) withBases(ctx context.Context, im job.Image, s job.Source, b *buildContext) error {
+	err := e.whileOnline(ctx, "build", s, e.lacksBases(ctx, s, b), func(ctx context.Context) error {
+		if s.Unsigned {
+			return e.fetchBases(ctx, im, s, b)
+		}
+		e.pullBases(ctx, im, s, b)
+		return ctx.Err()
+	})
+	if err != nil || !b.unsure && (s.Unsigned || !e.Info.quirks.hidesTriggers || len(b.bases) == 0) {
+		return err
+	}
+	again, err := e.read(ctx, im, s, b.fsys, true)
+	if err == nil {
+		*b = *again
+	}
+	return err
+}
+
+// read reads a Dockerfile and what it copies. final is whether the base images that can be had are there.
+func (e *Engine) read(ctx context.Context, im job.Image, s job.Source, fsys fs.FS, final bool) (*buildContext, error) {
+	var failed error
+	known := map[string]*baseConfig{}
+	builders := e.Info.quirks.builders[:]
+	if !e.Info.quirks.buildKit {
+		builders = builders[:1]
+	}
+	b, err := newBuildContext(fsys, s, site{platform: s.Build.Platform, own: "linux/" + e.Info.Architecture, builders: builders, final: final, image: func(b base) *baseConfig {
+		config, ok := known[b.name]
+		if !ok {
+			var err error
+			if config, err = e.baseConfig(ctx, s, b.name, final); err != nil {
+				failed = cmp.Or(failed, err)
+			}
+			known[b.name] = config
+		}
+		return config
+	}})
+	if failed != nil {
+		return nil, failed
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.identity = identityOf(im, b.identity)
+	return b, nil
+}
+
+// baseConfig is what a build takes over from an image; nil when the engine doesn't have the image. Finding triggers takes long
+// where the engine doesn't show them, so that is left out before the last reading. An unsigned job's base has none.
+func (e *Engine) baseConfig(ctx context.Context, s job.Source, name string, final bool) (*baseConfig, error) {
+	in, err := e.inspectImage(ctx, name)
+	if err != nil && mayMend(err) {
+		return nil, fmt.Errorf("look for image %s: %w", name, err)
+	} else if err != nil || in.Config == nil {
+		return nil, nil
+	}
+	c := &baseConfig{in.Config.Env, in.Config.OnBuild}
+	if e.Info.quirks.hidesTriggers && final && !s.Unsigned {
+		if c.triggers, err = e.savedTriggers(ctx, in.ID); err != nil && mayMend(err) {
+			return nil, fmt.Errorf("look for triggers of image %s: %w", name, err)
+		} else if err != nil {
+			e.log.Debug().Str("image", name).Err(err).Msg("cannot look for its triggers")
+		}
+	}
+	return c, nil
 }
 
 func offline(verb string, s job.Source, why error) error {
 	return fmt.Errorf("%s image %s: %w: %w", verb, s.Name, ErrNetwork, why)
 }
 
-// needsNetwork reports whether a build may use the network. What its RUN steps do is unknown, so they may.
+// needsNetwork reports whether a build may use the network. What its RUN steps do is unknown, so they may. BuildKit fetches the
+// program that a syntax line names.
 func (e *Engine) needsNetwork(ctx context.Context, s job.Source, b *buildContext) bool {
-	bases, steps, err := reaches(b.text)
-	if err != nil || steps && s.Build.Network != "none" || s.Build.Pull {
+	return b.steps && s.Build.Network != "none" || b.fetches || e.Info.quirks.buildKit && hasSyntax(b.text) || e.lacksBases(ctx, s, b)
+}
+
+// lacksBases reports whether base images must be pulled.
+func (e *Engine) lacksBases(ctx context.Context, s job.Source, b *buildContext) bool {
+	if s.Build.Pull {
 		return true
 	}
-	for _, name := range bases {
-		if _, err := e.inspectImage(ctx, name); err != nil {
-			return true
-		}
+	bases := b.bases
+	if s.Unsigned {
+		bases = b.fetched
 	}
-	for _, f := range b.fetched {
-		if _, err := e.inspectImage(ctx, f.name); err != nil || cmp.Or(f.platform, s.Build.Platform) != "" {
+	for _, base := range bases {
+		if _, err := e.inspectImage(ctx, base.name); err != nil || s.Unsigned && cmp.Or(base.platform, s.Build.Platform) != "" {
 			return true
 		}
 	}

@@ -22,14 +22,11 @@ import (
 
 const outputKept = 20 // lines of the builder's output that an error quotes
 
-// build runs the Dockerfile. It uses the classic builder first, because this program understands its
-// output, and BuildKit for a Dockerfile that needs it.
+// build runs the Dockerfile, by the builder that choose chose. What the classic builder refuses, BuildKit builds.
 func (e *Engine) build(ctx context.Context, im job.Image, s job.Source, b *buildContext) error {
 	e.log.Info().Str("image", s.Name).Str("content", b.identity[:12]).Int("files", len(b.files)).Msg("build image")
-	if s.Unsigned {
-		if err := e.fetchBases(ctx, im, s, b); err != nil {
-			return err
-		}
+	for _, note := range b.notes {
+		e.log.Warn().Msg(note)
 	}
 	e.sayProxy(s.Proxy, s.Build.Network)
 	if s.Proxy != nil && !s.Proxy.Login.IsZero() && keepsProxy(b.text) {
@@ -37,14 +34,8 @@ func (e *Engine) build(ctx context.Context, im job.Image, s job.Source, b *build
 		p := *s.Proxy
 		p.Login, s.Proxy = job.Secret{}, &p
 	}
-	if s.Unsigned && b.heredocs {
-		// A builder without heredocs executes their lines as instructions, which plainDockerfile hasn't checked.
-		if !e.Info.quirks.heredocs && !(e.Info.quirks.buildKit && hasSyntax(b.text)) {
-			return &ImageError{Image: s.Name, Reason: s.Dockerfile + ": this computer's engine doesn't support heredocs (with a first line \"# syntax=docker/dockerfile:1\", Docker's does)"}
-		}
-		if e.Info.quirks.buildKit {
-			return e.buildWith(ctx, build.BuilderBuildKit, im, s, b)
-		}
+	if b.buildKit {
+		return e.buildWith(ctx, build.BuilderBuildKit, im, s, b)
 	}
 	err := e.buildWith(ctx, build.BuilderV1, im, s, b)
 	var ie *ImageError
@@ -95,7 +86,7 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 		Version:     v,
 		Tags:        []string{contentTag(b.identity), s.Name}, // Podman finds the image by the first to add the second, so the first must be unique
 		Dockerfile:  b.packed,
-		BuildArgs:   withArgs(s.Build.Args, proxyEnv),
+		BuildArgs:   withArgs(b.buildArgs(s), proxyEnv),
 		Target:      s.Build.Target,
 		NetworkMode: s.Build.Network,
 		Platform:    s.Build.Platform,
@@ -160,6 +151,15 @@ func (e *Engine) buildWith(ctx context.Context, v build.BuilderVersion, im job.I
 	var ie *ImageError
 	if errors.As(err, &ie) {
 		ie.Step, ie.Output = step, tail
+		if limit := s.Limits.MemoryLimit(); v == build.BuilderV1 && o.Memory > 0 {
+			switch {
+			case killed.MatchString(ie.Reason), len(tail) > 0 && tail[len(tail)-1] == "container exited on killed": // Podman
+				ie.OutOfMemory = true
+				ie.Reason += ": it needed more memory than its limit of " + limit
+			case slices.ContainsFunc(tail, func(line string) bool { return strings.Contains(line, "Killed") }): // shells, make, gcc
+				ie.Reason += " (perhaps a program needed more memory than the build's limit of " + limit + ")"
+			}
+		}
 		// Only the step's output says that it could not reach the network, or that the disk is full. But the project
 		// controls that output, so it decides nothing else. The *ImageError in the chain tells the caller.
 		if class := classOf(strings.Join(tail, "\n")); class == ErrNetwork || class == ErrDiskFull {
@@ -182,13 +182,16 @@ func limitBuild(o *build.ImageBuildOptions, l job.Limits, info Info) {
 		}
 	}
 	if info.quirks.buildKit { // Podman's builder refuses Docker's format
-		o.Ulimits = []*container.Ulimit{{Name: "core"}}
+		o.Ulimits = []*container.Ulimit{{Name: "core"}, info.openFiles()}
 	}
 }
 
 // commandFailed recognises that a step's command failed. The message quotes the command, which the project
 // wrote, so its words say nothing about this computer.
 var commandFailed = regexp.MustCompile(`returned a non-zero code: \d+$|did not complete successfully: exit code|: exit status \d+\s*$`)
+
+// killed recognises that a step was killed. The classic builders end a step so only when they end themselves.
+var killed = regexp.MustCompile(`(non-zero code: |exit status )137\s*$`)
 
 // stepMade recognises the image that a step of the classic builder made.
 var stepMade = regexp.MustCompile(`^ ?-{2,3}> ([0-9a-f]{11,64})$`)

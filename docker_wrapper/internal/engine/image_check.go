@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,14 +36,17 @@ func Check(fsys fs.FS, s job.Source, c job.Container) (mistakes []error, notes [
 		result, err = parseDockerfile(text)
 	}
 	if err != nil {
-		return bareOf(CheckDockerfile(fsys, s)), nil
+		_, err := checkContext(fsys, s)
+		return bareOf(err), nil
 	}
 	k := &checker{fsys: fsys, s: s, c: c, lex: shell.NewLex(result.EscapeToken)}
 	for _, n := range result.AST.Children {
 		k.step(n)
 	}
 	if len(k.mistakes) == 0 || len(k.stages) > 0 { // else its first mistake is the FROM that isn't one
-		k.mistakes = append(k.mistakes, bareOf(CheckDockerfile(fsys, s))...)
+		found, err := checkContext(fsys, s)
+		k.notes = append(k.notes, found...)
+		k.mistakes = append(k.mistakes, bareOf(err)...)
 		k.finish()
 	}
 	return k.mistakes, k.notes
@@ -152,14 +156,14 @@ func (k *checker) step(n *parser.Node) {
 				k.add(n, "%s is %d bytes long with its name; Linux allows a variable %d", brief(kv.Key), size, job.MaxArgument)
 				continue
 			}
-			st.env.set(kv.Key, kv.Value)
+			st.env.put(kv.Key, kv.Value, true, true)
 		}
 	case *instructions.ArgCommand:
 		for _, a := range i.Args {
 			if given := k.s.Build.Args[a.Key]; given != nil {
-				st.env.set(a.Key, *given)
+				st.env.put(a.Key, *given, true, false)
 			} else if a.Value != nil {
-				st.env.set(a.Key, *a.Value)
+				st.env.put(a.Key, *a.Value, true, false)
 			}
 		}
 	case *instructions.WorkdirCommand:
@@ -176,11 +180,11 @@ func (k *checker) step(n *parser.Node) {
 }
 
 func (k *checker) from(f *instructions.Stage) {
-	st := stage{name: strings.ToLower(f.Name), bare: f.BaseName == "scratch", env: variables{values: map[string]string{}}}
+	st := stage{name: strings.ToLower(f.Name), bare: f.BaseName == "scratch", env: newVariables()}
 	for _, before := range k.stages {
 		if before.name != "" && before.name == strings.ToLower(f.BaseName) {
 			st, st.name = before, strings.ToLower(f.Name)
-			st.copies, st.env.values = slices.Clone(before.copies), maps.Clone(before.env.values)
+			st.copies, st.env.values, st.env.env = slices.Clone(before.copies), maps.Clone(before.env.values), maps.Clone(before.env.env)
 		}
 	}
 	k.stages = append(k.stages, st)
@@ -254,7 +258,7 @@ func (k *checker) finish() {
 		}
 		return
 	}
-	dir := cmpOr(k.c.Extra.Workdir, st.workdir)
+	dir := cmp.Or(k.c.Extra.Workdir, st.workdir)
 	program := programOf(words)
 	if strings.Contains(program, "/") && (path.IsAbs(program) || dir != "" || st.bare) {
 		name := joinDir(dir, program)

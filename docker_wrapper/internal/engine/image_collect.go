@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -45,9 +44,11 @@ func (e *Engine) intend(ctx context.Context, im job.Image, s job.Source, b *buil
 		return
 	}
 	there := map[string]string{}
-	for _, base := range b.bases() {
-		if in, err := e.inspectImage(ctx, base); err == nil {
-			there[base] = in.ID
+	if b != nil {
+		for _, base := range b.bases {
+			if in, err := e.inspectImage(ctx, base.name); err == nil {
+				there[base.name] = in.ID
+			}
 		}
 	}
 	old, _ := e.inspectImage(ctx, nameOf(s, b)) // the record may have lost it
@@ -113,38 +114,23 @@ func (e *Engine) note(ctx context.Context, im job.Image, f func(*record) error) 
 }
 
 // pullBases pulls the base images of a build that the engine doesn't have. Their IDs then tell that they came for a job, not
-// for the owner. It leaves to the builder what it can't pull.
+// for the owner. It leaves to the builder what it can't pull, and an image for which the Dockerfile chooses the platform.
 func (e *Engine) pullBases(ctx context.Context, im job.Image, s job.Source, b *buildContext) {
-	if im.Collect == nil || bytes.Contains(b.text, []byte("--platform")) { // the Dockerfile chooses the platform itself
-		return
-	}
-	for _, base := range b.bases() {
-		if _, err := e.inspectImage(ctx, base); !errors.Is(err, ErrNotFound) || job.OnlyOurs(base) {
+	for _, base := range b.bases {
+		if _, err := e.inspectImage(ctx, base.name); !errors.Is(err, ErrNotFound) || base.platform != "" || job.OnlyOurs(base.name) {
 			continue
 		}
-		err := e.pullAs(ctx, base, s.Build.Platform)
+		err := e.pullAs(ctx, base.name, s.Build.Platform)
 		in := image.InspectResponse{}
 		if err == nil {
-			in, err = e.inspectImage(ctx, base)
+			in, err = e.inspectImage(ctx, base.name)
 		}
 		if err != nil {
-			e.log.Debug().Str("image", base).Err(err).Msg("cannot pull the base image; the builder tries")
-			continue
+			e.log.Debug().Str("image", base.name).Err(err).Msg("cannot pull the base image; the builder tries")
+		} else if im.Collect != nil {
+			e.got(ctx, im, job.Got{Host: e.Info.Host, Name: base.name, Used: now()}, in.ID)
 		}
-		e.got(ctx, im, job.Got{Host: e.Info.Host, Name: base, Used: now()}, in.ID)
 	}
-}
-
-// bases are the base images that a Dockerfile names without variables.
-func (b *buildContext) bases() []string {
-	if b == nil {
-		return nil
-	}
-	names, _, err := reaches(b.text)
-	if err != nil {
-		return nil // the builder reports the mistake
-	}
-	return slices.DeleteFunc(names, func(name string) bool { return strings.Contains(name, "$") })
 }
 
 // finish completes the record of an image that was to be made, or removes it from the record when it doesn't exist.

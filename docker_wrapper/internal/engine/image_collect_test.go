@@ -91,7 +91,7 @@ func TestImagesAreNoted(t *testing.T) {
 			change: func(im *job.Image) { im.Sources[0].Keep = true }},
 		{name: "under the project's own name", image: "a", text: text, change: func(im *job.Image) { im.Sources[0].Fixed = true }},
 		{name: "built on what the builder pulls", image: "boinc_a", text: "FROM r/base:1\nCMD x\n",
-			before: func(f *enginetest.Engine) { f.Publish("r/base:1", enginetest.Image{}) }, want: "boinc_a=boinc_content r/base:1"},
+			before: func(f *enginetest.Engine) { f.Publish("r/base:1", enginetest.Image{}) }, want: "r/base:1 boinc_a=boinc_content"},
 		{name: "built on what was there", image: "boinc_a", text: "FROM r/base:1\nCMD x\n",
 			before: func(f *enginetest.Engine) { f.AddImage("r/base:1", enginetest.Image{}) }, want: "boinc_a=boinc_content"},
 		{name: "built under the project's own name on what the builder pulls", image: "a", text: "FROM r/base:1\nCMD x\n",

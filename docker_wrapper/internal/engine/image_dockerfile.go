@@ -13,13 +13,11 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/moby/buildkit/frontend/dockerfile/parser"
-	"github.com/moby/buildkit/frontend/dockerfile/shell"
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
 
@@ -28,14 +26,16 @@ import (
 
 // buildContext is the files of the slot that a Dockerfile uses.
 type buildContext struct {
+	reading
 	fsys       fs.FS
 	dockerfile string
 	text       []byte
 	files      []string // sorted: a directory before what is in it
+	notes      []string // what is odd in the Dockerfile
 	identity   string   // hexadecimal; see hash
 	fetched    []base   // of an unsigned Dockerfile: the images that the engine fetches
-	heredocs   bool
-	packed     string // the Dockerfile's name in the context that the builder gets
+	buildKit   bool     // Docker's classic builder makes something else of the Dockerfile, or can't build it
+	packed     string   // the Dockerfile's name in the context that the builder gets
 }
 
 const defaultDockerfile = "Dockerfile"
@@ -49,7 +49,7 @@ var contextTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // newBuildContext finds the files that the Dockerfile copies. fsys is the slot as the job's author knows it: with links
 // followed and without BOINC's own files. Mistakes are *ImageError.
-func newBuildContext(fsys fs.FS, s job.Source, platform string) (*buildContext, error) {
+func newBuildContext(fsys fs.FS, s job.Source, at site) (*buildContext, error) {
 	text, err := ReadFile(fsys, s.Dockerfile, maxDockerfile)
 	if HostsFault(err) {
 		return nil, fmt.Errorf("read %s: %w", s.Dockerfile, err)
@@ -57,14 +57,19 @@ func newBuildContext(fsys fs.FS, s job.Source, platform string) (*buildContext, 
 		return nil, &ImageError{Image: s.Name, Reason: fmt.Sprintf("read %s: %v", s.Dockerfile, bare(err))}
 	}
 	result, err := parseDockerfile(text)
-	var sources []source
+	if err == nil && !s.Unsigned { // such names are refused to an unsigned job
+		if full := withFullNames(result, text, s); !bytes.Equal(full, text) {
+			text = full
+			result, err = parseDockerfile(text)
+		}
+	}
+	b := &buildContext{fsys: fsys, dockerfile: s.Dockerfile, packed: s.Dockerfile, text: text}
 	if err == nil {
-		sources, err = copiedBy(result, s)
+		b.reading, b.buildKit, err = choose(result, text, s, at)
 	}
 	if err != nil {
 		return nil, &ImageError{Image: s.Name, Reason: s.Dockerfile + ": " + brief(err.Error())}
 	}
-	b := &buildContext{fsys: fsys, dockerfile: s.Dockerfile, packed: s.Dockerfile, text: text, heredocs: hasHeredocs(result)}
 	if s.NoFetch || s.Unsigned {
 		if b.fetched, err = strangers(result, text, s); err != nil {
 			return nil, err
@@ -79,14 +84,14 @@ func newBuildContext(fsys fs.FS, s job.Source, platform string) (*buildContext, 
 	} else if err != nil {
 		return nil, &ImageError{Image: s.Name, Reason: ".dockerignore: " + brief(err.Error())}
 	}
-	if err := b.collect(sources, ignored, s); err != nil {
+	if err := b.collect(ignored, s); err != nil {
 		return nil, err
 	}
 	if s.NoFetch || s.Unsigned { // Podman runs a preprocessor on a Dockerfile whose name ends in .in
 		for b.packed = defaultDockerfile; slices.Contains(b.files, b.packed); b.packed += "_" {
 		}
 	}
-	if b.identity, err = b.hash(s, platform); err != nil {
+	if b.identity, err = b.hash(s, cmp.Or(at.platform, at.own)); err != nil {
 		return nil, fmt.Errorf("read build context of %s: %w", s.Name, err)
 	}
 	return b, nil
@@ -106,27 +111,46 @@ func ReadFile(fsys fs.FS, name string, most int) ([]byte, error) {
 	return data, err
 }
 
-// collect finds the files that sources name.
-func (b *buildContext) collect(sources []source, ignored *ignoring, s job.Source) error {
-	found := map[string]bool{}
+// collect finds the files that the sources name. Of the sources of a step, those with wildcards may match nothing when another
+// one matches something.
+func (b *buildContext) collect(ignored *ignoring, s job.Source) error {
+	got := map[source]match{} // by name and wild
+	key := func(src source) source { return source{name: src.name, wild: src.wild} }
 	w := &walk{fsys: b.fsys, ignored: ignored, files: map[string]bool{}}
 	var mistakes []error
-	for _, src := range sources {
-		var err error
-		if _, before := found[src.pattern]; !before {
-			found[src.pattern], err = w.add(src.pattern)
+	for len(b.sources) > 0 {
+		n := 1
+		for n < len(b.sources) && b.sources[n].line == b.sources[0].line && b.sources[n].step == b.sources[0].step {
+			n++
 		}
-		if HostsFault(err) {
-			return fmt.Errorf("read %s, which %s copies: %w", brief(src.pattern), s.Dockerfile, err)
+		step := b.sources[:n]
+		b.sources = b.sources[n:]
+		for _, src := range step {
+			if _, before := got[key(src)]; before {
+				continue
+			}
+			m, err := w.add(src.name, src.wild)
+			if HostsFault(err) {
+				return fmt.Errorf("read %s, which %s copies: %w", brief(src.name), s.Dockerfile, err)
+			} else if err != nil {
+				mistakes, m = append(mistakes, stepError(s, src, brief(src.name)+": "+bare(err).Error())), found
+			}
+			got[key(src)] = m
 		}
-		if err == nil && !found[src.pattern] {
-			err = errors.New("no such file in the slot")
+		some := slices.ContainsFunc(step, func(src source) bool { return got[key(src)] == found })
+		for _, src := range step {
+			if src.empty {
+				b.notes = append(b.notes, fmt.Sprintf("%s:%d: %s: %s is empty, so this is the whole slot (if it is meant, write a dot)", s.Dockerfile, src.line, brief(src.step), brief(src.word)))
+			}
+			switch m := got[key(src)]; {
+			case m == found, src.wild && some:
+			case m == excluded:
+				mistakes = append(mistakes, stepError(s, src, fmt.Sprintf("%s: it is in the slot, but %s excludes it", brief(src.name), ignored.file)))
+			default:
+				mistakes = append(mistakes, stepError(s, src, brief(src.name)+": no such file in the slot"+b.hint(src)))
+			}
 		}
-		if err != nil {
-			mistakes = append(mistakes, &ImageError{Image: s.Name, Step: fmt.Sprintf("%s:%d: %s", s.Dockerfile, src.line, brief(src.step)),
-				Reason: brief(src.pattern) + ": " + bare(err).Error()})
-		}
-		if len(mistakes) == maxMissing || w.visit(0, 0) != nil {
+		if len(mistakes) >= maxMissing || w.visit(0, 0) != nil {
 			break
 		}
 	}
@@ -137,10 +161,26 @@ func (b *buildContext) collect(sources []source, ignored *ignoring, s job.Source
 	return nil
 }
 
-// CheckDockerfile returns the error that Ensure would find in a Dockerfile before the build. It needs no engine.
-func CheckDockerfile(fsys fs.FS, s job.Source) error {
-	_, err := newBuildContext(fsys, s, "")
-	return err
+// hint says which value a platform argument has that a source names.
+func (b *buildContext) hint(src source) string {
+	if m := platformVariable.FindStringSubmatch(src.word); m != nil {
+		return fmt.Sprintf(" (%s is %q here)", m[1], b.args[m[1]])
+	}
+	return ""
+}
+
+func stepError(s job.Source, src source, reason string) error {
+	return &ImageError{Image: s.Name, Step: fmt.Sprintf("%s:%d: %s", s.Dockerfile, src.line, brief(src.step)), Reason: reason}
+}
+
+// checkContext returns the error that Ensure would find in a Dockerfile before the build, and what may be meant as it is. It needs
+// no engine.
+func checkContext(fsys fs.FS, s job.Source) (notes []string, err error) {
+	b, err := newBuildContext(fsys, s, site{own: "linux/" + runtime.GOARCH, builders: []builder{classic, newBuildKit}})
+	if err != nil {
+		return nil, err
+	}
+	return b.notes, nil
 }
 
 // bare drops the operation and path that the os package adds.
@@ -152,143 +192,17 @@ func bare(err error) error {
 	return err
 }
 
-// source is a name or pattern that a Dockerfile copies out of its context, and the step that does it.
-type source struct {
-	line    int
-	step    string // as written
-	pattern string // slash-separated, may have wildcards
-}
-
-// copiedBy lists the sources in the context of every COPY and ADD.
-func copiedBy(result *parser.Result, s job.Source) ([]source, error) {
-	lex := shell.NewLex(result.EscapeToken)
-	var list []source
-	args := map[string]string{} // ARG before the first FROM
-	stage := &variables{}       // variables of this stage
-	expand := func(word string) (string, error) {
-		if err := stage.check(word); err != nil {
-			return "", err
-		}
-		if out, _, err := lex.ProcessWord(word, stage); err == nil {
-			return out, nil
-		}
-		return word, nil
-	}
-	for _, n := range result.AST.Children {
-		fail := func(err error) error { return fmt.Errorf("line %d: %w", n.StartLine, err) }
-		var words []string
-		for w := n.Next; w != nil; w = w.Next {
-			words = append(words, w.Value)
-		}
-		switch strings.ToLower(n.Value) {
-		case "from":
-			stage.values = map[string]string{}
-		case "arg":
-			for _, w := range words {
-				name, value, _ := strings.Cut(w, "=")
-				value, err := expand(value)
-				if err != nil {
-					return nil, fail(err)
-				}
-				if v, ok := args[name]; ok && !strings.Contains(w, "=") {
-					value = v
-				}
-				if given := s.Build.Args[name]; given != nil {
-					value = *given
-				}
-				if stage.values == nil {
-					args[name] = value
-				} else {
-					stage.set(name, value)
-				}
-			}
-		case "env":
-			for i := 0; i+1 < len(words) && stage.values != nil; i += 3 { // name, value, separator
-				value, err := expand(words[i+1])
-				if err != nil {
-					return nil, fail(err)
-				}
-				stage.set(words[i], value)
-			}
-		case "copy", "add":
-			if slices.ContainsFunc(n.Flags, func(f string) bool { return strings.HasPrefix(f, "--from") }) || len(words) < 2 {
-				continue
-			}
-			for _, w := range words[:len(words)-1] {
-				if strings.HasPrefix(w, "<<") || strings.Contains(w, "://") || strings.HasPrefix(w, "git@") {
-					continue // a heredoc, a URL: not in the context
-				}
-				out, err := expand(w)
-				if err == nil && len(out) > maxPattern {
-					err = fmt.Errorf("a name is longer than %d bytes: %s", maxPattern, brief(out))
-				} else if err == nil && len(list) == maxSources {
-					err = fmt.Errorf("COPY and ADD name more than %d files", maxSources)
-				}
-				if err != nil {
-					return nil, fail(err)
-				}
-				// For builders, "/x" and "../x" are x in the context.
-				pattern := strings.TrimPrefix(path.Clean("/"+out), "/")
-				list = append(list, source{n.StartLine, n.Original, cmpOr(pattern, ".")})
-			}
-		}
-	}
-	return list, nil
-}
-
-// reaches lists the base images of a Dockerfile and reports whether it has steps that may use the network.
-func reaches(dockerfile []byte) (bases []string, steps bool, err error) {
-	result, err := parseDockerfile(dockerfile)
-	if err != nil {
-		return nil, false, err
-	}
-	stages := []string{"scratch"}
-	for _, n := range result.AST.Children {
-		switch strings.ToLower(n.Value) {
-		case "from":
-			if n.Next == nil {
-				continue
-			}
-			if base := n.Next.Value; !slices.Contains(stages, strings.ToLower(base)) {
-				bases = append(bases, base) // names with variables are left out
-			}
-			if as := n.Next.Next; as != nil && as.Next != nil {
-				stages = append(stages, strings.ToLower(as.Next.Value))
-			}
-		case "run":
-			steps = true
-		case "add":
-			for w := n.Next; w != nil && w.Next != nil; w = w.Next {
-				steps = steps || remote.MatchString(w.Value) || strings.Contains(w.Value, "$")
-			}
-		case "copy":
-			for _, f := range n.Flags {
-				from, ok := strings.CutPrefix(f, "--from=")
-				if _, err := strconv.Atoi(from); ok && err != nil && !slices.Contains(stages, strings.ToLower(from)) {
-					bases = append(bases, from)
-				}
-			}
-		}
-	}
-	return bases, steps, nil
-}
-
-func cmpOr(s, or string) string {
-	if s == "" {
-		return or
-	}
-	return s
-}
-
 // ignoring is .dockerignore.
 type ignoring struct {
 	*patternmatcher.PatternMatcher
-	wild int // bytes of patterns with wildcards
+	file string // its name
+	wild int    // bytes of patterns with wildcards
 }
 
 // ignoreRules reads DOCKERFILE.dockerignore, else .dockerignore. Builders expect their clients to apply it.
 func ignoreRules(fsys fs.FS, dockerfile string) (*ignoring, error) {
 	var patterns []string
+	i := &ignoring{}
 	for _, name := range []string{dockerfile + ".dockerignore", ".dockerignore"} {
 		text, err := ReadFile(fsys, name, maxIgnore)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -299,12 +213,12 @@ func ignoreRules(fsys fs.FS, dockerfile string) (*ignoring, error) {
 		if patterns, err = ignorefile.ReadAll(bytes.NewReader(text)); err != nil {
 			return nil, err
 		}
+		i.file = name
 		break
 	}
 	if len(patterns) > maxIgnored {
 		return nil, fmt.Errorf("has more than %d patterns", maxIgnored)
 	}
-	i := &ignoring{}
 	for _, p := range patterns {
 		if len(p) > maxPattern {
 			return nil, fmt.Errorf("a pattern is longer than %d bytes: %s", maxPattern, brief(p))
@@ -326,13 +240,28 @@ type walk struct {
 	visited, matching int // used up of maxVisited and maxMatching
 }
 
-// add collects what a pattern matches and what is below it. found is whether it matches anything.
-func (w *walk) add(pattern string) (found bool, err error) {
+// match is what the slot has for a pattern.
+type match int
+
+const (
+	nothing  match = iota
+	excluded       // only what .dockerignore excludes
+	found
+)
+
+// add collects what a pattern matches and what is below it.
+func (w *walk) add(pattern string, wild bool) (got match, err error) {
 	names := []string{pattern}
-	if strings.ContainsAny(pattern, `*?[\`) {
+	if wild {
 		names, err = fs.Glob(w, pattern)
 		if err = cmp.Or(err, w.visit(0, 0)); err != nil {
-			return false, err
+			return nothing, err
+		}
+		// BuildKit wants the directory in which nothing matches.
+		if dir := path.Dir(pattern[:strings.IndexAny(pattern, `*?[\`)] + "x"); len(names) == 0 && dir != "." {
+			if fi, err := fs.Stat(w.fsys, dir); err == nil && fi.IsDir() {
+				w.files[dir] = true
+			}
 		}
 	}
 	for _, name := range names {
@@ -344,27 +273,30 @@ func (w *walk) add(pattern string) (found bool, err error) {
 				return err
 			}
 			skip, err := w.ignored.MatchesOrParentMatches(name)
+			if skip {
+				got = max(got, excluded)
+			}
 			if err != nil || skip && !d.IsDir() {
 				return err
 			}
 			if name == "." {
-				found = true
+				got = found
 				return nil
 			}
 			if !d.IsDir() && !d.Type().IsRegular() {
 				return nil
 			}
 			if !skip {
-				found = true
+				got = found
 				w.files[name] = true
 			}
 			return nil
 		})
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return false, err
+			return nothing, err
 		}
 	}
-	return found, nil
+	return got, nil
 }
 
 func (w *walk) visit(files, matching int) error {
@@ -397,7 +329,9 @@ func (w *walk) ReadDir(name string) ([]fs.DirEntry, error) {
 // asking for them makes one new image and not one per job.
 func (b *buildContext) hash(s job.Source, platform string) (string, error) {
 	h := sha256.New()
-	args, err := json.Marshal(s.Build)
+	build := *s.Build
+	build.Args = b.buildArgs(s)
+	args, err := json.Marshal(build)
 	if err != nil {
 		return "", err
 	}
@@ -418,6 +352,18 @@ func (b *buildContext) hash(s job.Source, platform string) (string, error) {
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// buildArgs are the arguments that the builder gets: the job's, and platform arguments that the Dockerfile declares. Podman takes
+// one without a value for an empty one.
+func (b *buildContext) buildArgs(s job.Source) map[string]*string {
+	args := map[string]*string{}
+	for name, value := range b.args {
+		args[name] = &value
+	}
+	maps.Copy(args, s.Build.Args)
+	maps.DeleteFunc(args, func(_ string, value *string) bool { return value == nil })
+	return args
 }
 
 // contextMode is a file's mode in the image. Whether it is executable is the only part that a slot keeps reliably.

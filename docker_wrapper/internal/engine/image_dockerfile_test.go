@@ -29,6 +29,11 @@ func slotOf(files map[string]string) fstest.MapFS {
 	return m
 }
 
+// on is a build on Docker 28.
+func on(platform string) site {
+	return site{platform: platform, own: "linux/amd64", builders: []builder{classic, newBuildKit}}
+}
+
 func value(s string) *string { return &s }
 
 func TestBuildContext(t *testing.T) {
@@ -77,7 +82,7 @@ func TestBuildContext(t *testing.T) {
 			if tt.ignore != "" {
 				files[".dockerignore"] = tt.ignore
 			}
-			b, err := newBuildContext(slotOf(files), job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{Args: tt.args}}, "linux/amd64")
+			b, err := newBuildContext(slotOf(files), job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{Args: tt.args}}, on("linux/amd64"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -130,7 +135,7 @@ func TestBuildContextMistakes(t *testing.T) {
 	tests := []struct{ name, dockerfile, ignore, want string }{
 		{name: "a missing file", dockerfile: "FROM scratch\n\nCOPY a \\\n  nowhere /\n", want: "image i: Dockerfile:3: COPY a   nowhere /: nowhere: no such file in the slot"},
 		{name: "wildcards that name nothing", dockerfile: "FROM scratch\nADD *.zip /\n", want: "image i: Dockerfile:2: ADD *.zip /: *.zip: no such file in the slot"},
-		{name: "an ignored file", dockerfile: "FROM scratch\nCOPY a /\n", ignore: "a", want: "image i: Dockerfile:2: COPY a /: a: no such file in the slot"},
+		{name: "an ignored file", dockerfile: "FROM scratch\nCOPY a /\n", ignore: "a", want: "image i: Dockerfile:2: COPY a /: a: it is in the slot, but .dockerignore excludes it"},
 		{name: "a bad pattern", dockerfile: "FROM scratch\nCOPY a[ /\n", want: "image i: Dockerfile:2: COPY a[ /: a[: syntax error in pattern"},
 		{name: "bad rules", dockerfile: "FROM scratch\nCOPY a /\n", ignore: "[", want: "image i: .dockerignore: syntax error in pattern"},
 		{name: "empty", dockerfile: "# only this\n", want: "image i: Dockerfile: file with no instructions"},
@@ -141,14 +146,14 @@ func TestBuildContextMistakes(t *testing.T) {
 			if tt.ignore != "" {
 				files[".dockerignore"] = tt.ignore
 			}
-			_, err := newBuildContext(slotOf(files), job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}, "linux/amd64")
+			_, err := newBuildContext(slotOf(files), job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}, on("linux/amd64"))
 			var ie *ImageError
 			if !errors.As(err, &ie) || err.Error() != tt.want {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
 			}
 		})
 	}
-	_, err := newBuildContext(fstest.MapFS{}, job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}, "")
+	_, err := newBuildContext(fstest.MapFS{}, job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}, on(""))
 	if want := "image i: read Dockerfile: file does not exist"; err == nil || err.Error() != want {
 		t.Errorf("no Dockerfile: got %v, want %s", err, want)
 	}
@@ -186,7 +191,7 @@ func TestNoFetch(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			files := slotOf(map[string]string{"Dockerfile": tt.dockerfile, "a": "1", "b": "2"})
 			s := job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{Args: tt.args}, NoFetch: true}
-			_, err := newBuildContext(files, s, "linux/amd64")
+			_, err := newBuildContext(files, s, on("linux/amd64"))
 			var ie *ImageError
 			if (err == nil) != (tt.want == "") || err != nil && (!errors.As(err, &ie) || !strings.Contains(err.Error(), tt.want)) {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
@@ -197,7 +202,7 @@ func TestNoFetch(t *testing.T) {
 
 func TestLimitBuild(t *testing.T) {
 	l := job.Limits{CPUs: 2.5, CPUShares: 128, Memory: 1 << 30, Pids: 512}
-	core := []*container.Ulimit{{Name: "core"}}
+	core := []*container.Ulimit{{Name: "core"}, {Name: "nofile", Soft: maxOpenFiles, Hard: maxOpenFiles}}
 	for _, tt := range []struct {
 		name  string
 		kind  string
@@ -230,7 +235,7 @@ func TestIdentity(t *testing.T) {
 			job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{Args: map[string]*string{"A": value("1")}}}, "linux/amd64"}
 	}
 	identity := func(in *input) string {
-		b, err := newBuildContext(in.files, in.source, in.platform)
+		b, err := newBuildContext(in.files, in.source, on(in.platform))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -285,7 +290,7 @@ func FuzzBuildContext(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, dockerfile, ignore string) {
 		fsys := slotOf(map[string]string{"Dockerfile": dockerfile, ".dockerignore": ignore, "a": "1", "b/c": "2"})
-		b, err := newBuildContext(fsys, job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}, "linux/amd64")
+		b, err := newBuildContext(fsys, job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}, on("linux/amd64"))
 		if err != nil {
 			var ie *ImageError
 			if !errors.As(err, &ie) {
@@ -302,25 +307,77 @@ func FuzzBuildContext(f *testing.F) {
 	})
 }
 
+// Engines take a name such as bb2 for the beginning of an image's ID.
+func TestFullNamesInDockerfile(t *testing.T) {
+	const full = "docker.io/library/bb2:latest"
+	for _, tt := range []struct{ text, want string }{
+		{"FROM debian\nCOPY --from=alpine /a /a\n", ""},
+		{"FROM bb2", "FROM " + full},
+		{"from --platform=linux/amd64 bb2 as x\nCOPY a b\n", "from --platform=linux/amd64 " + full + " as x\nCOPY a b\n"},
+		{"# bb2\nFROM \\\n  bb2\nRUN echo bb2\n", "# bb2\nFROM \\\n  " + full + "\nRUN echo bb2\n"},
+		{"FROM debian AS bb2\nFROM bb2\nCOPY --from=bb2 /a /b\n", ""},
+		{"FROM debian\nCOPY --chown=1 --from=bb2 bb2 /b\n", "FROM debian\nCOPY --chown=1 --from=" + full + " bb2 /b\n"},
+		{"FROM debian\nCOPY --from=0 /a /b\n", ""},
+		{"FROM debian\nRUN --mount=type=bind,from=bb2,target=/b cat /b from=bb2\n", "FROM debian\nRUN --mount=type=bind,from=" + full + ",target=/b cat /b from=bb2\n"},
+		{"FROM debian\nRUN --mount=from=bb2,target=/b ls\n", "FROM debian\nRUN --mount=from=" + full + ",target=/b ls\n"},
+		{"ARG BASE=bb2\nFROM $BASE\n", "ARG BASE=bb2\nFROM " + full + "\n"},
+		{"ARG BASE=bb2\nFROM ${BASE}\r\nRUN x\r\n", "ARG BASE=bb2\nFROM " + full + "\r\nRUN x\r\n"},
+		{"ARG BASE\nFROM $BASE\n", ""},
+		{"FROM bb2:1\nFROM x/bb2\n", ""},
+		{"FROM sha256:bb2\n", "FROM docker.io/library/sha256:bb2\n"},
+	} {
+		result, err := parseDockerfile([]byte(tt.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := tt.want
+		if want == "" {
+			want = tt.text
+		}
+		if got := string(withFullNames(result, []byte(tt.text), job.Source{Build: &job.BuildArgs{}})); got != want {
+			t.Errorf("%q: got %q, want %q", tt.text, got, want)
+		}
+	}
+	given := "bb2"
+	text := []byte("ARG BASE=debian\nFROM $BASE\n")
+	result, err := parseDockerfile(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := job.Source{Build: &job.BuildArgs{Args: map[string]*string{"BASE": &given}}}
+	if got, want := string(withFullNames(result, text, s)), "ARG BASE=debian\nFROM "+full+"\n"; got != want {
+		t.Errorf("with an argument: got %q, want %q", got, want)
+	}
+}
+
 func TestReaches(t *testing.T) {
 	tests := []struct {
-		name, text string
-		bases      []string
-		steps      bool
+		name, text     string
+		bases          []string
+		steps, fetches bool
 	}{
-		{"nothing", "FROM scratch\nCOPY a /a\nADD b /b\n", nil, false},
-		{"a base image", "FROM debian:bookworm-slim\nCOPY a /a\n", []string{"debian:bookworm-slim"}, false},
-		{"a step", "FROM scratch\nRUN [\"/a\"]\n", nil, true},
-		{"stages", "FROM a AS b\nFROM B\nCOPY --from=b /x /x\nCOPY --from=0 /x /x\nCOPY --from=c:1 /y /y\n", []string{"a", "c:1"}, false},
-		{"a URL", "FROM scratch\nADD https://example.org/a /a\n", nil, true},
-		{"a variable that may be a URL", "FROM scratch\nARG X\nADD $X /a\n", nil, true},
-		{"a base image by variable", "ARG X=y\nFROM $X\n", []string{"$X"}, false},
+		{"nothing", "FROM scratch\nCOPY a /a\nADD b /b\n", nil, false, false},
+		{"a base image", "FROM debian:bookworm-slim\nCOPY a /a\n", []string{"debian:bookworm-slim"}, false, false},
+		{"a step", "FROM scratch\nRUN [\"/a\"]\n", nil, true, false},
+		{"stages", "FROM x AS s\nFROM S\nCOPY --from=s /x /x\nCOPY --from=0 /x /x\nCOPY --from=y:1 /y /y\n", []string{"x", "y:1"}, false, false},
+		{"a mount", "FROM x\nRUN --mount=from=y,target=/b x\n", []string{"x", "y"}, true, false},
+		{"a URL", "FROM scratch\nADD https://example.org/a /a\n", nil, false, true},
+		{"a URL in a variable", "FROM scratch\nARG X=https://example.org/a\nADD $X /a\n", nil, false, true},
+		{"a variable that may be a URL", "FROM x\nADD $X /a\n", []string{"x"}, false, true},
+		{"a base image by variable", "ARG X=y\nFROM $X\n", []string{"y"}, false, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			bases, steps, err := reaches([]byte(tt.text))
-			if err != nil || !slices.Equal(bases, tt.bases) || steps != tt.steps {
-				t.Errorf("got %q, %v, %v, want %q, %v", bases, steps, err, tt.bases, tt.steps)
+			b, err := newBuildContext(slotOf(map[string]string{"Dockerfile": tt.text, "a": "", "b": ""}), job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}, on("linux/amd64"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var bases []string
+			for _, base := range b.bases {
+				bases = append(bases, base.name)
+			}
+			if !slices.Equal(bases, tt.bases) || b.steps != tt.steps || b.fetches != tt.fetches {
+				t.Errorf("got %q, %v, %v, want %q, %v, %v", bases, b.steps, b.fetches, tt.bases, tt.steps, tt.fetches)
 			}
 		})
 	}
@@ -343,7 +400,7 @@ func (b brokenFS) Open(name string) (fs.File, error) {
 func TestBuildContextUnreadable(t *testing.T) {
 	files := slotOf(map[string]string{"Dockerfile": "FROM scratch\nCOPY in /in\n", ".dockerignore": "x\n", "in": "1"})
 	for _, name := range []string{"Dockerfile", ".dockerignore", "in"} {
-		_, err := newBuildContext(brokenFS{files, name}, job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}, "")
+		_, err := newBuildContext(brokenFS{files, name}, job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{}}, on(""))
 		var ie *ImageError
 		if !errors.Is(err, syscall.EIO) || errors.As(err, &ie) {
 			t.Errorf("%s: got %v, want the disk's error, not the project's", name, err)

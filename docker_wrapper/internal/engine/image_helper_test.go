@@ -133,15 +133,14 @@ func TestRunHelper(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := e.Create(t.Context(), j, in.ID)
-		if err != nil {
+		if _, err := e.Create(t.Context(), j, in.ID); err != nil {
 			t.Fatal(err)
 		}
 		dir := filepath.Join(t.TempDir(), "a,b")
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		c.RunHelper(t.Context(), j, os.Args[0], dir, "1:1") // what was asked for says more
+		e.RunHelper(t.Context(), j, os.Args[0], dir, "1:1") // what was asked for says more
 		type request struct {
 			Image      string
 			Labels     map[string]string
@@ -180,7 +179,7 @@ func TestRunHelper(t *testing.T) {
 
 func TestHelperUser(t *testing.T) {
 	for _, tt := range []struct{ user, want job.User }{
-		{job.User{Mode: "auto", UID: 1, GID: 2}, job.User{Mode: "auto", UID: 1, GID: 2}},
+		{job.User{Mode: "boinc", UID: 1, GID: 2}, job.User{Mode: "boinc", UID: 1, GID: 2}},
 		{job.User{Mode: "image"}, job.User{Mode: "image"}},
 		{job.User{Mode: "fixed", Fixed: "1"}, job.User{Mode: "fixed", Fixed: "1"}},
 		{job.User{Mode: "fixed", Fixed: "1:2"}, job.User{Mode: "fixed", Fixed: "1:2"}},

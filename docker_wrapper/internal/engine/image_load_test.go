@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -510,4 +511,28 @@ func FuzzReadArchive(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// An archive that ends too early is found without an engine, wherever it ends and however it is packed.
+func TestTruncatedArchives(t *testing.T) {
+	noise := make([]byte, 64<<10) // which compression doesn't make shorter
+	rand.Read(noise)
+	files := dockerArchive("x:1")
+	files["layer.tar"] = string(noise)
+	whole := files.tar(t)
+	for name, data := range map[string][]byte{"plain": whole, "gzip": gzipped(t, whole), "zstandard": zstandard(t, whole)} {
+		file := filepath.Join(t.TempDir(), "x.tar")
+		for _, end := range []int{len(data), len(data) / 2, len(data) / 8, 600, 5, 0} {
+			if err := os.WriteFile(file, data[:end], 0o644); err != nil {
+				t.Fatal(err)
+			}
+			err := CheckArchive(t.Context(), file)
+			if end == len(data) && err != nil || end < len(data) && err == nil {
+				t.Errorf("%s: %d of %d bytes: got %v", name, end, len(data), err)
+			}
+			if end == len(data)/2 && !strings.Contains(fmt.Sprint(err), "empty or truncated") {
+				t.Errorf("%s: half of it: got %v", name, err)
+			}
+		}
+	}
 }

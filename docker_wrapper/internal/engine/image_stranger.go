@@ -21,19 +21,10 @@ import (
 	"boincdocker/docker_wrapper/internal/job"
 )
 
-// base is an image that a Dockerfile starts from or copies out of, and the step that names it.
-type base struct {
-	line int
-	step string // as written
-	name string // variables expanded
-
-	platform string // from FROM's flag; "" for the build's
-}
-
 // strangers checks a Dockerfile of an unsigned job, or of a build without network, and returns an error for what such a job
 // may not do. It refuses what isn't known before the build. For an unsigned job it lists the images that the engine fetches.
 func strangers(result *parser.Result, text []byte, s job.Source) ([]base, error) {
-	r := &refuser{s: s, lex: shell.NewLex(result.EscapeToken), stages: []string{"scratch"}, args: variables{values: map[string]string{}}}
+	r := &refuser{s: s, lex: shell.NewLex(result.EscapeToken), stages: []string{"scratch"}, args: newVariables()}
 	if _, syntax, at, ok := parser.DetectSyntax(text); ok && !ownSyntax.MatchString(syntax) {
 		r.refuse(at[0].Start.Line, "syntax="+syntax, "a Dockerfile of another kind")
 	}
@@ -150,9 +141,7 @@ func (r *refuser) step(n, at *parser.Node) {
 			if given := r.s.Build.Args[name]; given != nil {
 				value, ok = *given, true
 			}
-			if delete(r.args.values, name); ok {
-				r.args.set(name, value)
-			}
+			r.args.put(name, value, ok, false)
 		}
 	case "from":
 		r.from(n)
@@ -369,7 +358,10 @@ func (e *Engine) fetchBases(ctx context.Context, im job.Image, s job.Source, b *
 		if absent && im.Collect != nil {
 			e.got(ctx, im, job.Got{Host: e.Info.Host, Name: f.name, Used: now()}, in.ID)
 		}
-		triggers := in.Config != nil && len(in.Config.OnBuild) > 0
+		var triggers []string
+		if in.Config != nil {
+			triggers = in.Config.OnBuild
+		}
 		if e.Info.quirks.hidesTriggers {
 			if triggers, err = e.savedTriggers(ctx, in.ID); errors.Is(err, errConfiguration) {
 				return bad(f.name + ": " + err.Error())
@@ -377,7 +369,7 @@ func (e *Engine) fetchBases(ctx context.Context, im job.Image, s job.Source, b *
 				return fmt.Errorf("look for triggers of image %s: %w", f.name, err)
 			}
 		}
-		if triggers {
+		if len(triggers) > 0 {
 			return bad(f.name + " has triggers (ONBUILD): not for a job whose files aren't signed")
 		}
 	}
@@ -387,12 +379,12 @@ func (e *Engine) fetchBases(ctx context.Context, im job.Image, s job.Source, b *
 // errConfiguration: the image's configuration isn't one that a builder writes.
 var errConfiguration = errors.New("its configuration can't be read")
 
-// savedTriggers reports whether an image has triggers. It reads the configuration in an archive that the engine saves, for
+// savedTriggers are the triggers of an image. It reads the configuration in an archive that the engine saves, for
 // engines that execute triggers but don't show them.
-func (e *Engine) savedTriggers(ctx context.Context, id string) (bool, error) {
+func (e *Engine) savedTriggers(ctx context.Context, id string) ([]string, error) {
 	archive, err := e.api.ImageSave(ctx, []string{id})
 	if err != nil {
-		return false, wrap(err)
+		return nil, wrap(err)
 	}
 	defer archive.Close()
 	seen := false
@@ -400,11 +392,11 @@ func (e *Engine) savedTriggers(ctx context.Context, id string) (bool, error) {
 		h, err := tr.Next()
 		switch {
 		case err == io.EOF && !seen:
-			return false, errConfiguration
+			return nil, errConfiguration
 		case err == io.EOF:
-			return false, nil
+			return nil, nil
 		case err != nil:
-			return false, wrap(err)
+			return nil, wrap(err)
 		case h.Typeflag != tar.TypeReg || !strings.HasSuffix(h.Name, ".json") || h.Name == "manifest.json":
 			continue
 		}
@@ -413,10 +405,10 @@ func (e *Engine) savedTriggers(ctx context.Context, id string) (bool, error) {
 			RootFS *struct{}                  `json:"rootfs"`
 		}
 		if err := json.NewDecoder(io.LimitReader(tr, maxManifest)).Decode(&config); err != nil {
-			return false, fmt.Errorf("%w: %w", errConfiguration, err)
+			return nil, fmt.Errorf("%w: %w", errConfiguration, err)
 		}
 		if seen = seen || config.RootFS != nil; len(config.Config.OnBuild) > 0 {
-			return true, nil
+			return config.Config.OnBuild, nil
 		}
 	}
 }
@@ -428,7 +420,7 @@ func hasSyntax(text []byte) bool {
 }
 
 // hasHeredocs reports whether a Dockerfile contains heredocs. Builders that don't support them execute each of their lines as an
-// instruction, which has not been checked.
+// instruction, which in an unsigned Dockerfile has not been checked.
 func hasHeredocs(result *parser.Result) bool {
 	return slices.ContainsFunc(result.AST.Children, func(n *parser.Node) bool { return len(n.Heredocs) > 0 })
 }
@@ -497,8 +489,18 @@ var onbuild = regexp.MustCompile("(?i)o[\\\\`\\s]*n[\\\\`\\s]*b[\\\\`\\s]*u[\\\\
 // variables are the variables of a stage.
 type variables struct {
 	values  map[string]string
-	longest int // bytes of the longest value so far
-	work    int // of maxWork
+	env     map[string]bool // those of ENV
+	longest int             // bytes of the longest value so far
+	work    int             // of maxWork
+}
+
+func newVariables() variables { return variables{values: map[string]string{}, env: map[string]bool{}} }
+
+// fresh are variables without a value, and with what is left of the bounds.
+func (v *variables) fresh() variables {
+	next := newVariables()
+	next.longest, next.work = v.longest, v.work
+	return next
 }
 
 // Get makes variables a [shell.EnvGetter].
@@ -522,8 +524,38 @@ func (v *variables) check(word string) error {
 	return nil
 }
 
-// set gives a variable its value.
-func (v *variables) set(name, value string) {
+// put gives a variable its value, or none.
+func (v *variables) put(name, value string, known, env bool) {
+	if !known {
+		delete(v.values, name)
+		delete(v.env, name)
+		return
+	}
 	v.values[name] = value
 	v.longest = max(v.longest, len(value))
+	if env {
+		v.env[name] = true
+	}
+}
+
+// take is put for a variable of a base image or another stage.
+func (v *variables) take(name, value string, env bool) error {
+	const each = 512 // bytes that a variable takes, and its copies
+	if v.work += each + len(value); v.work > maxWork {
+		return fmt.Errorf("stages hand on more than %d MiB of variables", maxWork>>20)
+	}
+	v.put(name, value, true, env)
+	return nil
+}
+
+// inherit takes the variables of a stage: those of ENV, and perhaps those of ARG.
+func (v *variables) inherit(from *variables, args bool) error {
+	for name, value := range from.values {
+		if args || from.env[name] {
+			if err := v.take(name, value, from.env[name]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -90,7 +90,7 @@ func TestStrangersDockerfile(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := job.Source{Name: "i", Dockerfile: "Dockerfile", Build: &job.BuildArgs{Args: tt.args}, NoFetch: true, Unsigned: true}
 			files := slotOf(map[string]string{"Dockerfile": tt.dockerfile, "a": ""})
-			b, err := newBuildContext(files, s, "linux/amd64")
+			b, err := newBuildContext(files, s, on("linux/amd64"))
 			var ie *ImageError
 			if (err == nil) != (tt.want == "") || err != nil && (!errors.As(err, &ie) || !strings.Contains(err.Error(), tt.want)) {
 				t.Fatalf("got  %v\nwant %s", err, tt.want)
@@ -105,7 +105,7 @@ func TestStrangersDockerfile(t *testing.T) {
 				}
 			}
 			s.Unsigned, s.NoFetch = false, false
-			if _, err := newBuildContext(files, s, "linux/amd64"); err != nil {
+			if _, err := newBuildContext(files, s, on("linux/amd64")); err != nil {
 				t.Errorf("signed: got %v, want no error", err)
 			}
 		})
@@ -180,7 +180,7 @@ func TestCostOfDockerfile(t *testing.T) {
 				var before, after runtime.MemStats
 				runtime.ReadMemStats(&before)
 				began := time.Now()
-				_, err := newBuildContext(fsys, s, "linux/amd64")
+				_, err := newBuildContext(fsys, s, on("linux/amd64"))
 				took := time.Since(began)
 				runtime.ReadMemStats(&after)
 				if got := after.TotalAlloc - before.TotalAlloc; got > most || took > longest {
@@ -270,7 +270,7 @@ func TestPlainDockerfile(t *testing.T) {
 		{"no line end", "FROM debian\nRUN a", "FROM debian\nRUN a\n"},
 	} {
 		s := job.Source{Name: "i", Dockerfile: "Dockerfile.in", Build: &job.BuildArgs{}, NoFetch: true, Unsigned: true}
-		b, err := newBuildContext(slotOf(map[string]string{"Dockerfile.in": tt.text}), s, "linux/amd64")
+		b, err := newBuildContext(slotOf(map[string]string{"Dockerfile.in": tt.text}), s, on("linux/amd64"))
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 			continue

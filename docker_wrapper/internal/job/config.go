@@ -42,10 +42,11 @@ type Config struct {
 	ShmSize              int64  // bytes; 0 means not written
 	Pids                 int64  // 0 means not written
 	TimeLimit            time.Duration
-	StdoutFile           string // slot name
-	StderrFile           string // slot name
-	FractionDoneFile     string // slot name, or an absolute container path; "" means not written
-	Verbose              int    // 0, 1 or 2; 1 when not written
+	OptionalOutputs      []string // slot names
+	StdoutFile           string   // slot name
+	StderrFile           string   // slot name
+	FractionDoneFile     string   // slot name, or an absolute container path; "" means not written
+	Verbose              int      // 0, 1 or 2; 1 when not written
 	AppendCmdlineArgs    bool
 
 	// Checkpoint.
@@ -59,7 +60,8 @@ type Config struct {
 	// With --check they are errors.
 	Warnings []*ConfigError
 
-	wrong bool // the file has mistakes: their values are missing
+	Unread bool // a mistake of syntax: no key was read
+	wrong  bool // the file has mistakes: their values are missing
 
 	at map[string]position // where each key, and each end of a copy as "copy_to_container.src NAME", was written, for errors found later
 }

@@ -11,7 +11,7 @@ import (
 
 // Variables that every container gets.
 const (
-	envArgs       = "ARGS"              // the job's command line, as BOINC's own wrapper gives it
+	envArgs       = "ARGS"              // the job's command line, joined by spaces, as BOINC's own wrapper gives it
 	envSlotDir    = "BOINC_SLOT_DIR"    // mount points, for scripts that resolve link files
 	envProjectDir = "BOINC_PROJECT_DIR" //
 	envNThreads   = "NTHREADS"
@@ -20,9 +20,9 @@ const (
 
 // environment lists NAME=VALUE, sorted. What job.toml sets wins over what the wrapper sets.
 func environment(c *Config, in Input, slotMount string, nthreads int, gpus *GPUGrant) []string {
-	env := map[string]string{
-		envArgs:     strings.Join(in.Args, " "),
-		envNThreads: strconv.Itoa(nthreads),
+	env := map[string]string{envNThreads: strconv.Itoa(nthreads)}
+	if len(in.Args) > 0 { // else the image may have a default
+		env[envArgs] = strings.Join(in.Args, " ")
 	}
 	set := func(name, value string) {
 		if value != "" {

@@ -3,6 +3,9 @@ package job
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -48,6 +51,9 @@ type Slot struct {
 	// MakeOutputs: output files are mounted one by one into the mounted project directory, so they
 	// must be there before the start.
 	MakeOutputs bool `json:"make_outputs,omitempty"`
+
+	Mount  string `json:"-"` // where the container sees Payload; one of Container.Mounts
+	Result string `json:"-"` // the result's name, with which the physical names of its outputs begin
 }
 
 // Link is a link file (or symlink) of the slot.
@@ -56,6 +62,8 @@ type Link struct {
 	Target  string `json:"target"` // absolute host path
 	Output  bool   `json:"output,omitempty"`
 	Missing bool   `json:"missing,omitempty"` // Target isn't there
+
+	Optional bool `json:"optional,omitempty"` // by job.toml, the job need not make this output
 }
 
 // Image says how the container's image is found or made. Sources are tried in order, first all
@@ -113,6 +121,25 @@ type Container struct {
 	AskSignal  string            `json:"ask_signal,omitempty"` // asks the job for a checkpoint: nobody ends it by that
 }
 
+// Mounted reports whether a file of the container is in a mount, and so remains after the container.
+func (c Container) Mounted(name string) bool {
+	in := func(target string) bool {
+		return name == target || strings.HasPrefix(name, strings.TrimSuffix(target, "/")+"/")
+	}
+	return slices.ContainsFunc(c.Mounts, func(m Mount) bool { return in(m.Target) }) ||
+		slices.ContainsFunc(c.Binds, func(b Bind) bool { return b.Source != "" && in(b.Target) })
+}
+
+// InContainer is the path in the container of a file or directory of the host that is mounted; "" if it isn't mounted.
+func (c Container) InContainer(source string) string {
+	for _, m := range c.Mounts {
+		if m.Source == source {
+			return m.Target
+		}
+	}
+	return ""
+}
+
 // Mount is one file or directory of the host in the container.
 type Mount struct {
 	Source   string `json:"source"`
@@ -120,21 +147,38 @@ type Mount struct {
 	ReadOnly bool   `json:"read_only,omitempty"`
 }
 
-// User says as whom the container runs.
+// User says as whom the container runs. Files of UserImage and UserFixed are handed back to BOINC's user.
 type User struct {
-	Mode     string `json:"mode"` // "auto": so that files end up owned by BOINC's user; "image"; "fixed"
-	UID, GID int    // of BOINC's user ("auto")
-	Fixed    string `json:",omitempty"` // as docker takes it ("fixed")
+	Mode     string `json:"mode"` // one of the following
+	UID, GID int    // of BOINC's user (UserBOINC)
+	Fixed    string `json:",omitempty"` // as docker takes it (UserFixed)
 }
+
+// Modes of a User.
+const (
+	UserBOINC = "boinc" // BOINC's user, whom a rootless engine calls root
+	UserImage = "image" // the image's USER
+	UserFixed = "fixed"
+)
 
 // Limits are hard; 0 means no limit.
 type Limits struct {
-	CPUs      float64 `json:"cpus,omitempty"`
-	CPUShares int64   `json:"cpu_shares,omitempty"` // weight; an ordinary container has 1024
-	Memory    int64   `json:"memory,omitempty"`     // bytes, swap included
-	ShmSize   int64   `json:"shm_size,omitempty"`   // bytes
-	Pids      int64   `json:"pids,omitempty"`
-	Disk      int64   `json:"disk,omitempty"` // bytes that may be copied out
+	CPUs       float64 `json:"cpus,omitempty"`
+	CPUShares  int64   `json:"cpu_shares,omitempty"`      // weight; an ordinary container has 1024
+	Memory     int64   `json:"memory,omitempty"`          // bytes, swap included
+	MemoryFrom string  `json:"memory_from,omitempty"`     // who set Memory
+	Reserved   int64   `json:"memory_reserved,omitempty"` // bytes, at most Memory: no limit, but what the kernel takes last when memory is short
+	ShmSize    int64   `json:"shm_size,omitempty"`        // bytes
+	Pids       int64   `json:"pids,omitempty"`
+	Disk       int64   `json:"disk,omitempty"` // bytes that may be copied out
+}
+
+// MemoryLimit names the limit of memory and who set it.
+func (l Limits) MemoryLimit() string {
+	if l.MemoryFrom == "" {
+		return fmt.Sprintf("%d MB", l.Memory>>20)
+	}
+	return fmt.Sprintf("%d MB (%s)", l.Memory>>20, l.MemoryFrom)
 }
 
 // Copy is one file or directory on its way in (Src is below Root, Dst in the container) or out (the
@@ -143,6 +187,8 @@ type Copy struct {
 	Root string `json:"root"` // absolute host directory
 	Src  string `json:"src"`
 	Dst  string `json:"dst"`
+
+	Optional bool `json:"optional,omitempty"` // by job.toml, the job need not make this output
 }
 
 // Logs says where the container's output goes. Empty names mean stderr.txt.

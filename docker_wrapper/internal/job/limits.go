@@ -1,6 +1,7 @@
 package job
 
 import (
+	"fmt"
 	"math"
 
 	"boincdocker/boincapi"
@@ -30,9 +31,16 @@ func bytesOf(x float64) int64 {
 	return int64(min(x, most))
 }
 
-// letUse is how many bytes of memory the volunteer lets BOINC use; 0 where that isn't known. Of the two preferences, for a
-// computer that is in use and for one that isn't, the larger counts: the client suspends jobs by the smaller.
-func letUse(d *boincapi.InitData, h Host) int64 {
+// bound is a limit of memory with its source.
+type bound struct {
+	bytes int64 // 0 means none
+	from  string
+}
+
+// letUse is how much memory the volunteer lets BOINC use, which is the container's hard limit; none where that isn't
+// known. Of the two preferences, for a computer that is in use and for one that isn't, the larger counts: the client
+// suspends jobs by the smaller.
+func letUse(d *boincapi.InitData, h Host) bound {
 	total := d.HostInfo.MemBytes
 	if total <= 0 {
 		total = float64(h.Memory)
@@ -41,17 +49,55 @@ func letUse(d *boincapi.InitData, h Host) int64 {
 	if !(percent > 0 && percent < 100) {
 		percent = 100
 	}
-	return bytesOf(total * percent / 100)
+	if total <= 0 {
+		return bound{}
+	}
+	return bound{bytesOf(total * percent / 100), fmt.Sprintf("the volunteer's preferences: %.4g %% of %d MB", percent, bytesOf(total)>>20)}
+}
+
+// memory decides the container's hard limit of memory. The workunit's rsc_memory_bound is none: create_work fills in
+// 500 MB where a project says nothing, and the client doesn't enforce it (client/app_control.cpp). Only where the
+// computer's memory isn't known it stands in, and a signed job may ask for more.
+func memory(c *Config, d *boincapi.InitData, signed bool, p Policy, h Host) bound {
+	asked := c.memory()
+	var most bound
+	if d != nil {
+		if most = letUse(d, h); most.bytes == 0 && d.RscMemoryBound > 0 && !(signed && asked.bytes > 0) {
+			most = bound{bytesOf(max(d.RscMemoryBound*memoryMargin, d.RscMemoryBound+minMemoryMargin)),
+				"the workunit's rsc_memory_bound, as this computer's memory isn't known"}
+		}
+	}
+	for _, b := range []bound{{p.Memory, "memory in the owner's " + PolicyFile}, asked} {
+		if b.bytes > 0 && (most.bytes == 0 || b.bytes < most.bytes) {
+			most = b
+		}
+	}
+	return most
+}
+
+// memory is how much memory the job itself asks for. create_args win.
+func (c *Config) memory() bound {
+	switch {
+	case c.Create.Memory > 0:
+		return bound{c.Create.Memory, "create_args in " + c.File}
+	case c.Memory > 0:
+		return bound{c.Memory, "memory in " + c.File}
+	}
+	return bound{}
 }
 
 // limits decides what the container may use. A file that isn't signed may tighten them, not widen
 // what follows from the bounds that the client knows. No file may have more memory than the volunteer lets BOINC use.
-func limits(c *Config, d *boincapi.InitData, nthreads float64, signed bool, h Host) Limits {
+func limits(c *Config, d *boincapi.InitData, nthreads float64, signed bool, p Policy, h Host) Limits {
 	l := Limits{CPUs: nthreads, ShmSize: defaultShm, Pids: max(defaultPids, int64(32*math.Ceil(nthreads)))}
+	m := memory(c, d, signed, p, h)
+	l.Memory, l.MemoryFrom = m.bytes, m.from
 	if d != nil {
 		l.Disk = bytesOf(d.RscDiskBound)
-		if d.RscMemoryBound > 0 {
-			l.Memory = bytesOf(max(d.RscMemoryBound*memoryMargin, d.RscMemoryBound+minMemoryMargin))
+		if b := bytesOf(d.RscMemoryBound); b >= minMemoryBytes {
+			if l.Reserved = b; l.Memory > 0 {
+				l.Reserved = min(b, l.Memory)
+			}
 		}
 		if !d.NoPriorityChange {
 			l.CPUShares = idleShares
@@ -62,12 +108,6 @@ func limits(c *Config, d *boincapi.InitData, nthreads float64, signed bool, h Ho
 			if n > 0 && (signed || !bounded || n < *limit) {
 				*limit = n
 			}
-		}
-	}
-	set(&l.Memory, l.Memory > 0, c.Memory, c.Create.Memory)
-	if d != nil {
-		if most := letUse(d, h); most > 0 && (l.Memory == 0 || l.Memory > most) {
-			l.Memory = most
 		}
 	}
 	set(&l.ShmSize, false, c.ShmSize, c.Create.ShmSize) // counted as memory anyway

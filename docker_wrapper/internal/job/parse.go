@@ -77,6 +77,8 @@ func keys() []key {
 			func(c *Config, v value) { c.CopyToContainer = v.pairs(slotName, copyInto) }},
 		{KeyInfo{"copy_from_container", "array of {src, dst}", "", "copy container paths to names in the slot after exit 0"},
 			func(c *Config, v value) { c.CopyFromContainer = v.pairs(copySource, slotName) }},
+		{KeyInfo{"optional_outputs", "array of string", "", "outputs that the job need not make: logical names, or dst of copy_from_container"},
+			func(c *Config, v value) { c.OptionalOutputs = each(v, slotName) }},
 		{KeyInfo{"workdir", "string", "/app", "mount the slot here if neither slot_dir_mount nor a copy list is given"},
 			func(c *Config, v value) { scalar(v, &c.Workdir, containerPath) }},
 		{KeyInfo{"links", `"files" or "links"`, "files without project_dir_mount", "show each linked input as the file itself, or leave link files as they are"},
@@ -122,9 +124,9 @@ func keys() []key {
 			}},
 		{KeyInfo{"create_args", "string or array of string", "", "options as for docker create"},
 			func(c *Config, v value) { c.Create = v.createArgs() }},
-		{KeyInfo{"user", `"auto", "image" or "UID[:GID]"`, "auto", "who runs in the container; auto: files in the slot end up owned by BOINC's user; unsigned jobs that mount files: auto, or BOINC's own number"},
+		{KeyInfo{"user", `"auto", "image" or "UID[:GID]"`, "auto", "who runs in the container; auto: the image's user, or BOINC's if the job isn't signed; all files end up owned by BOINC's user"},
 			func(c *Config, v value) { scalar(v, &c.User, userID) }},
-		{KeyInfo{"memory", "size", "the workunit's memory bound and a margin", "hard limit, at most what the volunteer lets BOINC use"},
+		{KeyInfo{"memory", "size", "what the volunteer lets BOINC use", "hard limit, at most the default"},
 			func(c *Config, v value) { v.size(&c.Memory, minMemoryBytes) }},
 		{KeyInfo{"shm_size", "size", "64m", "size of /dev/shm"},
 			func(c *Config, v value) { v.size(&c.ShmSize, minShmBytes) }},
@@ -191,7 +193,7 @@ func ParseConfig(name string, data []byte) (*Config, error) {
 	if r.unwarned > 0 {
 		r.config.Warnings = append(r.config.Warnings, r.more(r.unwarned, "warnings"))
 	}
-	r.config.wrong = len(r.mistakes) > 0
+	r.config.Unread, r.config.wrong = root == nil, len(r.mistakes) > 0
 	return r.config, r.err()
 }
 

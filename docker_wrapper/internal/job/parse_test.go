@@ -178,6 +178,8 @@ func TestValidFiles(t *testing.T) {
 				c.CopyToContainer = []CopyPair{{"in", "/in/in"}, {"d/e", "/e"}}
 				c.CopyFromContainer = []CopyPair{{"/out", "out"}}
 			})},
+		{"optional outputs", "optional_outputs = [\"log\", \"sub/core\"]\n",
+			bare(func(c *Config) { c.OptionalOutputs = []string{"log", "sub/core"} })},
 		{"checkpoint", "checkpoint_period = 90\ncheckpoint.file = \"state\"\ncheckpoint.signal = 10\ncheckpoint.timeout = 0.5\ncheckpoint.copy = [{src = \"/s\", dst = \"s\"}]\n",
 			bare(func(c *Config) {
 				c.CheckpointPeriod = 90 * time.Second
@@ -616,6 +618,10 @@ var mistakes = []struct {
 	}},
 	{"same dst", "copy_to_container = [{src = \"a\", dst = \"/d/\"}, {src = \"b\", dst = \"/d/a\"}]\n", []string{
 		`1:66: copy_to_container.dst: "/d/a": is the dst of two copies`,
+	}},
+	{"optional outputs that are none", "optional_outputs = [\"../log\", \"stderr.txt\"]\n", []string{
+		`1:21: optional_outputs: "../log": is outside the slot`,
+		`1:31: optional_outputs: "stderr.txt": belongs to BOINC or to the wrapper`,
 	}},
 	{"whole container", "copy_from_container = [{src = \"/\", dst = \"x\"}]\n", []string{
 		`1:31: copy_from_container.src: "/": would copy the whole container`,

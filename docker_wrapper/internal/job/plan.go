@@ -123,7 +123,7 @@ func Plan(in Input) (*Job, error) {
 		}
 	}
 	threads := nthreads(in)
-	bounds := limits(c, in.Init, threads, signed, in.Host)
+	bounds := limits(c, in.Init, threads, signed, in.Policy, in.Host)
 	for i := range image.Sources {
 		s := &image.Sources[i]
 		if s.Unsigned = !signed; s.Dockerfile != "" {
@@ -145,7 +145,7 @@ func Plan(in Input) (*Job, error) {
 		slotMount = first(c.Workdir, defaultWorkdir)
 	}
 	add(planFiles(in, j, slotMount))
-	user, err := planUser(in, signed, slotMount != "")
+	user, err := planUser(in, signed, slotMount != "", at)
 	add(err)
 	j.Container = Container{
 		Name:       ContainerName(in.Init, in.Dir),
@@ -218,16 +218,16 @@ func imageLabels(container map[string]string) map[string]string {
 
 // lessMemory gives a note if the job gets less memory than job.toml asks for.
 func lessMemory(c *Config, bounds Limits) []string {
-	asked := max(c.Memory, c.Create.Memory)
-	if bounds.Memory == 0 || asked <= bounds.Memory {
+	asked := c.memory()
+	if bounds.Memory == 0 || asked.bytes <= bounds.Memory {
 		return nil
 	}
 	key := "memory"
-	if c.Memory < asked {
+	if c.Create.Memory > 0 {
 		key = "create_args"
 	}
-	e := c.Errorf(key, "%d MB of memory are more than this job may have: it gets %d MB", asked>>20, bounds.Memory>>20)
-	e.Hint = "the limit comes from the volunteer's preferences or the workunit's rsc_memory_bound"
+	e := c.Errorf(key, "%d MB of memory are more than this job may have: it gets %d MB", asked.bytes>>20, bounds.Memory>>20)
+	e.Hint = "the limit is from " + bounds.MemoryFrom
 	return []string{e.Error()}
 }
 
@@ -264,7 +264,7 @@ func unexpanded(c *Config, env []string) (word, name string) {
 	for _, word := range c.Command {
 		for _, m := range variable.FindAllStringSubmatch(word, -1) {
 			set := func(nv string) bool { return strings.HasPrefix(nv, m[1]+m[2]+"=") }
-			if slices.ContainsFunc(env, set) || slices.ContainsFunc([]string{"HOME=", "PATH="}, set) {
+			if slices.ContainsFunc(env, set) || slices.ContainsFunc([]string{"ARGS=", "HOME=", "PATH="}, set) {
 				return word, m[0]
 			}
 		}
@@ -340,7 +340,7 @@ func planCheckpoint(in Input, j *Job, slotMount string) (Checkpoint, error) {
 		p.File = rel
 	case path.IsAbs(cp.File):
 		p.ContainerFile = cp.File
-		if len(cp.Copy) == 0 && !c.mistaken("checkpoint.copy") && !outlives(cp.File, j.Container) {
+		if len(cp.Copy) == 0 && !c.mistaken("checkpoint.copy") && !j.Container.Mounted(cp.File) {
 			e := c.Errorf("checkpoint.file", "%q is lost with the container", cp.File)
 			e.Hint = "add checkpoint.copy, which saves what the job needs to go on"
 			return p, e
@@ -363,15 +363,6 @@ func planCheckpoint(in Input, j *Job, slotMount string) (Checkpoint, error) {
 		}
 	}
 	return p, nil
-}
-
-// outlives reports whether a file of the container is in a mount, and so remains after the container.
-func outlives(name string, c Container) bool {
-	in := func(target string) bool {
-		return name == target || strings.HasPrefix(name, strings.TrimSuffix(target, "/")+"/")
-	}
-	return slices.ContainsFunc(c.Mounts, func(m Mount) bool { return in(m.Target) }) ||
-		slices.ContainsFunc(c.Binds, func(b Bind) bool { return b.Source != "" && in(b.Target) })
 }
 
 // ports are on loopback unless an address is written, so that other computers can't reach them.
@@ -401,7 +392,10 @@ func planFiles(in Input, j *Job, slotMount string) error {
 
 // planSlot decides where the job's files are in the slot, and which links lead to its outputs.
 func planSlot(in Input, j *Job, slotMount string) {
-	j.Slot = Slot{Dir: in.Dir}
+	j.Slot = Slot{Dir: in.Dir, Mount: slotMount}
+	if in.Init != nil {
+		j.Slot.Result = in.Init.ResultName
+	}
 	if slotMount != "" {
 		j.Slot.Payload = in.Dir
 		if !j.Standalone {
@@ -413,6 +407,11 @@ func planSlot(in Input, j *Job, slotMount string) {
 	}
 	for _, l := range in.Links {
 		l.Output = isOutput(in.Init, l.Target) || j.Standalone && l.Missing
+		l.Optional = slices.Contains(in.Config.OptionalOutputs, l.Name)
+		if l.Missing && !l.Output {
+			j.Notes = append(j.Notes, fmt.Sprintf("%s is linked to %s, which isn't there and is not an output of this result: the names of its outputs begin with %s_, so the job can't write it",
+				l.Name, filepath.Base(l.Target), j.Slot.Result))
+		}
 		j.Slot.Links = append(j.Slot.Links, l)
 	}
 }
@@ -476,7 +475,7 @@ func planCopies(in Input, j *Job, links map[string]Link) error {
 		j.CopyIn = append(j.CopyIn, cp)
 	}
 	for _, p := range c.CopyFromContainer {
-		cp := Copy{Root: in.Dir, Src: p.Src, Dst: p.Dst}
+		cp := Copy{Root: in.Dir, Src: p.Src, Dst: p.Dst, Optional: slices.Contains(c.OptionalOutputs, p.Dst)}
 		l, linked := links[p.Dst]
 		if !j.Standalone && (in.reads(p.Dst) || linked && !l.Output) {
 			return c.Errorf("copy_from_container", "dst %q is an input of this job, not an output", p.Dst)
@@ -539,7 +538,7 @@ func planImage(in Input, signed bool) (Image, error) {
 	}
 	im := Image{LockDir: first(in.LockDir, in.ProjectDir), Collect: planCollect(in)}
 	build := Source{
-		Name:       first(c.ImageName, ImageName(in.Init, in.Dir, signed)),
+		Name:       first(FullName(c.ImageName), ImageName(in.Init, in.Dir, signed)),
 		Dockerfile: in.Dockerfile,
 		Build:      &c.Build,
 		Keep:       c.ImageName != "",
@@ -559,7 +558,7 @@ func planImage(in Input, signed bool) (Image, error) {
 		case choice.Archive != "":
 			im.Sources = append(im.Sources, archive(choice.Archive))
 		case choice.Image != "":
-			im.Sources = append(im.Sources, Source{Name: choice.Image, Pull: true})
+			im.Sources = append(im.Sources, Source{Name: FullName(choice.Image), Pull: true})
 		}
 	}
 	switch {
@@ -568,7 +567,7 @@ func planImage(in Input, signed bool) (Image, error) {
 	case in.HasDockerfile:
 		im.Sources = append(im.Sources, build)
 	case c.ImageName != "":
-		im.Sources = append(im.Sources, Source{Name: c.ImageName, Pull: true, Keep: true})
+		im.Sources = append(im.Sources, Source{Name: FullName(c.ImageName), Pull: true, Keep: true})
 	case c.mistaken("image", "image_archive", "images", "image_name"):
 	default:
 		return Image{}, &ConfigError{File: in.Dockerfile, Problem: "no such file in the slot, and job.toml names no image",
@@ -616,32 +615,47 @@ func imageNames(c *Config, signed bool) error {
 	return nil
 }
 
-// planUser decides which user the container runs as. An unsigned job that can write files of the host runs as BOINC's user:
-// files of another user could have set-user-ID bits, and BOINC couldn't remove them.
-func planUser(in Input, signed, slotMounted bool) (User, error) {
+// planUser decides which user the container runs as: the image's own, unless the job's files aren't signed and it writes
+// files of the host, or the owner wants no root.
+func planUser(in Input, signed, slotMounted bool, at hostPaths) (User, error) {
 	c := in.Config
-	auto := User{Mode: "auto", UID: in.Host.UID, GID: in.Host.GID}
-	writes := slotMounted || !signed && c.ProjectDirMount != ""
-	u := first(c.Create.User, c.User)
-	switch foreign := !signed && writes && in.Host.UID >= 0; {
-	case u != "" && u != "auto" && foreign:
-		own := strconv.Itoa(in.Host.UID)
-		if u == own || u == own+":"+strconv.Itoa(in.Host.GID) {
-			return auto, nil
-		}
-		e := c.Errorf("user", "%q: an unsigned job that mounts files of the host must run as BOINC's user", u)
+	boinc := User{Mode: UserBOINC, UID: in.Host.UID, GID: in.Host.GID}
+	if in.Host.UID < 0 {
+		boinc.UID, boinc.GID = nobody, nobody
+	}
+	u, key := c.User, "user"
+	if c.Create.User != "" {
+		u, key = c.Create.User, "create_args"
+	}
+	own := strconv.Itoa(boinc.UID)
+	// An unsigned job may be the image's user in the payload, which only BOINC's user can reach from outside: what it
+	// leaves there is handed back before it moves out. Its outputs in the project directory aren't.
+	stays := !signed && in.Host.UID >= 0 && (slotMounted && u != "image" || c.ProjectDirMount != "")
+	switch asked := u != "" && u != "auto" && u != own && u != own+":"+strconv.Itoa(boinc.GID); {
+	case in.Policy.NoRoot && asked:
+		e := in.Policy.refusal(c, []rule{{key: key, what: strconv.Quote(u), permit: permit{key: "root"}}}, at)
+		e.refused = false // final: he has been asked
+		return User{}, e
+	case stays && asked && c.ProjectDirMount != "":
+		e := c.Errorf(key, "%q: an unsigned job with project_dir_mount must run as BOINC's user", u)
+		e.Hint = "leave the key out"
+		return User{}, e
+	case stays && asked:
+		e := c.Errorf(key, "%q: an unsigned job that mounts files of the host must run as BOINC's user or its image's", u)
 		e.Hint = "leave the key out, or copy files instead of mounting them"
 		return User{}, e
-	case u == "image":
-		return User{Mode: "image"}, nil
-	case u != "" && u != "auto":
-		return User{Mode: "fixed", Fixed: u}, nil
-	case !writes || in.Host.UID < 0:
-		return User{Mode: "image"}, nil // the container can't write files of the host
+	case in.Policy.NoRoot || stays:
+		return boinc, nil
+	case u == "" || u == "auto" || u == "image":
+		return User{Mode: UserImage}, nil
 	default:
-		return auto, nil
+		return User{Mode: UserFixed, Fixed: u}, nil
 	}
 }
+
+// nobody stands for BOINC's user where that has no number, as on Windows. It is the kernel's overflow user
+// (Documentation/admin-guide/sysctl/fs.rst), who owns nothing.
+const nobody = 65534
 
 // binds gives mounts with the symlinks of their sources resolved. A symlink that changes after the check has no effect.
 func binds(c *Config, at hostPaths) []Bind {

@@ -79,6 +79,7 @@ func planOf(t *testing.T, sections map[string][]byte) string {
 	}
 	in := Input{Dir: testSlot, ProjectDir: testProject, Args: given.Args, Dockerfile: given.Dockerfile, HasDockerfile: given.HasDockerfile,
 		Signed: given.Signed, Host: given.Host}
+	in.Host.Memory = 16e9
 	for _, name := range slices.Sorted(maps.Keys(given.Links)) {
 		in.Links = append(in.Links, Link{Name: name, Target: filepath.Join(testProject, given.Links[name])})
 	}
@@ -123,6 +124,21 @@ func testInput(t testing.TB, toml string) Input {
 		t.Fatal(err)
 	}
 	return Input{Config: c, Init: testInit(), Dir: testSlot, ProjectDir: testProject, HasDockerfile: true, Signed: true}
+}
+
+// A link that leads nowhere, and to no output by its name, may be one of an output that BOINC's server named otherwise.
+func TestLinkToNoOutput(t *testing.T) {
+	in := testInput(t, "")
+	in.Links = []Link{{Name: "in", Target: testProject + "/in_0"}, {Name: "out", Target: testProject + "/wu_0_0", Missing: true},
+		{Name: "log", Target: testProject + "/my_log", Missing: true}}
+	j, err := Plan(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"log is linked to my_log, which isn't there and is not an output of this result: the names of its outputs begin with wu_0_, so the job can't write it"}
+	if !slices.Equal(j.Notes, want) {
+		t.Errorf("got %q, want %q", j.Notes, want)
+	}
 }
 
 func TestPlanMistakes(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 const PolicyFile = "docker_wrapper.toml"
 
 // Policy is what this computer's owner allows. The zero value is a missing file: signed jobs may
-// mount [cvmfs], publish ports and use the network. They may do nothing that amounts to being root on the host.
+// mount [cvmfs], publish ports and use the network. In their containers they may be root. They may do nothing that amounts to being root on the host.
 //
 // Unsigned job files never reach beyond the slot, whatever the policy is.
 type Policy struct {
@@ -26,9 +26,12 @@ type Policy struct {
 	Devices      []string // --device, by host path
 	Mounts       []string // host directories and volumes' names; "none" allows no others
 	SecurityOpts bool
+	NoRoot       bool   // containers run as BOINC's user
 	Network      string // "none": no job gets a network, nor does the build of its image
 	BuildNetwork string // "none": no build of unsigned files gets a network
 	Unsigned     string // "refuse": jobs whose files aren't signed don't run
+
+	Memory int64 // bytes that a job may have at most; 0: what the volunteer's preferences say
 
 	ProxyPassword bool // builds and unsigned jobs get the password of the proxy, too
 
@@ -69,12 +72,20 @@ var policyKeys = []policyKey{
 		}},
 	{KeyInfo{"security_opts", "bool", "false", "`--security-opt`, beyond no-new-privileges"},
 		func(p *Policy, v value) { v.boolean(&p.SecurityOpts) }},
+	{KeyInfo{"root", "bool", "true", "false: no container runs as root or another user of its image, but as BOINC's user"},
+		func(p *Policy, v value) {
+			root := true
+			v.boolean(&root)
+			p.NoRoot = !root
+		}},
 	{KeyInfo{"network", `"bridge" or "none"`, "bridge", "none: no job gets a network, nor does the build of its image"},
 		func(p *Policy, v value) { scalar(v, &p.Network, oneOf("bridge", "none")) }},
 	{KeyInfo{"build_network", `"default" or "none"`, "default", "none: no build of files that aren't signed gets a network"},
 		func(p *Policy, v value) { scalar(v, &p.BuildNetwork, oneOf("default", "none")) }},
 	{KeyInfo{"unsigned", `"allow" or "refuse"`, "allow", "refuse: a job whose files aren't signed ends with an error (206) at once"},
 		func(p *Policy, v value) { scalar(v, &p.Unsigned, oneOf("allow", "refuse")) }},
+	{KeyInfo{"memory", "size", "what the preferences let BOINC use", "the most that one job gets, such as `\"2g\"`; never more than the default"},
+		func(p *Policy, v value) { v.size(&p.Memory, minMemoryBytes) }},
 	{KeyInfo{"proxy_password", "bool", "false", "builds get the proxy's password too, and so do jobs that aren't signed"},
 		func(p *Policy, v value) { v.boolean(&p.ProxyPassword) }},
 	{KeyInfo{"images_gb", "number", "20", "GB that all images which jobs brought may take; inf: as much as they like"},
@@ -231,6 +242,11 @@ func (p Policy) check(c *Config, signed, rootless bool, at hostPaths) *ConfigErr
 	if len(refused) == 0 {
 		return nil
 	}
+	return p.refusal(c, refused, at)
+}
+
+// refusal says what isn't allowed, and which lines of the policy file would allow it.
+func (p Policy) refusal(c *Config, refused []rule, at hostPaths) *ConfigError {
 	var whats, hints []string
 	for _, r := range refused {
 		whats = append(whats, r.what)

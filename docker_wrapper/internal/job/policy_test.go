@@ -38,6 +38,7 @@ func TestPolicy(t *testing.T) {
 		{toml: "", always: true},
 		{toml: "memory = \"1g\"\npids = 5\nuser = \"image\"\nverbose = 2", always: true},
 		{toml: `network = "none"`, always: true},
+		{toml: `optional_outputs = ["log"]`, always: true},
 		{toml: `build_args = "--build-arg A=1 --network none"`, always: true},
 		{toml: `mount = ["/cvmfs:/cvmfs:rshared"]`},
 		{toml: `mount = ["/cvmfs/a.b:/x:ro"]`},
@@ -252,6 +253,8 @@ func TestParsePolicy(t *testing.T) {
 		"network = \"bridge\"\nunsigned = \"allow\"":  nil,
 		"build_network = \"none\"":                    nil,
 		"build_network = \"default\"":                 nil,
+		"root = false":                                nil,
+		"root = \"no\"":                               {"1:8: root: want a bool, got a string (write false)"},
 		"images_gb = 50\nimages_days = 0.5":           nil,
 		"images_gb = inf\nimages_days = 0":            nil,
 		"mounts = []\ndevices = [\"/dev/fuse\"]":      nil,
@@ -290,6 +293,67 @@ func TestPolicyWords(t *testing.T) {
 	p, err := ParsePolicy(PolicyFile, []byte("capabilities = [\"cap_sys_admin\", \"BPF\"]\nmounts = \"none\"\nimages_gb = 3"))
 	if got, want := fmt.Sprint(p.Capabilities, p.Mounts, *p.ImagesGB), "[SYS_ADMIN BPF] [none] 3"; err != nil || got != want {
 		t.Errorf("got %s, %v; want %s", got, err, want)
+	}
+}
+
+func TestUser(t *testing.T) {
+	const (
+		mounts  = "an unsigned job that mounts files of the host must run as BOINC's user or its image's (leave the key out, or copy files instead of mounting them)"
+		project = "an unsigned job with project_dir_mount must run as BOINC's user (leave the key out)"
+		refused = "isn't allowed on this computer (its owner can allow it: write the line root = true into /boinc/docker_wrapper.toml)"
+		copies  = "\ncopy_to_container = [{src = \"in\", dst = \"/in\"}]"
+		dir     = "\nproject_dir_mount = \"/project\""
+	)
+	boinc, image := User{Mode: UserBOINC, UID: 1000, GID: 1001}, User{Mode: UserImage}
+	fixed := func(s string) User { return User{Mode: UserFixed, Fixed: s} }
+	for _, tt := range []struct {
+		toml         string
+		signed       User
+		unsigned     User
+		mistake      string // of the unsigned job
+		noRoot       User   // of the signed job, on a computer whose owner wants no root
+		noRootDenied string
+	}{
+		{toml: "", signed: image, unsigned: boinc, noRoot: boinc},
+		{toml: copies, signed: image, unsigned: image, noRoot: boinc},
+		{toml: dir, signed: image, unsigned: boinc, noRoot: boinc},
+		{toml: `user = "auto"`, signed: image, unsigned: boinc, noRoot: boinc},
+		{toml: `user = "image"`, signed: image, unsigned: image, noRootDenied: `1:8: user: "image" ` + refused},
+		{toml: `user = "image"` + copies, signed: image, unsigned: image, noRootDenied: `1:8: user: "image" ` + refused},
+		{toml: `user = "image"` + dir, signed: image, mistake: `1:8: user: "image": ` + project, noRootDenied: `1:8: user: "image" ` + refused},
+		{toml: `user = "0"`, signed: fixed("0"), mistake: `1:8: user: "0": ` + mounts, noRootDenied: `1:8: user: "0" ` + refused},
+		{toml: `user = "5:6"`, signed: fixed("5:6"), mistake: `1:8: user: "5:6": ` + mounts, noRootDenied: `1:8: user: "5:6" ` + refused},
+		{toml: `user = "5:6"` + copies, signed: fixed("5:6"), unsigned: fixed("5:6"), noRootDenied: `1:8: user: "5:6" ` + refused},
+		{toml: `user = "1000"`, signed: fixed("1000"), unsigned: boinc, noRoot: boinc},
+		{toml: `user = "1000:1001"`, signed: fixed("1000:1001"), unsigned: boinc, noRoot: boinc},
+	} {
+		for what, want := range map[string]struct {
+			user    User
+			mistake string
+		}{"signed": {user: tt.signed}, "unsigned": {tt.unsigned, tt.mistake}, "no root": {tt.noRoot, tt.noRootDenied}} {
+			in := testInput(t, tt.toml)
+			in.Signed, in.Policy.NoRoot, in.HasDockerfile, in.Host = what != "unsigned", what == "no root", true, Host{UID: 1000, GID: 1001}
+			j, err := Plan(in)
+			switch {
+			case want.mistake != "" && (err == nil || err.Error() != "job.toml:"+want.mistake):
+				t.Errorf("%s, %s: got %v, want %s", tt.toml, what, err, want.mistake)
+			case want.mistake == "" && err != nil:
+				t.Errorf("%s, %s: %v", tt.toml, what, err)
+			case want.mistake == "" && j.Container.User != want.user:
+				t.Errorf("%s, %s: got %+v, want %+v", tt.toml, what, j.Container.User, want.user)
+			}
+		}
+	}
+	// The option says it for the key. On Windows BOINC's user has no number.
+	in := testInput(t, `create_args = "--user root"`)
+	in.Signed, in.Policy.NoRoot, in.HasDockerfile = true, true, true
+	if _, err := Plan(in); err == nil || err.Error() != `job.toml:1:15: create_args: "root" `+refused {
+		t.Errorf("--user root: got %v", err)
+	}
+	in = testInput(t, "")
+	in.Signed, in.Policy.NoRoot, in.HasDockerfile, in.Host = true, true, true, Host{UID: -1, GID: -1}
+	if j, err := Plan(in); err != nil || j.Container.User != (User{Mode: UserBOINC, UID: nobody, GID: nobody}) {
+		t.Errorf("Windows: got %v, %v", j, err)
 	}
 }
 

@@ -55,6 +55,19 @@ func Registry(reference string) (host string, err error) {
 	return host, nil
 }
 
+// FullName gives an image's name. One that engines may take for the beginning of an image's ID (cafe, sha256:0bce) is written
+// in full: Docker uses another image if it has none of this name, Podman also if it has one.
+func FullName(reference string) string {
+	name, tag, tagged := strings.Cut(reference, ":")
+	switch {
+	case perhapsID.MatchString(reference):
+		return Hub + "/library/" + reference + ":latest"
+	case tagged && name == "sha256" && !strings.Contains(tag, "@"):
+		return Hub + "/library/" + reference
+	}
+	return reference
+}
+
 // notPublic says why a host is none of the public network; "" if it may be one.
 func notPublic(host string) string {
 	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {

@@ -6,6 +6,17 @@ import (
 	"testing"
 )
 
+func TestFullName(t *testing.T) {
+	digest := "@sha256:" + strings.Repeat("a", 64)
+	for name, want := range map[string]string{"cafe": "docker.io/library/cafe:latest", "0bce3f": "docker.io/library/0bce3f:latest", "sha256": "docker.io/library/sha256:latest",
+		"sha256:0bce3f": "docker.io/library/sha256:0bce3f", "debian": "debian", "cafe:1": "cafe:1", "cafe" + digest: "cafe" + digest, "x/cafe": "x/cafe", "cafe/x": "cafe/x", "cafe-1": "cafe-1",
+		"localhost:5000/cafe": "localhost:5000/cafe", "": ""} {
+		if got := FullName(name); got != want {
+			t.Errorf("%q: got %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestRegistry(t *testing.T) {
 	const own, address, number, wrappers, id = "own network", "no public address", "usually written", "made by wrappers", "image's ID"
 	digest := "@sha256:" + strings.Repeat("a", 64)
@@ -92,6 +103,20 @@ func TestPublicAddrBehindNAT64(t *testing.T) {
 	for address, want := range map[string]bool{"64:ff9b::8c52:7903": true, "64:ff9b::7f00:1": false, "64:ff9b::c0a8:101": false, "64:ff9b::a9fe:a9fe": false} {
 		if got := PublicAddr(netip.MustParseAddr(address)); got != want {
 			t.Errorf("%s: got %v, want %v", address, got, want)
+		}
+	}
+}
+
+// The engine gets an image's name so that it can't take it for an ID.
+func TestImagesByFullName(t *testing.T) {
+	for toml, want := range map[string]string{`image = "cafe"`: "docker.io/library/cafe:latest", `images = ["cafe"]`: "docker.io/library/cafe:latest",
+		`image_name = "cafe"`: "docker.io/library/cafe:latest", `image = "debian:12"`: "debian:12"} {
+		im, err := planImage(testInput(t, toml), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := im.Sources[0].Name; got != want {
+			t.Errorf("%s: got %s, want %s", toml, got, want)
 		}
 	}
 }

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"boincdocker/docker_wrapper/internal/engine"
@@ -57,6 +57,9 @@ func (k *Keeper) made(ctx context.Context, container *engine.Container) (at time
 		at, err = container.ModTime(ctx, c.ContainerFile)
 	case c.File != "":
 		at, err = slot.Payload{Dir: k.o.Job.Slot.Payload}.ModTime(c.File)
+		if errors.Is(err, fs.ErrPermission) { // it is in another user's directory
+			at, err = container.ModTime(ctx, k.inContainer(c.File))
+		}
 	default:
 		return time.Time{}, false
 	}
@@ -93,7 +96,7 @@ func (k *Keeper) saveFiles(ctx context.Context, container *engine.Container) (er
 	case err != nil:
 		return fmt.Errorf("checkpoint.copy: %w", err)
 	case len(leftOut) > 0:
-		return fmt.Errorf("checkpoint.copy: neither file nor directory, or a link that leads outside: %s", strings.Join(leftOut, ", "))
+		return fmt.Errorf("checkpoint.copy: not copied: %s: %s", leftOut[0].Name, leftOut[0].Why)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}

@@ -3,6 +3,9 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"path"
 	"path/filepath"
 	"time"
 
@@ -25,16 +28,20 @@ type mail struct {
 	delivered bool      // they were delivered in this episode
 	free      time.Time // since when the slot has no trickle-up message; zero while it has one
 
+	// own gives files of the payload to BOINC's user, and lets the container's user keep using them.
+	own func(ctx context.Context, names ...string) error
+
+	owns     allowance // calls of own
 	requests allowance // to the client
 	lines    allowance // in the log
 }
 
-func openMail(o Options) (*mail, error) {
+func openMail(o Options, own func(context.Context, ...string) error) (*mail, error) {
 	box, err := slot.OpenMail(o.Job.Slot, o.Job.Container.Limits.Disk)
 	if err != nil {
 		return nil, err
 	}
-	return &mail{o: o, box: box, free: time.Now(), requests: allowance{burst: 10, every: 10 * time.Second},
+	return &mail{o: o, box: box, free: time.Now(), own: own, owns: allowance{burst: 10, every: time.Minute}, requests: allowance{burst: 10, every: 10 * time.Second},
 		lines: allowance{burst: 20, every: 10 * time.Minute}}, nil
 }
 
@@ -42,20 +49,24 @@ func openMail(o Options) (*mail, error) {
 // while it wrote one.
 func (m *mail) round(ctx context.Context, st boincapi.Status) {
 	if heard := [2]int{st.TrickleDown, st.UploadStatus}; !m.delivered || heard != m.heard {
-		if m.deliver() {
+		if m.deliver(ctx) {
 			m.heard, m.delivered = heard, true
 		}
 	}
-	m.sporadic()
+	m.sporadic(ctx)
 	if st.Suspended {
 		return
 	}
-	r, err := m.box.Requests()
+	var r slot.Requests
+	err := m.allowed(ctx, nil, func() (err error) {
+		r, err = m.box.Requests()
+		return err
+	})
 	if err != nil {
 		m.warn(err)
 	}
 	if r.Trickle {
-		m.trickle(false)
+		m.trickle(ctx, false)
 	}
 	for _, logical := range r.Uploads {
 		if !m.requests.has(time.Now()) || ctx.Err() != nil {
@@ -68,9 +79,32 @@ func (m *mail) round(ctx context.Context, st boincapi.Status) {
 	}
 }
 
+// allowed calls f, which works on files of these names in the payload. The job may run as another user: if its files
+// can't be used, they are given to BOINC's user, and f is called again.
+func (m *mail) allowed(ctx context.Context, names []string, f func() error) error {
+	err := f()
+	now := time.Now()
+	if !errors.Is(err, fs.ErrPermission) || !m.owns.has(now) {
+		return err
+	}
+	m.owns.spend(now)
+	if err := m.own(ctx, append(names, ".")...); err != nil {
+		return fmt.Errorf("%w: %w", errNotNow, err)
+	}
+	return f()
+}
+
+// errNotNow: the job's files could not be given to BOINC's user just now. The next round tries it again.
+var errNotNow = errors.New("it belongs to another user")
+
 // deliver moves the client's messages to the job, and reports whether it could.
-func (m *mail) deliver() bool {
-	names, err := m.box.Deliver()
+func (m *mail) deliver(ctx context.Context) bool {
+	var names []string
+	err := m.allowed(ctx, nil, func() error {
+		more, err := m.box.Deliver()
+		names = append(names, more...)
+		return err
+	})
 	for _, name := range names {
 		if m.mayLog() {
 			m.o.Log.Info().Str("file", name).Msg("delivered to the job")
@@ -82,19 +116,24 @@ func (m *mail) deliver() bool {
 	return err == nil
 }
 
-func (m *mail) sporadic() {
+func (m *mail) sporadic(ctx context.Context) {
 	if !m.o.Sporadic {
 		return
 	}
-	if err := m.box.Sporadic(); err != nil {
+	if err := m.allowed(ctx, []string{boincapi.SporadicACFile}, m.box.Sporadic); err != nil {
 		m.warn(err)
 	}
 }
 
 // trickle gives the client a trickle-up message of the job, and reports whether another may be waiting. The client
 // names a message by the second in which it takes it, so two in one second would become one. over: the job has ended.
-func (m *mail) trickle(over bool) bool {
-	variety, text, ok, err := m.box.Trickle(over)
+func (m *mail) trickle(ctx context.Context, over bool) bool {
+	var variety, text string
+	var ok bool
+	err := m.allowed(ctx, []string{boincapi.TrickleUpFile}, func() (err error) {
+		variety, text, ok, err = m.box.Trickle(over)
+		return err
+	})
 	if err != nil {
 		m.warn(err)
 		return true
@@ -131,9 +170,17 @@ func (m *mail) trickle(over bool) bool {
 
 // upload asks the client to upload an output while the job runs.
 func (m *mail) upload(ctx context.Context, logical string) {
-	err := m.box.BringOutput(ctx, logical)
-	if ctx.Err() != nil {
+	names := []string{logical}
+	for dir := path.Dir(logical); dir != "."; dir = path.Dir(dir) {
+		names = append(names, dir)
+	}
+	err := m.allowed(ctx, names, func() error { return m.box.BringOutput(ctx, logical) })
+	switch {
+	case ctx.Err() != nil:
 		return // the next episode asks again
+	case errors.Is(err, errNotNow):
+		m.warn(err)
+		return
 	}
 	if err == nil {
 		err = m.o.Client.UploadFile(logical)
@@ -149,7 +196,7 @@ func (m *mail) upload(ctx context.Context, logical string) {
 // last gives the client the job's messages from just before its end. It returns an error only if ctx ends, and can then
 // be called again.
 func (m *mail) last(ctx context.Context) error {
-	for deadline := time.Now().Add(lastTrickles); m.trickle(true); {
+	for deadline := time.Now().Add(lastTrickles); m.trickle(ctx, true); {
 		if time.Now().After(deadline) {
 			m.o.Log.Warn().Msg("the job's last trickle-up message is lost: the client has not taken the one before it")
 			break

@@ -1,6 +1,11 @@
 package session
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,5 +40,35 @@ func TestAllowance(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Files that only another user may read are handed over, but not again and again.
+func TestMailHandsFilesOver(t *testing.T) {
+	var gave [][]string
+	mine := false
+	m := &mail{owns: allowance{burst: 2, every: time.Hour}, own: func(_ context.Context, names ...string) error {
+		gave = append(gave, names)
+		mine = true
+		return nil
+	}}
+	read := func() error {
+		if !mine {
+			return fmt.Errorf("read: %w", fs.ErrPermission)
+		}
+		return nil
+	}
+	for i, want := range []bool{true, true, false} {
+		mine = false
+		if err := m.allowed(t.Context(), []string{"trickle_up.xml"}, read); (err == nil) != want {
+			t.Errorf("time %d: got %v", i+1, err)
+		}
+	}
+	other := errors.New("no such file")
+	if err := m.allowed(t.Context(), nil, func() error { return other }); err != other {
+		t.Errorf("another error: got %v", err)
+	}
+	if want := [][]string{{"trickle_up.xml", "."}, {"trickle_up.xml", "."}}; !slices.EqualFunc(gave, want, slices.Equal) {
+		t.Errorf("handed over: %q, want %q", gave, want)
 	}
 }

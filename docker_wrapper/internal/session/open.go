@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
@@ -24,7 +25,7 @@ var longAgo = time.Unix(1, 0)
 
 // Open finds this job's container or makes it. One that runs or is paused is taken over; it is made anew only when it was made for
 // another GPU than the job has now, or lacks its GPU, or is paused and its GPU was never looked for. One that ended by itself while
-// the wrapper was away is harvested, not run again. It stops soon when ctx ends.
+// the wrapper was away is harvested, not run again. Standalone, one of an earlier run is removed. It stops soon when ctx ends.
 func (k *Keeper) Open(ctx context.Context, before job.Before) (*Session, error) {
 	if k.session != nil {
 		at := before.Stopped
@@ -46,6 +47,12 @@ func (k *Keeper) Open(ctx context.Context, before job.Before) (*Session, error) 
 		return k.fresh(ctx, before.CPU)
 	case err != nil:
 		return nil, err
+	case k.standalone() && found.ID != k.store.Episode().Container: // its input, or its image, may have been another
+		if err := found.Remove(ctx); err != nil {
+			return nil, err
+		}
+		k.log.Info().Str("container", found.Name).Msg("removed the container that an earlier run left")
+		return k.fresh(ctx, before.CPU)
 	case found.State == engine.StateCreated: // its start was interrupted: its files may be incomplete
 		if err := found.Remove(ctx); err != nil {
 			return nil, err
@@ -65,7 +72,7 @@ func (k *Keeper) openEngine(ctx context.Context) error {
 	if k.engine != nil {
 		return nil
 	}
-	o := engine.Options{Log: k.log, Online: k.o.Online}
+	o := engine.Options{Log: k.log, Online: k.o.Online, Kind: k.reported()}
 	if e := k.store.Episode(); e.Container != "" && e.Tries < maxFaithful && engine.Known(e.Host) {
 		o.Host = e.Host
 	}
@@ -75,7 +82,18 @@ func (k *Keeper) openEngine(ctx context.Context) error {
 	}
 	k.engine = e
 	k.log.Info().Str("kind", e.Info.Kind).Str("version", e.Info.Version).Str("host", e.Info.Host).Msg("engine")
+	if o.Kind != "" && e.Info.Kind != o.Kind {
+		k.log.Warn().Msgf("the client found %s on this computer; this job uses %s", o.Kind, e.Info.Kind)
+	}
 	return nil
+}
+
+// reported is the kind of engine that the client has found; "" for none.
+func (k *Keeper) reported() string {
+	if k.standalone() {
+		return ""
+	}
+	return map[boincapi.DockerType]string{boincapi.Docker: engine.Docker, boincapi.Podman: engine.Podman}[k.o.Init.HostInfo.DockerType]
 }
 
 // takeOver opens a session for the container of an earlier episode or session.
@@ -207,7 +225,7 @@ func (k *Keeper) anew(ctx context.Context, cpu time.Duration) (*Session, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := k.openPayload(); err != nil {
+	if err := k.openPayload(ctx); err != nil {
 		return nil, err
 	}
 	switch s, err := k.restore(ctx, image, cpu); {
@@ -269,6 +287,9 @@ func (k *Keeper) fill(ctx context.Context, c *engine.Container, start job.Start)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := errors.Join(c.MakeHome(ctx, k.o.Job), k.openByHand(ctx, c)); err != nil {
+		return nil, err
+	}
 	if err := c.CopyIn(ctx, k.o.Job.CopyIn); err != nil {
 		return nil, err
 	}
@@ -300,11 +321,11 @@ func (k *Keeper) begin(ctx context.Context, c *engine.Container, since time.Time
 	if err := k.openOutputs(k.written()); err != nil {
 		return nil, err
 	}
-	began := time.Now()
+	k.began = time.Now()
 	if err := c.Start(ctx); err != nil {
 		return nil, err
 	}
-	k.log.Info().Str("container", c.Name).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("started")
+	k.log.Info().Str("container", c.Name).Stringer("took", time.Since(k.began).Round(time.Millisecond)).Msg("started")
 	if err := k.prove(ctx, c); err != nil {
 		return nil, err
 	}

@@ -77,7 +77,7 @@ func (k *Keeper) openOutputs(keep [2]int64) error {
 			continue
 		}
 		f, err := k.openToAppend(name, keep[i])
-		if err == nil && k.o.Job.Container.User.Mode != "auto" { // another user than BOINC's
+		if err == nil && k.o.Job.Container.User.Mode != job.UserBOINC { // another user than BOINC's
 			err = f.Chmod(0o666)
 		}
 		if err = errors.Join(err, f.Close()); err != nil {

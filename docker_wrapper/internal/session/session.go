@@ -3,7 +3,10 @@ package session
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"io/fs"
+	"path"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -62,6 +65,11 @@ type Keeper struct {
 	mail      *mail             // nil if the job's files aren't moved into a payload
 	container *engine.Container // nil until it is found or made
 	session   *Session          // the newest; nil when its output is complete or parked
+	uncopied  engine.CopyErrors // outputs that Harvest couldn't copy out of the container
+
+	owning sync.Mutex  // held by own
+	began  time.Time   // by hand: before the container was started
+	mode   fs.FileMode // by hand: of the directory, before others were let write to it; 0 if they weren't
 }
 
 // New returns a keeper, which has done nothing yet.
@@ -71,7 +79,7 @@ func New(o Options) (*Keeper, error) {
 		return k, nil
 	}
 	var err error
-	k.mail, err = openMail(o)
+	k.mail, err = openMail(o, func(ctx context.Context, names ...string) error { return k.own(ctx, true, names...) })
 	return k, err
 }
 
@@ -177,6 +185,9 @@ func (s *Session) Fraction(ctx context.Context) (float64, bool) {
 	switch {
 	case p.File != "":
 		data, err = slot.Payload{Dir: s.k.o.Job.Slot.Payload}.Read(p.File, maxFraction)
+		if errors.Is(err, fs.ErrPermission) { // it is another user's
+			data, err = s.c.ReadFile(ctx, s.k.inContainer(p.File), maxFraction)
+		}
 	case p.ContainerFile != "":
 		data, err = s.c.ReadFile(ctx, p.ContainerFile, maxFraction)
 	default:
@@ -190,6 +201,11 @@ func (s *Session) Fraction(ctx context.Context) (float64, bool) {
 		s.slip.Do(func() { s.k.log.Warn().Msgf("%s: %v", p.File+p.ContainerFile, err) })
 	}
 	return f, err == nil
+}
+
+// inContainer is the path in the container of a file of the payload.
+func (k *Keeper) inContainer(name string) string {
+	return path.Join(k.o.Job.Container.InContainer(k.o.Job.Slot.Payload), name)
 }
 
 // tellGraphics tells the client where the job's web page is.

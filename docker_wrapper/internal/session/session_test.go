@@ -178,3 +178,31 @@ func TestStoreIsShared(t *testing.T) {
 		t.Errorf("got %+v in the file, %v, want %d tries", again.Episode(), err, goroutines*times)
 	}
 }
+
+// An episode that was interrupted while it moved the files has made the copies. They are not made again: without the
+// payload Docker says that the files aren't there.
+func TestCopiesAreMadeOnce(t *testing.T) {
+	k, fake := keeperOf(t, func(j *job.Job) {
+		j.CopyOut = []job.Copy{{Root: j.Slot.Dir, Src: "/out", Dst: "out"}}
+		j.Container.Command = []string{"exit 0"}
+	})
+	s, err := k.Open(t.Context(), job.Before{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exit := <-s.Wait(t.Context())
+	if err := k.Harvest(t.Context(), exit); err != nil || len(k.uncopied) != 1 {
+		t.Fatalf("got %v, %v, want one copy that isn't possible", k.uncopied, err)
+	}
+	if err := k.store.Change(func(e *Episode) { e.Copied = &Copied{k.uncopied} }); err != nil {
+		t.Fatal(err)
+	}
+	k.uncopied = nil
+	fake.Inject(enginetest.Fault{Call: "copy-out", Status: 500, Message: "asked again"})
+	if err := k.Harvest(t.Context(), exit); err != nil || len(k.uncopied) != 1 || k.uncopied[0].Name != "/out" {
+		t.Errorf("got %v, %v, want what the first episode noted", k.uncopied, err)
+	}
+	if done, err := k.Conclude(t.Context(), Done{}); err != nil || done.Code != boincapi.ExitChildFailed {
+		t.Errorf("got %+v, %v, want a failed job", done, err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/job"
+	"boincdocker/docker_wrapper/internal/slot"
 )
 
 const (
@@ -29,9 +30,10 @@ func (k *Keeper) Leave(ctx context.Context, parked time.Time) {
 	k.park(parked)
 	if k.standalone() {
 		k.Remove(ctx)
+		k.takeOwnership(ctx, false)
 		return
 	}
-	foreign := k.o.Job.Container.User.Mode != "auto" || k.engine != nil && k.engine.Info.Rootless
+	foreign := k.o.Job.Container.User.Mode != job.UserBOINC || k.engine != nil && k.engine.Info.Rootless
 	if k.container != nil && !parked.IsZero() && foreign { // the client may have to clear the slot itself
 		k.takeOwnership(ctx, true)
 	}
@@ -59,14 +61,13 @@ func (k *Keeper) Keep(ctx context.Context) {
 func (k *Keeper) GiveUp(ctx context.Context) {
 	k.takeOwnership(ctx, false)
 	k.Remove(ctx)
-	if err := k.moveOut(); err != nil {
+	if _, err := k.moveOut(); err != nil {
 		k.log.Warn().Err(err).Msg("cannot move all of the job's files back into the slot")
 	}
 }
 
-// Harvest takes the rest of an ended container's output and, if its exit code is 0, its output files. An
-// *engine.CopyError is the job's fault. Any other error says that the job did not end by itself, or what on this
-// computer prevents the harvest.
+// Harvest takes the rest of an ended container's output and, if its exit code is 0, its output files. An error says that
+// the job did not end by itself, or what on this computer prevents the harvest.
 func (k *Keeper) Harvest(ctx context.Context, exit job.Exit) error {
 	switch {
 	case exit.Lost:
@@ -89,37 +90,46 @@ func (k *Keeper) Harvest(ctx context.Context, exit job.Exit) error {
 		return ctx.Err()
 	}
 	k.log.Info().Int("code", exit.Code).Bool("oom", exit.OOMKilled).Msg("the container has ended")
-	limits := k.o.Job.Container.Limits
 	if exit.OOMKilled && exit.Code == 0 {
-		k.log.Warn().Msgf("a process of the job was killed for memory (limit %d MB)", limits.Memory>>20)
+		k.log.Warn().Msgf("a process of the job was killed for memory; its limit is %s", k.o.Job.Container.Limits.MemoryLimit())
 	}
 	if exit.Code != 0 {
 		return nil
 	}
-	leftOut, err := k.container.CopyOut(ctx, k.o.Job.CopyOut, limits.Disk)
-	for _, name := range leftOut {
-		k.log.Warn().Str("file", name).Msg("not copied: neither file nor directory, or a link that leads outside")
-	}
-	return err
+	return k.copyOut(ctx)
 }
 
-// Conclude moves the job's files back, notes how the job ended, and removes the container. If it is interrupted, the
-// next episode continues.
-func (k *Keeper) Conclude(ctx context.Context, done Done) error {
+// Conclude moves the job's files back, notes how the job ended, and removes the container. It returns how the job ended:
+// one that ended with 0 and whose outputs aren't all delivered has failed. If it is interrupted, the next episode
+// continues.
+func (k *Keeper) Conclude(ctx context.Context, done Done) (Done, error) {
 	k.drain(ctx) // of a container that was killed
 	k.takeOwnership(context.WithoutCancel(ctx), false)
 	if k.mail != nil {
 		if err := k.mail.last(ctx); err != nil {
-			return err
+			return done, err
 		}
 	}
-	if err := k.moveOut(); err != nil {
-		return err
+	// Once the payload is gone, Docker can't copy out of the container any more, because it mounts the payload for that.
+	if err := k.store.Change(func(e *Episode) { e.Copied = &Copied{k.uncopied} }); err != nil {
+		return done, err
+	}
+	lost, err := k.moveOut()
+	if err != nil {
+		return done, err
+	}
+	done = k.judge(ctx, done, lost)
+	if done.Code == 0 && !k.standalone() { // the container is the other copy of the outputs
+		began := time.Now()
+		if err := slot.Sync(k.o.Job.Slot, k.o.Job.CopyOut); err != nil {
+			return done, fmt.Errorf("write the job's outputs to the disk: %w", err)
+		}
+		k.log.Debug().Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("the outputs are on the disk")
 	}
 	if err := k.store.Change(func(e *Episode) { e.Done = &done }); err != nil {
-		return err
+		return done, err
 	}
-	return k.Remove(ctx)
+	return done, k.Remove(ctx)
 }
 
 // Remove removes the job's checkpoints and its container, also one of an earlier episode or one that is incomplete. It

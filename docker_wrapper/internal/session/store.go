@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -31,7 +32,13 @@ type Episode struct {
 	Anew       bool          `json:"anew,omitempty"`      // the last checkpoint was lost, and there is none since
 	Unsigned   bool          `json:"unsigned,omitempty"`  // the job's files were not signed when it began
 	Tries      int           `json:"tries,omitempty"`     // temporary exits since the job last ran for 10 minutes
+	Copied     *Copied       `json:"copied,omitempty"`    // the outputs were copied out of the ended container
 	Done       *Done         `json:"done,omitempty"`      // the job has ended; only the finish file may be missing
+}
+
+// Copied is what came of the copies out of a container. They are made once.
+type Copied struct {
+	Faults engine.CopyErrors `json:"faults,omitempty"` // those that weren't possible
 }
 
 // Done is how a job ended.

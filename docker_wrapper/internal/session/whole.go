@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,6 +62,7 @@ func (s *Session) saveWhole(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	k.takeOwnership(ctx, true) // or the files could be neither read nor restored; not later: the engine notes their modes
 	if err := s.c.Checkpoint(ctx, dir, room); err != nil {
 		return err
 	}
@@ -208,7 +208,7 @@ func (k *Keeper) lastWhole(image string) (dir string, kept kept, err error) {
 // useless turns an error of a checkpoint's files into engine.ErrNoRestore, unless it is a temporary error of this
 // computer. Retrying doesn't help if files are missing or damaged, or if the job has removed their permissions.
 func useless(err error) error {
-	if engine.HostsFault(err) && !errors.Is(err, fs.ErrPermission) {
+	if host.MayPass(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", engine.ErrNoRestore, err)

@@ -9,12 +9,14 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -175,6 +177,8 @@ func (b *Mail) Refuse(name string) error {
 // Trickle takes the job's trickle-up message out of the payload once it is complete. It returns the same message until
 // TrickleSent is called. ok is false while there is none.
 //
+// The error wraps fs.ErrPermission while another user's message can't be read.
+//
 // A message is complete when it has not changed since the last call and its text is not empty and is valid XML. BOINC's
 // own library writes it in one piece, a script perhaps line by line. An incomplete message is taken as it is after 30
 // calls without a change, or when the job is over.
@@ -235,6 +239,9 @@ func (b *Mail) trickleWhole(over bool) (bool, error) {
 			return false, nil
 		}
 		data, err := Payload{b.m.slot.Payload}.Read(boincapi.TrickleUpFile, maxTrickle+1)
+		if errors.Is(err, fs.ErrPermission) {
+			return false, fmt.Errorf("trickle-up message: %w", err)
+		}
 		if err == nil {
 			var text string
 			if _, text, err = parseTrickle(data); err == nil && strings.TrimSpace(text) == "" {
@@ -426,6 +433,8 @@ func (b *Mail) sporadic() error {
 	wanted := "0\n"
 	if data, err := payload.Read(boincapi.SporadicACFile, limit); err == nil {
 		wanted = oneNumber(data)
+	} else if errors.Is(err, fs.ErrPermission) {
+		return err
 	}
 	if wanted != b.wanted {
 		f, err := b.m.root.OpenFile(boincapi.SporadicACFile, os.O_WRONLY|os.O_CREATE, 0o666)
@@ -499,7 +508,7 @@ func (b *Mail) Last() error {
 	}
 	for _, l := range b.m.slot.Links {
 		if l.Output {
-			if err := os.Remove(l.Target + partSuffix); !errors.Is(err, fs.ErrNotExist) {
+			if err := os.Remove(filepath.Join(filepath.Dir(l.Target), host.Part(filepath.Base(l.Target)))); !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 			}
 		}

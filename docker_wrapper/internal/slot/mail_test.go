@@ -278,9 +278,9 @@ func TestBringOutputBrokenOff(t *testing.T) {
 	if err := b.BringOutput(ctx, "out"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	write(t, h.project(), "wu_0_0"+partSuffix, "left by a wrapper that was killed", 0o644)
+	write(t, h.project(), "wu_0_0"+".docker_wrapper.part", "left by a wrapper that was killed", 0o644)
 	must(t, b.Last())
-	for _, name := range []string{filepath.Join(h.project(), "wu_0_0"), filepath.Join(h.project(), "wu_0_0"+partSuffix), filepath.Join(h.payload(), "boinc_ufr_out")} {
+	for _, name := range []string{filepath.Join(h.project(), "wu_0_0"), filepath.Join(h.project(), "wu_0_0"+".docker_wrapper.part"), filepath.Join(h.payload(), "boinc_ufr_out")} {
 		if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: got %v, want nothing", name, err)
 		}
@@ -318,7 +318,7 @@ func TestDeliver(t *testing.T) {
 	if names, err := b.Deliver(); len(names) > 0 || err != nil {
 		t.Errorf("again: got %q, %v, want nothing", names, err)
 	}
-	if notes, err := MoveOut(h.plan(t)); len(notes) > 0 || err != nil {
+	if notes, err := moveOut(h.plan(t)); len(notes) > 0 || err != nil {
 		t.Errorf("at the end: got notes %q, %v, want none", notes, err)
 	}
 	write(t, h.slot(), down, "late", 0o644)

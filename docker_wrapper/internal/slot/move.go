@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/host"
@@ -34,7 +33,6 @@ const (
 	linksName = job.WrapperDir + "/links.json"
 
 	softLinkEnd = "</soft_link>"
-	partSuffix  = ".docker_wrapper.part" // of an incomplete file in the project directory
 
 	maxNested  = 64      // depth of the job's directories; deeper ones aren't moved
 	maxDropped = 200_000 // files of the trash that one move removes; the next move or the client removes the rest
@@ -48,8 +46,9 @@ type mover struct {
 	links map[string]job.Link
 	link  func(oldname, newname string) error // makes a hard link; some file systems have none
 	step  func() error
-	left  job.LeftOut // files that weren't moved out
-	trash int         // number of files removed from the trash
+	left  job.LeftOut       // files that weren't moved out
+	lost  map[string]string // why an output wasn't delivered, by its logical name
+	trash int               // number of files removed from the trash
 }
 
 func newMover(s job.Slot) (*mover, error) {
@@ -57,7 +56,8 @@ func newMover(s job.Slot) (*mover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open slot: %w", err)
 	}
-	m := &mover{slot: s, root: root, links: map[string]job.Link{}, link: root.Link, step: func() error { return nil }}
+	m := &mover{slot: s, root: root, links: map[string]job.Link{}, link: root.Link, lost: map[string]string{},
+		step: func() error { return nil }}
 	for _, l := range s.Links {
 		m.links[l.Name] = l
 	}
@@ -290,22 +290,31 @@ func WriteInitData(s job.Slot, redacted []byte) error {
 	return nil
 }
 
+// Moved is what MoveOut didn't move.
+type Moved struct {
+	LeftOut []job.Left        // removed, at most 20, see [job.LeftOut]
+	Lost    map[string]string // why an output wasn't delivered, by its logical name
+}
+
 // MoveOut moves all of the job's files from the payload back into the slot: new, changed and unchanged ones. An output
-// that the job wrote under its logical name goes to its physical name in the project directory.
+// that the job wrote under its logical name goes to its physical name in the project directory, also if it is a symlink
+// to another file of the payload.
 //
-// It doesn't move files under BOINC's or the wrapper's names, and directories more than 64 deep. It doesn't move
-// symlinks either, because the client follows them, unless a symlink and its target lie in the same top directory of the
-// payload. These files are removed; leftOut names them, see [job.LeftOut]. Files lose their set-user-ID bits.
-func MoveOut(s job.Slot) (leftOut []string, err error) {
+// It doesn't move files under BOINC's or the wrapper's names, and directories more than 64 deep. A symlink is moved if
+// it and its target lie in the same top directory of the payload. Of others it moves the file that they lead to, if
+// that is one of the payload, because the client follows symlinks. The rest is removed, and so is what can't be moved
+// because of its name, kind or permissions: see [Moved]. Files lose their set-user-ID bits, and BOINC's user may read
+// them. An error is one of the computer.
+func MoveOut(s job.Slot) (Moved, error) {
 	m, err := newMover(s)
 	if err != nil {
-		return nil, err
+		return Moved{}, err
 	}
 	defer m.root.Close()
-	if err := m.moveOut(); err != nil {
-		return m.left.Names(), fmt.Errorf("move the job's files out of %s: %w", payloadName, err)
+	if err = m.moveOut(); err != nil {
+		err = fmt.Errorf("move the job's files out of %s: %w", payloadName, err)
 	}
-	return m.left.Names(), nil
+	return Moved{m.left.Files(), m.lost}, err
 }
 
 // tooDeep reports whether a directory is nested too deeply to be moved.
@@ -329,6 +338,9 @@ func (m *mover) moveOut() error {
 	if err := m.enter(payloadName); err != nil {
 		return err
 	}
+	if err := m.outputs(); err != nil { // before the files that symlinks lead to are moved
+		return err
+	}
 	if err := m.eachOut("."); err != nil {
 		return err
 	}
@@ -348,34 +360,42 @@ func (m *mover) eachOut(dir string) error {
 	}
 	for _, e := range entries {
 		name := path.Join(dir, e.Name())
-		if dir == "." && job.Reserved(e.Name()) || slices.Contains(m.slot.Kept, name) || slices.Contains(m.slot.Copied, name) {
-			if err := m.leave(name, e); err != nil {
-				return err
+		var err error
+		switch {
+		case m.belongsToUs(name):
+			err = m.leave(name, "a name that belongs to BOINC or the wrapper")
+		case tooDeep(name, e):
+			err = m.leave(name, fmt.Sprintf("more than %d directories deep", maxNested))
+		default:
+			if err = m.out(name, e); host.Final(err) {
+				err = m.leave(name, host.Cause(err))
 			}
-			continue
 		}
-		if tooDeep(name, e) {
-			if err := m.leave(name, e); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := m.out(name, e); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// leave removes a file that isn't moved out, and notes its name unless the wrapper put it into the payload.
-func (m *mover) leave(name string, e fs.DirEntry) error {
+// belongsToUs reports whether the job may not have a file of this name.
+func (m *mover) belongsToUs(name string) bool {
+	return job.Reserved(name) || slices.Contains(m.slot.Kept, name) || slices.Contains(m.slot.Copied, name)
+}
+
+// leave removes a file that isn't moved out, and notes it unless the wrapper put it into the payload. What can't be
+// removed now goes into the trash with the payload.
+func (m *mover) leave(name, why string) error {
 	if err := m.step(); err != nil {
 		return err
 	}
 	if name != boincapi.InitDataFile && !slices.Contains(m.slot.Copied, name) && !given(name) {
-		m.left.Add(name)
+		m.left.Add(name, why)
 	}
-	return m.drop(path.Join(payloadName, name))
+	if err := m.drop(path.Join(payloadName, name)); !host.Final(err) {
+		return err
+	}
+	return nil
 }
 
 // given reports whether the wrapper puts a file of this name into the payload for the job to read.
@@ -454,12 +474,12 @@ func (m *mover) emptyDir(dir string) (bool, error) {
 		return false, nil
 	}
 	if err := m.enter(dir); err != nil {
-		return false, ignorePermission(err)
+		return false, unlessFinal(err)
 	}
 	for {
 		names, err := m.someNames(dir)
 		if err != nil {
-			return false, ignorePermission(err)
+			return false, unlessFinal(err)
 		}
 		removed := 0
 		for _, n := range names {
@@ -471,7 +491,7 @@ func (m *mover) emptyDir(dir string) (bool, error) {
 			}
 			if err := m.drop(path.Join(dir, n)); err == nil {
 				removed++
-			} else if ignorePermission(err) != nil {
+			} else if unlessFinal(err) != nil {
 				return false, err
 			}
 		}
@@ -493,6 +513,14 @@ func (m *mover) someNames(dir string) ([]string, error) {
 		return nil, nil
 	}
 	return names, err
+}
+
+// unlessFinal ignores an error that comes from the job's file itself.
+func unlessFinal(err error) error {
+	if host.Final(err) {
+		return nil
+	}
+	return err
 }
 
 func ignorePermission(err error) error {
@@ -520,13 +548,13 @@ func (m *mover) out(name string, e fs.DirEntry) error {
 		}
 		return m.drop(inside)
 	case e.Type()&fs.ModeSymlink != 0 && !m.staysBelow(name):
-		return m.leave(name, e)
+		return m.leave(name, "a symlink that leads to no file of the job")
 	case e.Type()&fs.ModeSymlink == 0 && !e.Type().IsRegular():
-		return m.leave(name, e)
+		return m.leave(name, notAFile)
 	}
 	if fi, err := m.root.Lstat(name); err == nil && fi.IsDir() {
 		if m.holdsOurs(name) {
-			return m.leave(name, e)
+			return m.leave(name, "a file in place of a directory with files of BOINC's")
 		}
 		if err := m.step(); err != nil {
 			return err
@@ -536,9 +564,7 @@ func (m *mover) out(name string, e fs.DirEntry) error {
 		}
 	}
 	if e.Type().IsRegular() {
-		if err := m.plainMode(inside); errors.Is(err, fs.ErrPermission) {
-			return m.leave(name, e)
-		} else if err != nil {
+		if err := m.plainMode(inside); err != nil {
 			return err
 		}
 	}
@@ -549,13 +575,14 @@ func (m *mover) out(name string, e fs.DirEntry) error {
 }
 
 // plainMode removes a file's set-user-ID, set-group-ID and sticky bits, write permission for others, and extended
-// attributes. With them others could act as its owner or write the file.
+// attributes. With them others could act as its owner or write the file. Its owner, BOINC's user, may read it: the
+// client uploads it.
 func (m *mover) plainMode(inside string) error {
 	fi, err := m.root.Lstat(inside)
 	if err != nil {
 		return err
 	}
-	if want := fi.Mode().Perm() &^ othersWrite; fi.Mode() != want {
+	if want := plain(fi.Mode()); fi.Mode() != want {
 		if err := m.step(); err != nil {
 			return err
 		}
@@ -563,8 +590,22 @@ func (m *mover) plainMode(inside string) error {
 			return err
 		}
 	}
-	return stripAttributes(filepath.Join(m.slot.Dir, filepath.FromSlash(inside)))
+	full := filepath.Join(m.slot.Dir, filepath.FromSlash(inside))
+	if len(full) < maxPath {
+		return stripAttributes(full)
+	}
+	dir, err := m.root.Open(path.Dir(inside))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return stripAttributes(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), path.Base(inside)))
 }
+
+// plain is the mode of a file outside of the payload, from its mode in it.
+func plain(mode fs.FileMode) fs.FileMode { return mode.Perm()&^othersWrite | 0o400 }
+
+const maxPath = 4096 // bytes of a path in a system call (PATH_MAX in limits.h), with the NUL at its end
 
 // othersWrite is the mode bit by which the container's users can write files in the payload. Outside the payload no file
 // of the job has it.
@@ -614,47 +655,33 @@ func (m *mover) staysBelow(name string) bool {
 	return ok && filepath.IsLocal(path.Join(path.Dir(rest), target))
 }
 
-// linkOut moves out what the payload has under a link's name: the link file itself, or data that the job wrote there.
+// linkOut removes what the payload has under a link's name. The outputs among the links are delivered already.
 func (m *mover) linkOut(l job.Link, inside string, e fs.DirEntry) error {
-	if !e.Type().IsRegular() {
-		return m.leave(l.Name, e)
-	}
-	f, err := m.root.Open(inside)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	data, err := m.pastLink(f)
-	switch {
-	case err != nil:
-		return err
-	case data < 0:
-		if err := m.step(); err != nil {
-			return err
-		}
-		return m.root.Remove(inside)
-	case !l.Output:
-		return m.leave(l.Name, e)
-	}
-	if err := m.step(); err != nil {
-		return err
-	}
-	if err := m.plainMode(inside); err != nil && !errors.Is(err, fs.ErrPermission) {
-		return err
-	} else if data == 0 && err == nil && os.Rename(filepath.Join(m.slot.Dir, filepath.FromSlash(inside)), l.Target) == nil {
+	if l.Output { // what was not delivered stays until the payload is removed, so that the next episode sees why
 		return nil
 	}
-	// Copy: the job appended to the link file, or the project directory is on another file system, or the file isn't ours.
-	if _, err := f.Seek(data, io.SeekStart); err != nil {
-		return err
+	if e.Type().IsRegular() {
+		f, err := m.root.Open(inside)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		data, err := m.pastLink(f)
+		if err != nil {
+			return err
+		}
+		if data < 0 {
+			if err := m.step(); err != nil {
+				return err
+			}
+			return m.root.Remove(inside)
+		}
 	}
-	if err := writeWhole(l.Target, f); err != nil {
-		return err
+	why := notAnOutput(m.slot, l)
+	if l.Missing { // nothing else is there that the link could lead to
+		m.lost[l.Name] = why
 	}
-	if err := m.step(); err != nil {
-		return err
-	}
-	return m.root.Remove(inside)
+	return m.leave(l.Name, why)
 }
 
 // pastLink returns where the job's data begins in a payload file that was a link file: 0 if the job replaced the file,
@@ -675,84 +702,6 @@ func (m *mover) pastLink(f *os.File) (int64, error) {
 	return int64(len(head) - len(data)), nil
 }
 
-// MoveOutputs moves outputs that a job without a client wrote under their logical names to the targets of their links,
-// and writes the link files again.
-func MoveOutputs(s job.Slot) error {
-	m, err := newMover(s)
-	if err != nil {
-		return err
-	}
-	defer m.root.Close()
-	for _, l := range s.Links {
-		fi, err := m.root.Lstat(l.Name)
-		if !l.Output || err != nil || !fi.Mode().IsRegular() {
-			continue
-		}
-		if err := m.moveOutput(l); err != nil {
-			return fmt.Errorf("move output %s to %s: %w", l.Name, l.Target, err)
-		}
-	}
-	return nil
-}
-
-func (m *mover) moveOutput(l job.Link) error {
-	f, err := m.root.Open(l.Name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	data, err := m.pastLink(f)
-	if err != nil || data < 0 {
-		return err
-	}
-	if _, err := f.Seek(data, io.SeekStart); err != nil {
-		return err
-	}
-	if err := writeWhole(l.Target, f); err != nil {
-		return err
-	}
-	target, err := filepath.Rel(m.slot.Dir, l.Target)
-	if err != nil {
-		return err
-	}
-	link := boincapi.SoftLinkTag + escape(filepath.ToSlash(target)) + softLinkEnd + "\n"
-	return os.WriteFile(filepath.Join(m.slot.Dir, filepath.FromSlash(l.Name)), []byte(link), 0o644)
-}
-
-// TakeBack removes from a file that a container wrote outside of the payload what the job may have given it: set-user-ID bits, write
-// permission for others, attributes, another owner. Anything but a regular file it leaves.
-func TakeBack(name string) error {
-	fi, err := os.Lstat(name)
-	if err != nil || !fi.Mode().IsRegular() {
-		return err
-	}
-	if mode := fi.Mode().Perm() &^ othersWrite; fi.Mode() != mode {
-		if err := ignorePermission(os.Chmod(name, mode)); err != nil {
-			return err
-		}
-	}
-	if err := ignorePermission(stripAttributes(name)); err != nil {
-		return err
-	}
-	return takeOver(name)
-}
-
-// takeOver replaces another user's file by a copy that belongs to us. Only the owner can remove set-user-ID bits and
-// attributes. A file that we can't read is removed.
-func takeOver(name string) error {
-	if !OthersOwn(name, os.Getuid()) {
-		return nil
-	}
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrPermission) {
-		return os.Remove(name)
-	} else if err != nil {
-		return err
-	}
-	defer f.Close()
-	return writeWhole(name, f)
-}
-
 // writeWhole replaces a file outside the slot, complete or not at all, and syncs it: the job's own file is removed next.
 func writeWhole(name string, r io.Reader) error {
 	root, err := os.OpenRoot(filepath.Dir(name))
@@ -761,7 +710,7 @@ func writeWhole(name string, r io.Reader) error {
 	}
 	defer root.Close()
 	base := filepath.Base(name)
-	return host.ReplaceSynced(root, base+partSuffix, base, 0o644, func(f *os.File) error {
+	return host.ReplaceSynced(root, host.Part(base), base, 0o644, func(f *os.File) error {
 		_, err := io.Copy(f, r)
 		return err
 	})
@@ -776,50 +725,4 @@ func (m *mover) readDir(dir string) ([]fs.DirEntry, error) {
 	entries, err := f.ReadDir(-1)
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return entries, err
-}
-
-// untouched is the modification time of an output file that MakeOutputs made, until the job writes to it.
-var untouched = time.Unix(0, 0)
-
-// MakeOutputs makes the output files that a job writes in a mounted project directory. They are mounted one by one, and
-// a file must exist to be mounted.
-func MakeOutputs(s job.Slot) error {
-	for _, l := range s.Links {
-		if !l.Output {
-			continue
-		}
-		f, err := os.OpenFile(l.Target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o664)
-		if errors.Is(err, fs.ErrExist) {
-			continue
-		} else if err != nil {
-			return fmt.Errorf("make output file of %s: %w", l.Name, err)
-		}
-		if err := errors.Join(f.Close(), os.Chtimes(l.Target, untouched, untouched)); err != nil {
-			return fmt.Errorf("make output file of %s: %w", l.Name, err)
-		}
-	}
-	return nil
-}
-
-// DropOutputs removes the output files of MakeOutputs that the job has not written to, so that the client finds them
-// missing and not empty. From the others it removes set-user-ID bits, write permission for others and attributes.
-func DropOutputs(s job.Slot) error {
-	for _, l := range s.Links {
-		if !l.Output {
-			continue
-		}
-		fi, err := os.Lstat(l.Target)
-		if err == nil {
-			if err := TakeBack(l.Target); err != nil {
-				return fmt.Errorf("output file of %s: %w", l.Name, err)
-			}
-		}
-		if err != nil || fi.Size() != 0 || !fi.ModTime().Equal(untouched) {
-			continue
-		}
-		if err := os.Remove(l.Target); err != nil {
-			return fmt.Errorf("remove unused output file of %s: %w", l.Name, err)
-		}
-	}
-	return nil
 }

@@ -29,27 +29,58 @@ func OthersOwn(dir string, uid int) bool {
 	}) != nil
 }
 
+// Owner says who gets files. Others may use them too if Shared.
+type Owner struct {
+	UID, GID int
+	Shared   bool  // all other users of the container may read and write the files
+	Since    int64 // files that were not changed since then are left, in ns since 1970; 0 for none
+}
+
 // ChangeOwner gives dir and all files below it to a user, who can then read and remove them. It follows no links and
-// must run as root. shared lets all other users of the container read and write the files, too.
-func ChangeOwner(dir string, uid, gid int, shared bool) error {
-	o := owner{uid, gid, 0o600}
-	if shared {
+// must run as root. With names it changes only dir and the files of these names in it, as far as they exist.
+func ChangeOwner(dir string, to Owner, names ...string) error {
+	o := owner{Owner: to, give: true, mode: 0o600}
+	if to.Shared {
 		o.mode = 0o666
 	}
-	root, err := os.OpenRoot(dir)
-	if err == nil {
-		err = errors.Join(o.one(root, "."), o.all(root), root.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("give files to user %d: %w", uid, err)
+	if err := o.tree(dir, names); err != nil {
+		return fmt.Errorf("give files to user %d: %w", to.UID, err)
 	}
 	return nil
 }
 
+// share lets all users of the container read and write dir and the files below it that are ours. With names it changes
+// only dir and the files of these names in it.
+func share(dir string, names ...string) error {
+	o := owner{Owner: Owner{UID: os.Getuid()}, mode: 0o666}
+	return o.tree(dir, names)
+}
+
 // owner is the new owner of files.
 type owner struct {
-	uid, gid int
-	mode     fs.FileMode // permissions that each file gets in addition
+	Owner
+	give bool        // else files of others are left, and the user's own get the mode
+	mode fs.FileMode // permissions that each file gets in addition
+}
+
+func (o owner) tree(dir string, names []string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := o.one(root, "."); err != nil {
+		return err
+	}
+	if len(names) == 0 {
+		return o.all(root)
+	}
+	for _, name := range names {
+		if err := o.one(root, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // all gives away everything in a directory. It opens each directory from its parent: with paths from the top, the cost
@@ -71,7 +102,9 @@ func (o owner) all(dir *os.Root) error {
 			continue
 		}
 		below, err := dir.OpenRoot(e.Name())
-		if err != nil {
+		if !o.give && errors.Is(err, fs.ErrPermission) {
+			continue // another user's
+		} else if err != nil {
 			return err
 		}
 		if err := errors.Join(o.all(below), below.Close()); err != nil {
@@ -86,7 +119,14 @@ func (o owner) one(dir *os.Root, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := dir.Lchown(name, o.uid, o.gid); err != nil || fi.Mode()&fs.ModeSymlink != 0 {
+	uid, mark := ownerAndMark(fi)
+	switch {
+	case mark[1] < o.Since || !o.give && uid[0] != o.UID:
+		return nil
+	case o.give:
+		err = dir.Lchown(name, o.UID, o.GID)
+	}
+	if err != nil || fi.Mode()&fs.ModeSymlink != 0 {
 		return err
 	}
 	mode := fi.Mode().Perm() | o.mode // without set-user-ID bits

@@ -30,11 +30,19 @@ func (p Payload) Read(name string, limit int64) ([]byte, error) {
 
 // ModTime is when a file was last changed.
 func (p Payload) ModTime(name string) (time.Time, error) {
-	f, fi, err := p.open(name, os.O_RDONLY)
+	root, err := os.OpenRoot(p.Dir)
 	if err != nil {
 		return time.Time{}, err
 	}
-	return fi.ModTime(), f.Close()
+	defer root.Close()
+	fi, err := root.Stat(filepath.FromSlash(name))
+	if err == nil && !fi.Mode().IsRegular() {
+		err = &fs.PathError{Op: "stat", Path: name, Err: fs.ErrInvalid}
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	return fi.ModTime(), nil
 }
 
 func (p Payload) open(name string, flag int) (*os.File, fs.FileInfo, error) {
@@ -67,48 +75,29 @@ func (p Payload) open(name string, flag int) (*os.File, fs.FileInfo, error) {
 }
 
 // AllowWrites lets any user in the container write to the payload and to the outputs that are mounted one by one. On
-// the host the permissions of the slot directory still apply.
+// the host the permissions of the slot directory still apply. By hand the payload is a person's directory: there it
+// changes only the directory itself and the link files of outputs.
 func AllowWrites(s job.Slot) error {
-	names := []string{s.Payload}
+	var names, targets []string
 	for _, l := range s.Links {
+		if l.Output && !s.Move {
+			names = append(names, l.Name)
+		}
 		if l.Output && s.MakeOutputs {
-			names = append(names, l.Target)
+			targets = append(targets, l.Target)
 		}
 	}
-	for _, name := range names {
-		fi, err := os.Stat(name)
+	if !s.Move {
+		names = append(names, ".")
+	}
+	err := share(s.Payload, names...)
+	for _, name := range targets {
 		if err == nil {
-			mode := fs.FileMode(0o666)
-			if fi.IsDir() {
-				mode = 0o777
-			}
-			err = os.Chmod(name, mode)
-		}
-		if err != nil {
-			return fmt.Errorf("let the container's user write: %w", err)
+			err = os.Chmod(name, 0o666)
 		}
 	}
-	if err := openLinks(s); err != nil {
-		return fmt.Errorf("let the container's user write: %w", err)
-	}
-	return nil
-}
-
-// openLinks lets the container's user overwrite the link files of outputs. In an earlier episode the job may have put
-// anything there.
-func openLinks(s job.Slot) error {
-	root, err := os.OpenRoot(s.Payload)
 	if err != nil {
-		return err
-	}
-	defer root.Close()
-	for _, l := range s.Links {
-		if fi, err := root.Lstat(l.Name); l.Output && err == nil && fi.Mode().IsRegular() && fi.Mode().Perm()&0o222 != 0o222 {
-			err = root.Chmod(l.Name, fi.Mode().Perm()|0o666)
-			if err != nil && !errors.Is(err, fs.ErrPermission) { // then it is already the container user's
-				return err
-			}
-		}
+		return fmt.Errorf("let the container's user write: %w", err)
 	}
 	return nil
 }

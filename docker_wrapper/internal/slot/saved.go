@@ -133,7 +133,7 @@ func syncAll(dir string) error {
 }
 
 // Size returns the bytes of all files below dir, as the client counts them against a job's rsc_disk_bound. Files that
-// disappear meanwhile don't count.
+// disappear meanwhile, and directories to which the job has removed access, don't count.
 func Size(dir string) (int64, error) {
 	var size int64
 	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
@@ -143,10 +143,7 @@ func Size(dir string) (int64, error) {
 				size += fi.Size()
 			}
 		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
+		return unlessFinal(err)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("measure %s: %w", dir, err)

@@ -408,7 +408,7 @@ func TestOutputs(t *testing.T) {
 	write(t, h.project(), "wu_0_2", "", 0o644) // empty, but the job wrote it
 	must(t, os.Chtimes(filepath.Join(h.project(), "in_0"), untouched, untouched), os.Truncate(filepath.Join(h.project(), "in_0"), 0))
 	must(t, os.Remove(filepath.Join(h.project(), "wu_0_4")))
-	must(t, DropOutputs(h.plan(t)), DropOutputs(h.plan(t)))
+	must(t, DropOutputs(h.plan(t), nil), DropOutputs(h.plan(t), nil))
 	equal(t, "dropped", read(), map[string]string{"wu_0_0": "of an earlier attempt\n", "wu_0_1": "written\n", "wu_0_2": "",
 		"in_0": "", "in_1": "project's in_1"})
 }

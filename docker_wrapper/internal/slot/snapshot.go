@@ -87,7 +87,7 @@ func (s Snapshot) Take(ctx context.Context, before string, room int64) error {
 	c := copier{ctx: ctx, left: room, limited: room > 0}
 	lists := make([][]copied, len(s.Trees))
 	for i, tree := range s.Trees {
-		err := walk(tree, func(root *os.Root, name, as string, fi fs.FileInfo) error {
+		err := s.takeTree(tree, func(root *os.Root, name, as string, fi fs.FileInfo) error {
 			k, err := look(root, name, as, fi)
 			if err = errors.Join(err, ctx.Err()); err != nil || k == nil {
 				return err
@@ -119,6 +119,31 @@ func (s Snapshot) Take(ctx context.Context, before string, room int64) error {
 		return fmt.Errorf("list what was copied: %w", err)
 	}
 	return nil
+}
+
+// takeTree walks a tree of a container that goes on later: directories that the job has closed are closed again.
+func (s Snapshot) takeTree(tree string, visit func(root *os.Root, name, as string, fi fs.FileInfo) error) (err error) {
+	var closed []string
+	modes := map[string]fs.FileMode{}
+	err = walk(tree, func(root *os.Root, name, as string, fi fs.FileInfo) error {
+		if fi.IsDir() && fi.Mode().Perm()&0o500 != 0o500 && enter(root, name, fi) == nil {
+			closed = append(closed, name)
+			modes[name] = fi.Mode()
+		}
+		return visit(root, name, as, fi)
+	})
+	if len(closed) == 0 {
+		return err
+	}
+	root, rootErr := os.OpenRoot(tree)
+	if rootErr != nil {
+		return errors.Join(err, rootErr)
+	}
+	defer root.Close()
+	for _, name := range slices.Backward(closed) { // the deepest first
+		err = errors.Join(err, root.Chmod(name, modes[name]&allBits))
+	}
+	return err
 }
 
 // PutBack restores the trees to their state in the snapshot. It can be interrupted and repeated.
@@ -191,7 +216,7 @@ func (s Snapshot) putBack(ctx context.Context, i int, tree string, list []copied
 		part += "_"
 	}
 	if file != "" {
-		part = file + unfinished
+		part = host.Part(file)
 	}
 	c := copier{ctx: ctx, part: part}
 	if c.saved, err = os.OpenRoot(s.Dir); err != nil {
@@ -350,11 +375,20 @@ var ErrNoRoom = errors.New("no room: the slot would be larger than rsc_disk_boun
 
 // take copies a file of a tree to the path to on the host, and describes the file at that moment.
 func (c *copier) take(root *os.Root, name, as, to string) (k copied, err error) {
-	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	seen, err := root.Lstat(name)
+	if err != nil {
+		return k, err
+	}
+	f, err := readable(root, name, seen)
 	if err != nil {
 		return k, err
 	}
 	defer f.Close()
+	if now, err := f.Stat(); err == nil && now.Mode() != seen.Mode() { // the job has closed it, and expects that
+		if err := f.Chmod(seen.Mode() & allBits); err != nil {
+			return k, err
+		}
+	}
 	if err := f.Sync(); err != nil { // a later write through a memory mapping updates the change time again
 		return k, err
 	}

@@ -126,6 +126,42 @@ func TestSnapshotPutsBackWhatWas(t *testing.T) {
 }
 
 // Files that have not changed between two snapshots are hard links, and both snapshots can be restored.
+// What a job has closed to its owner, BOINC's user, is copied all the same and stays closed.
+func TestSnapshotOfClosedFiles(t *testing.T) {
+	s := full(t)
+	tree := s.Trees[0]
+	write(t, tree, "closed/in/file", "text", 0o644)
+	modes := map[string]os.FileMode{"closed/in/file": 0, "closed/in": 0o300, "closed": 0}
+	set := func(mode func(os.FileMode) os.FileMode) {
+		for _, name := range []string{"closed", "closed/in", "closed/in/file"} {
+			must(t, os.Chmod(filepath.Join(tree, name), mode(modes[name])|0o700))
+		}
+		for _, name := range []string{"closed/in/file", "closed/in", "closed"} {
+			must(t, os.Chmod(filepath.Join(tree, name), mode(modes[name])))
+		}
+	}
+	same := func(m os.FileMode) os.FileMode { return m }
+	set(same)
+	check := func() {
+		t.Helper()
+		for _, name := range []string{"closed", "closed/in", "closed/in/file"} {
+			fi, err := os.Lstat(filepath.Join(tree, name))
+			if must(t, err); fi.Mode().Perm() != modes[name] {
+				t.Errorf("%s: got mode %v, want %v", name, fi.Mode(), modes[name])
+			}
+			must(t, os.Chmod(filepath.Join(tree, name), 0o700))
+		}
+		if got, err := os.ReadFile(filepath.Join(tree, "closed/in/file")); string(got) != "text" || err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+	must(t, s.Take(t.Context(), "", 0))
+	check()
+	must(t, os.RemoveAll(filepath.Join(tree, "closed")))
+	must(t, s.PutBack(t.Context()))
+	check()
+}
+
 func TestSnapshotsShare(t *testing.T) {
 	s := full(t)
 	tree := s.Trees[0]

@@ -105,6 +105,11 @@ func do(verb, arg, slot, path string) error {
 		return err
 	case "remove":
 		return os.Remove(path)
+	case "close": // take all permissions away
+		return os.Chmod(path, 0)
+	case "link": // TARGET:NAME, a symlink
+		target, name, _ := strings.Cut(arg, ":")
+		return os.Symlink(target, filepath.Join(slot, name))
 	case "mkdir":
 		return os.MkdirAll(path, 0o700)
 	case "wait": // wait until a file appears, and print it; its name may be a pattern

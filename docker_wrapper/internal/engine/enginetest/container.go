@@ -253,6 +253,12 @@ func (e *Engine) ofContainer(w http.ResponseWriter, r *http.Request, call, targe
 	case "stats":
 		writeJSON(w, http.StatusOK, e.stats(c))
 		return nil
+	case "changes":
+		list, err := c.changes()
+		if err == nil {
+			writeJSON(w, http.StatusOK, list)
+		}
+		return err
 	case "stat", "copy-out", "copy-in":
 		return c.archive(w, r, call)
 	}
@@ -550,6 +556,17 @@ func (c *container) archive(w http.ResponseWriter, r *http.Request, call string)
 		panic(http.ErrAbortHandler)
 	}
 	return nil
+}
+
+// changes lists all files of the container as added. A real engine leaves out those of the image.
+func (c *container) changes() (list []map[string]any, err error) {
+	err = filepath.WalkDir(c.dir, func(name string, _ fs.DirEntry, err error) error {
+		if err == nil && name != c.dir {
+			list = append(list, map[string]any{"Path": strings.TrimPrefix(name, c.dir), "Kind": 1})
+		}
+		return err
+	})
+	return list, err
 }
 
 func pack(w io.Writer, host, base string) error {

@@ -287,6 +287,8 @@ func (e *Engine) ImageCount() int {
 type Image struct {
 	Command      []string
 	Entrypoint   []string
+	Env          []string // NAME=VALUE
+	Triggers     []string // ONBUILD; the fake builder doesn't carry them out
 	User         string
 	Architecture string // such as "amd64"; "" means the engine's own
 	Labels       map[string]string
@@ -340,7 +342,7 @@ func (e *Engine) newImage(i Image) (*image, error) {
 	id := e.newID()
 	im := &image{id: "sha256:" + id, arch: i.Architecture, dir: filepath.Join(e.dir, "i"+id[:12]), made: time.Now()}
 	im.layers = []layer{{id, layerSize}}
-	im.config = config{Cmd: i.Command, Entrypoint: i.Entrypoint, User: i.User, Labels: maps.Clone(i.Labels)}
+	im.config = config{Cmd: i.Command, Entrypoint: i.Entrypoint, Env: i.Env, OnBuild: i.Triggers, User: i.User, Labels: maps.Clone(i.Labels)}
 	if im.arch == "" {
 		im.arch = e.arch()
 	}

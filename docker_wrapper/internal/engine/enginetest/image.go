@@ -21,7 +21,7 @@ import (
 
 type config struct {
 	Cmd, Entrypoint []string
-	Env             []string
+	Env, OnBuild    []string
 	User            string
 	WorkingDir      string
 	Labels          map[string]string
@@ -403,7 +403,14 @@ func (e *Engine) instruction(ctx context.Context, im *image, dir, line string, s
 	case "COPY", "ADD":
 		f := list
 		if len(f) == 1 {
-			f = strings.Fields(rest)
+			f = strings.Fields(os.Expand(rest, func(name string) string {
+				for _, nv := range im.config.Env {
+					if value, ok := strings.CutPrefix(nv, name+"="); ok {
+						return value
+					}
+				}
+				return ""
+			}))
 		}
 		return copyInto(im.dir, dir, strings.ToUpper(word), slices.DeleteFunc(f, func(w string) bool { return strings.HasPrefix(w, "--") }))
 	case "RUN":
@@ -434,6 +441,7 @@ func (e *Engine) from(im *image, name string) error {
 		return fmt.Errorf("pull access denied for %s, repository does not exist or may require 'docker login': denied: requested access to the resource is denied", name)
 	}
 	im.config.Cmd, im.config.Entrypoint, im.config.User = base.config.Cmd, base.config.Entrypoint, base.config.User
+	im.config.Env = slices.Clone(base.config.Env)
 	im.arch, im.layers = base.arch, slices.Clone(base.layers)
 	return os.CopyFS(im.dir, os.DirFS(base.dir))
 }

@@ -30,8 +30,8 @@ var routes = map[[3]string]string{
 	{"GET", "containers", "stats"}: "stats", {"GET", "containers", "logs"}: "logs",
 	{"GET", "libpod", "info"}:         "libpod-info",
 	{"HEAD", "containers", "archive"}: "stat", {"GET", "containers", "archive"}: "copy-out",
-	{"PUT", "containers", "archive"}: "copy-in",
-	{"POST", "containers", "exec"}:   "exec", {"POST", "exec", "start"}: "exec-start",
+	{"PUT", "containers", "archive"}: "copy-in", {"GET", "containers", "changes"}: "changes",
+	{"POST", "containers", "exec"}: "exec", {"POST", "exec", "start"}: "exec-start",
 }
 
 // route returns a call's name and its container or image.
