@@ -215,7 +215,8 @@ func (k *contract) buildWhole(t *testing.T, name string, fsys fstest.MapFS, args
 			text = append(text, file, fsys[file].Data)
 		}
 	}
-	o := build.ImageBuildOptions{Version: build.BuilderV1, Tags: []string{name}, BuildArgs: args, Target: target, NetworkMode: "none", NoCache: true, Remove: true, ForceRemove: true}
+	o := build.ImageBuildOptions{Version: build.BuilderV1, Tags: []string{name}, BuildArgs: args, Target: target, NetworkMode: "none", NoCache: true, Remove: true, ForceRemove: true,
+		Labels: map[string]string{job.LabelDataDir: k.run}}
 	if k.e.Info.Kind == engine.Docker && (buildKit || !versions.LessThan(k.e.Info.Version, "23")) {
 		o.Version = build.BuilderBuildKit
 	}
