@@ -72,7 +72,7 @@ func TestEngineAnswers(t *testing.T) {
 
 func TestSamples(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"hello", "universal", "docking", "render", "checkpoint", "checkpoint_copy"} {
+	for _, name := range []string{"hello", "universal", "buda", "docking", "render", "checkpoint", "checkpoint_copy"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, err := samples.Load(filepath.Join("..", "samples", name))

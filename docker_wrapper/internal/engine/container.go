@@ -54,6 +54,7 @@ type Container struct {
 
 	rung      atomic.Int32                 // how it is paused
 	processes atomic.Pointer[host.Payload] // once they are known
+	oomKills  atomic.Pointer[int64]        // the kernel's count before the container was started, or before this wrapper first watched it
 }
 
 // WritesFiles reports whether the files for the container's output are written inside of it, and not from its logs.
@@ -344,6 +345,8 @@ func (c *Container) Start(ctx context.Context) error {
 		return err
 	}
 	words := wordsOf(in.Config)
+	kills := host.OOMKills()
+	c.oomKills.Store(&kills)
 	callCtx, cancel := c.e.call(ctx)
 	defer cancel()
 	err = c.e.api.ContainerStart(callCtx, c.ID, container.StartOptions{})

@@ -7,6 +7,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -24,6 +25,8 @@ const (
 // restarting, so Wait repeats it. After patience it delivers an Exit with Lost set. It delivers nothing when
 // ctx ends first.
 func (c *Container) Wait(ctx context.Context) <-chan job.Exit {
+	kills := host.OOMKills()
+	c.oomKills.CompareAndSwap(nil, &kills)
 	exited := make(chan job.Exit, 1)
 	go func() {
 		var lost, away time.Time // since when waits fail, and since when the engine doesn't answer
@@ -109,9 +112,16 @@ func (c *Container) exit(ctx context.Context, away time.Time) (job.Exit, error) 
 	}
 	exit.Outside = job.Whose(exit, job.Notes{}) == job.FromOutside
 	if c.e.Info.quirks.oomUnsaid && exit.Code == 137 && !exit.Outside && in.HostConfig != nil && in.HostConfig.Memory > 0 {
-		exit.OOMKilled = true // nothing else would have killed it
+		exit.OOMKilled = exit.OOMKilled || c.perhapsForMemory()
 	}
 	return exit, nil
+}
+
+// perhapsForMemory reports that the kernel has killed processes for memory since the container was started, perhaps one of
+// its own. It is also true where that isn't known: the job seldom kills itself.
+func (c *Container) perhapsForMemory() bool {
+	before, now := c.oomKills.Load(), host.OOMKills()
+	return before == nil || *before < 0 || now != *before
 }
 
 func parseTime(s string) time.Time {

@@ -43,6 +43,19 @@ var exitRows = []contractRow{
 			}
 		}
 	}},
+	{fact: "exit: a program that is killed, but not for memory, has not run out of memory", check: func(t *testing.T, k *contract) {
+		for try := 1; ; try++ { // another process of this host may be killed for memory meanwhile
+			j := k.job("exit=137")
+			j.Container.Limits.Memory = 32 << 20
+			got := k.do(t, j).exit
+			if got.Code == 137 && !got.OOMKilled {
+				return
+			}
+			if try == 5 {
+				t.Fatalf("got %+v five times, want 137 and not OOMKilled", got)
+			}
+		}
+	}},
 	{fact: "exit: the program needs more memory than its limit", check: func(t *testing.T, k *contract) {
 		j := k.job("sleep=500ms", "eat=200000000", "out=survived") // Docker 20.10 may miss the kernel's word of what ends while it is being started
 		j.Container.Limits.Memory = 32 << 20

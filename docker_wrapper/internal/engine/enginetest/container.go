@@ -365,7 +365,8 @@ func (e *Engine) inspect(c *container) any {
 	for port := range c.request.HostConfig.PortBindings {
 		ports[port] = []any{map[string]string{"HostIp": "127.0.0.1", "HostPort": "49153"}}
 	}
-	host := map[string]any{"Init": c.request.HostConfig.Init, "Devices": c.request.HostConfig.Devices, "DeviceRequests": c.request.HostConfig.DeviceRequests}
+	host := map[string]any{"Init": c.request.HostConfig.Init, "Devices": c.request.HostConfig.Devices, "DeviceRequests": c.request.HostConfig.DeviceRequests,
+		"Memory": c.request.HostConfig.Memory}
 	if e.o.Podman && c.up() { // Podman lists the devices that the container really has
 		files, _ := e.files(c) // the start has already returned any error
 		devices := []any{}
