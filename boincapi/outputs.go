@@ -19,6 +19,7 @@ const maxState = 64 << 20
 type Output struct {
 	Logical  string // its name in the slot; "" if it has none
 	Physical string // its name in the project directory
+	Copied   bool   // the client moves it out of the slot after the job, so the slot has no link (<copy_file/>)
 	Optional bool   // the result is no error without it
 	Uploaded bool   // before the end of the job, at its request; then the client has removed the file
 }
@@ -71,7 +72,7 @@ func parseOutputs(data []byte, result string) ([]Output, error) {
 		var outputs []Output
 		err := s.block(tag, fields{"name": &name, "file_ref": element(func(s *scanner, tag string) error {
 			var o Output
-			err := s.block(tag, fields{"file_name": &o.Physical, "open_name": &o.Logical, "optional": &o.Optional})
+			err := s.block(tag, fields{"file_name": &o.Physical, "open_name": &o.Logical, "copy_file": &o.Copied, "optional": &o.Optional})
 			outputs = append(outputs, o)
 			return err
 		})})

@@ -40,7 +40,7 @@ func TestOutputs(t *testing.T) {
 </result>
 </client_state>
 `
-	want := []Output{{Logical: "out", Physical: "wu_0_r1_0"}, {Logical: "sub/log", Physical: "wu_0_r1_1", Optional: true, Uploaded: true}, {Physical: "wu_0_r1_2"}}
+	want := []Output{{Logical: "out", Physical: "wu_0_r1_0", Copied: true}, {Logical: "sub/log", Physical: "wu_0_r1_1", Optional: true, Uploaded: true}, {Physical: "wu_0_r1_2"}}
 	dir := t.TempDir()
 	if got, err := Outputs(dir, "wu_0"); err == nil {
 		t.Errorf("without a file: got %v", got)

@@ -64,7 +64,7 @@ func interruptible() (ctx context.Context, end context.CancelFunc) {
 	ctx, _ = signal.NotifyContext(context.Background(), signals...)
 	// SIGPIPE would end the process at once. It says nothing: a connection to the engine that broke gives it as well. The
 	// write returns an error. Ignored, the signal would be ignored in child processes, too, so it goes where nobody listens.
-	signal.Notify(make(chan os.Signal), syscall.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	return context.WithCancel(ctx)
 }
 

@@ -39,24 +39,22 @@ func (c *Container) FindMade(ctx context.Context, names []string) (map[string][]
 	found, parents := map[string][]string{}, map[string]bool{}
 	const deleted = 2 // Docker's API: 0 modified, 1 added
 	dec := json.NewDecoder(io.LimitReader(body, madeBytes))
-	for t, err := dec.Token(); err == nil && t == json.Delim('['); {
-		for dec.More() {
-			var change struct {
-				Path string
-				Kind int
-			}
-			if dec.Decode(&change) != nil {
-				break
-			}
-			for _, name := range names {
-				if strings.EqualFold(path.Base(change.Path), name) && change.Kind != deleted {
-					found[name] = append(found[name], change.Path)
-				} else if strings.EqualFold(path.Base(path.Dir(change.Path)), name) {
-					parents[path.Dir(change.Path)] = true
-				}
+	t, err := dec.Token()
+	for err == nil && t == json.Delim('[') && dec.More() {
+		var change struct {
+			Path string
+			Kind int
+		}
+		if dec.Decode(&change) != nil {
+			break
+		}
+		for _, name := range names {
+			if strings.EqualFold(path.Base(change.Path), name) && change.Kind != deleted {
+				found[name] = append(found[name], change.Path)
+			} else if strings.EqualFold(path.Base(path.Dir(change.Path)), name) {
+				parents[path.Dir(change.Path)] = true
 			}
 		}
-		break
 	}
 	below := func(string) bool { return false }
 	if in.Config != nil && in.Config.WorkingDir != "" {

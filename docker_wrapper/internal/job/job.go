@@ -13,13 +13,16 @@ import (
 // changed again. `docker_wrapper --plan` prints it as JSON. Engine facts that only the running
 // engine knows (its architecture, whether it is rootless) are settled when it is carried out.
 type Job struct {
-	Standalone bool       `json:"standalone,omitempty"` // no BOINC client: nothing to protect the slot from
-	Signed     bool       `json:"signed"`               // job.toml and Dockerfile are files of the app version
-	Slot       Slot       `json:"slot"`
-	Image      Image      `json:"image"`
-	Container  Container  `json:"container"`
-	CopyIn     []Copy     `json:"copy_in,omitempty"`  // before the start
-	CopyOut    []Copy     `json:"copy_out,omitempty"` // after exit 0
+	Standalone bool      `json:"standalone,omitempty"` // no BOINC client: nothing to protect the slot from
+	Signed     bool      `json:"signed"`               // job.toml and Dockerfile are files of the app version
+	Slot       Slot      `json:"slot"`
+	Image      Image     `json:"image"`
+	Container  Container `json:"container"`
+	CopyIn     []Copy    `json:"copy_in,omitempty"`  // before the start
+	CopyOut    []Copy    `json:"copy_out,omitempty"` // after exit 0
+
+	OptionalOutputs []string `json:"optional_outputs,omitempty"` // slot names of outputs that the job need not make
+
 	Logs       Logs       `json:"logs"`
 	Progress   Progress   `json:"progress"`
 	Checkpoint Checkpoint `json:"checkpoint"`

@@ -136,8 +136,10 @@ func Plan(in Input) (*Job, error) {
 		Signed:     signed,
 		Image:      image,
 		TimeLimit:  Seconds(c.TimeLimit),
-		Missing:    missing(c, in.Policy, signed, image),
-		Refused:    refused,
+
+		OptionalOutputs: c.OptionalOutputs,
+		Missing:         missing(c, in.Policy, signed, image),
+		Refused:         refused,
 	}
 
 	slotMount := c.SlotDirMount

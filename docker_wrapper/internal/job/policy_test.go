@@ -149,12 +149,9 @@ func TestPolicy(t *testing.T) {
 }
 
 // linesFor are the lines of the policy file in an error.
-func linesFor(text string) (lines []string) {
+func linesFor(text string) []string {
 	_, text, _ = strings.Cut(text, "write the line")
-	for _, line := range regexp.MustCompile(`\w+ = (\[[^]]*\]|true)`).FindAllString(text, -1) {
-		lines = append(lines, line)
-	}
-	return lines
+	return regexp.MustCompile(`\w+ = (\[[^]]*\]|true)`).FindAllString(text, -1)
 }
 
 func said(e *ConfigError) string {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"boincdocker/boincapi"
@@ -29,10 +31,10 @@ type fault struct {
 // judge returns how the job ends: a job that ended with 0 has failed if an output wasn't delivered. lost are the linked ones. A
 // job that ended with an error keeps its code.
 func (k *Keeper) judge(ctx context.Context, done Done, lost []job.Left) Done {
-	faults := k.faults(lost)
-	if done.Code != 0 || len(faults) == 0 {
+	if done.Code != 0 {
 		return done
 	}
+	faults := k.faults(lost)
 	where := k.lookFor(ctx, faults)
 	var texts []string
 	for _, f := range faults {
@@ -58,22 +60,11 @@ func (k *Keeper) judge(ctx context.Context, done Done, lost []job.Left) Done {
 func (k *Keeper) faults(lost []job.Left) (faults []fault) {
 	j := k.o.Job
 	copied := map[string]bool{} // host paths of failed copies
-	var known []boincapi.Output // read when it is needed
-	read := false
+	known := k.clientsOutputs(len(lost)+len(k.uncopied) > 0)
 	optional := func(logical, physical string) bool {
-		if !read && !k.standalone() {
-			var err error
-			if known, err = boincapi.Outputs(k.o.Init.BoincDir, k.o.Init.ResultName); err != nil {
-				k.log.Warn().Err(err).Msg("can't tell whether the client takes an output for optional; optional_outputs in job.toml can")
-			}
-		}
-		read = true
-		for _, o := range known {
-			if (o.Physical == physical || o.Logical == logical) && (o.Optional || o.Uploaded) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(known, func(o boincapi.Output) bool {
+			return (o.Physical == physical || o.Logical == logical) && (o.Optional || o.Uploaded)
+		})
 	}
 	for _, c := range k.uncopied {
 		copied[filepath.Join(c.Copy.Root, c.Copy.Dst)] = true
@@ -89,6 +80,19 @@ func (k *Keeper) faults(lost []job.Left) (faults []fault) {
 	links := map[string]job.Link{}
 	for _, l := range j.Slot.Links {
 		links[l.Name] = l
+	}
+	for _, o := range known { // those of which the slot says nothing, or too little
+		at, why := filepath.Join(k.o.Dir, filepath.FromSlash(o.Logical)), "the job didn't write it"
+		link, linked := links[o.Logical]
+		if linked {
+			at, why = link.Target, fmt.Sprintf("its link wasn't taken for an output's, because its physical name doesn't begin with %s_", k.o.Init.ResultName)
+		}
+		if link.Output || !linked && !o.Copied || optional(o.Logical, o.Physical) || slices.Contains(j.OptionalOutputs, o.Logical) || copied[at] {
+			continue
+		}
+		if fi, err := os.Lstat(at); err != nil || !fi.Mode().IsRegular() {
+			faults = append(faults, fault{text: fmt.Sprintf("output %s (%s): %s", o.Logical, o.Physical, why), file: path.Base(o.Logical)})
+		}
 	}
 	for _, l := range lost {
 		link := links[l.Name]
@@ -113,6 +117,19 @@ func (k *Keeper) faults(lost []job.Left) (faults []fault) {
 		faults = append(faults, f)
 	}
 	return faults
+}
+
+// clientsOutputs are this job's outputs as the client knows them; none if that can't be read. needed says that an output is missing,
+// which may be optional.
+func (k *Keeper) clientsOutputs(needed bool) []boincapi.Output {
+	if k.standalone() {
+		return nil
+	}
+	known, err := boincapi.Outputs(k.o.Init.BoincDir, k.o.Init.ResultName)
+	if err != nil && needed {
+		k.log.Warn().Err(err).Msg("can't tell whether the client takes an output for optional; optional_outputs in job.toml can")
+	}
+	return known
 }
 
 // lookFor says where files are that have the names of missing outputs: ", but the slot has ...".
