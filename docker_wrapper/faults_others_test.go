@@ -18,6 +18,7 @@ import (
 	"boincdocker/boincapi"
 	"boincdocker/boincapi/boinctest"
 	"boincdocker/docker_wrapper/internal/engine"
+	"boincdocker/docker_wrapper/internal/host"
 )
 
 // byOthers are actions of other programs on a job's container, image or wrapper.
@@ -311,9 +312,11 @@ func (s *trial) endedWith(code int) {
 			s.Errorf("got %+v, want a temporary exit because it was ended from outside", r)
 		}
 		return
-	case code == 137 && (kind == engine.Podman && major < 5 || kind == engine.Docker): // they don't tell this from a kill for memory
-		if s.o.code = boincapi.ExitOutOfMemory; !strings.Contains(r.Message, "more memory than its limit") {
-			s.Errorf("got %+v, want the memory named", r)
+	case r.FinishCode == boincapi.ExitOutOfMemory && code == 137 && (kind == engine.Podman && major < 5 || kind == engine.Docker):
+		// They don't tell this from a kill for memory, so what the kernel did meanwhile decides, for whichever job beside this one.
+		s.o.code = r.FinishCode
+		if !strings.Contains(r.Message, "more memory than its limit") || host.OOMKills() == s.oomKills {
+			s.Errorf("got %+v, want the memory named, and only if the kernel killed for memory", r)
 		}
 	}
 	s.finished(r)

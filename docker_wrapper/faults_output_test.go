@@ -7,12 +7,11 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"boincdocker/boincapi"
+	"boincdocker/docker_wrapper/internal/job"
 )
 
 // byOutput are jobs whose output is bytes, which nothing may change, with faults while it flows.
@@ -69,19 +68,21 @@ func byOutput() (list []scenario) {
 			o.finishedWith([]byte(f.want), nil)
 		}})
 	}
-	list = append(list, scenario{name: "project's disk full for a while", run: func(t *testing.T) {
+	list = append(list, scenario{name: "slot's disk full for a while", run: func(t *testing.T) {
 		dir := t.TempDir()
-		project := filepath.Join(dir, "projects", "example.org_proj")
-		mountAt(t, project, "size=16m")
+		slot := filepath.Join(dir, "slots", "0")
+		mountAt(t, slot, "size=16m")
 		o := newOutputTrialIn(t, dir, "bytes=3000:0s")
 		o.start()
-		eventually(t, "the wrapper's word that the job waits", func() bool {
-			return strings.Contains(string(mayRead(filepath.Join(o.c.Slot(), boincapi.StderrFile))), "write the job's output: write /.docker_wrapper_stdout: no space left on device")
+		eventually(t, "a full disk", func() bool {
+			var st syscall.Statfs_t
+			return syscall.Statfs(slot, &st) == nil && st.Bavail == 0
 		})
-		if err := syscall.Mount("tmpfs", project, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
+		if err := syscall.Mount("tmpfs", slot, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
 			t.Fatal(err)
 		}
-		o.finishedWith(testBytes(3000), nil)
+		o.patiently()
+		o.printed(testBytes(3000), nil)
 	}})
 	return append(list, scenario{name: "output is bytes, container stopped", run: func(t *testing.T) {
 		o := newOutputTrial(t, "bytes=3:0s wait=go_on reopen=end")
@@ -122,8 +123,9 @@ func newOutputTrialIn(t *testing.T, dir, steps string) *outputTrial {
 	return &outputTrial{s, res}
 }
 
+// size is how much the job has printed: to the file in the wrapper's directory while it runs.
 func (o *outputTrial) size() int64 {
-	fi, err := os.Stat(o.stdout)
+	fi, err := os.Stat(filepath.Join(o.c.Slot(), job.WrapperDir, "output", "stdout"))
 	if err != nil {
 		return 0
 	}
@@ -133,6 +135,12 @@ func (o *outputTrial) size() int64 {
 func (o *outputTrial) finishedWith(stdout, stderr []byte) {
 	o.Helper()
 	o.finished(o.trial.wait(time.Minute))
+	o.printed(stdout, stderr)
+}
+
+// printed asserts what is in the files for the job's output.
+func (o *outputTrial) printed(stdout, stderr []byte) {
+	o.Helper()
 	for name, want := range map[string][]byte{o.stdout: stdout, filepath.Join(o.c.Slot(), "sub", "err"): stderr} {
 		got, err := os.ReadFile(name)
 		if err != nil || !bytes.Equal(got, want) {

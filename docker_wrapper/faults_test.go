@@ -24,6 +24,7 @@ import (
 	"boincdocker/boincapi/boinctest"
 	"boincdocker/docker_wrapper/internal/engine"
 	"boincdocker/docker_wrapper/internal/engine/enginetest"
+	"boincdocker/docker_wrapper/internal/host"
 	"boincdocker/docker_wrapper/internal/job"
 )
 
@@ -273,6 +274,8 @@ type trial struct {
 	began  time.Time // start of p
 	client *exec.Cmd // with ownClient
 
+	oomKills int64 // by the kernel before the trial
+
 	freeing sync.WaitGroup // goroutines that let slow builds continue
 }
 
@@ -285,7 +288,7 @@ func newTrial(t *testing.T, o order) *trial {
 	t.Helper()
 	trials.Lock()
 	trials.n++
-	s := &trial{T: t, o: o, id: fmt.Sprintf("trial_%d_%d", os.Getpid(), trials.n)}
+	s := &trial{T: t, o: o, oomKills: host.OOMKills(), id: fmt.Sprintf("trial_%d_%d", os.Getpid(), trials.n)}
 	trials.Unlock()
 	if s.o.socket == "" {
 		s.o.socket = socketOf(os.Getenv("DOCKER_HOST"))

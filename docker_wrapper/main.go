@@ -34,7 +34,7 @@ func main() {
 	if os.Args[0] == engine.OutputPath { // first: the job's program would inherit the limits that exit sets
 		os.Exit(writeOutput(os.Args[1:], os.Stderr))
 	}
-	program{stdout: os.Stdout, stderr: os.Stderr, listGPUs: gpu.List}.exit()
+	program{stdout: os.Stdout, stderr: os.Stderr, listGPUs: gpu.List, noHelper: !static}.exit()
 }
 
 // program is the environment of one run of the program. Tests change it.
@@ -43,6 +43,7 @@ type program struct {
 	patience       time.Duration // how long temporary errors of this computer are retried; 0 for the usual times
 	lockRetry      time.Duration // of the slot's lock; see boincapi.Options
 	listGPUs       func() ([]job.GPU, error)
+	noHelper       bool // this program can't run in a container of its own
 }
 
 // exit runs the program with the process's arguments, and ends the process.

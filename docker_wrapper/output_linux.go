@@ -29,7 +29,7 @@ const (
 // newline at the end, and keep everything twice. The job gets a pipe and not the file itself, because programs open
 // /dev/stdout anew, which would empty a file.
 //
-// args are streams, "--", and the program with its arguments. Signals are passed on. The exit code is the program's, or 128
+// args are streams, "--", and the program with its arguments. Signals are passed on, but for a few (job.Plan refuses them). The exit code is the program's, or 128
 // and the number of the signal that ended it.
 func writeOutput(args []string, stderr io.Writer) int {
 	signals := make(chan os.Signal, 64)
@@ -158,7 +158,7 @@ func (o *outlet) drain() {
 	if err != nil {
 		return
 	}
-	for n := 1; n > 0; {
+	for n, left := 1, pipeSize; n > 0 && left > 0; left -= n { // a process that was left behind may go on writing
 		_ = raw.Read(func(fd uintptr) bool {
 			n, _ = unix.Read(int(fd), o.buf)
 			return true

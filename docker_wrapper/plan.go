@@ -58,6 +58,7 @@ func (w *wrapper) input() (in job.Input, err error) {
 	}
 	in.Host = thisHost()
 	in.Self, in.Static = self()
+	in.NoHelper = w.noHelper && runtime.GOOS == "linux"
 	if w.key != nil {
 		in.Proof = w.key.Labels(w.init, w.dir)[job.LabelProof]
 	}

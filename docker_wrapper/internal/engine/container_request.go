@@ -173,9 +173,10 @@ const writerThreads = 16
 // throughWriter lets this program start the job's program, if a file of the job is to get its output.
 func (r *request) throughWriter(l job.Logs, im imageFacts, q quirks) {
 	program, command := []string(r.Config.Entrypoint), []string(r.Config.Cmd)
+	if len(program) == 0 && len(command) == 0 { // as engines do: only an entrypoint keeps the image's command out
+		command = im.command
+	}
 	switch {
-	case program == nil && command == nil:
-		program, command = im.entrypoint, im.command
 	case program == nil:
 		program = im.entrypoint
 	case len(program) == 1 && program[0] == "":
@@ -187,7 +188,7 @@ func (r *request) throughWriter(l job.Logs, im imageFacts, q quirks) {
 	entrypoint := []string{OutputPath}
 	mounts := []job.Mount{{Source: l.Writer, Target: OutputPath, ReadOnly: true}}
 	for i, stream := range []string{"stdout", "stderr"} {
-		if name := l.Files()[i]; name != "" {
+		if name := l.Written()[i]; name != "" {
 			entrypoint = append(entrypoint, stream)
 			mounts = append(mounts, job.Mount{Source: name, Target: OutputFile(stream)})
 		}
@@ -195,6 +196,7 @@ func (r *request) throughWriter(l job.Logs, im imageFacts, q quirks) {
 	addMounts(r.Host, mounts, q)
 	r.Config.Entrypoint = slices.Concat(entrypoint, []string{"--"}, program)
 	r.Config.Cmd = append([]string{}, command...) // never nil: the image's own would be appended
+	r.Config.Labels[job.LabelOutput] = "files"
 	if p := r.Host.PidsLimit; p != nil {
 		more := *p + writerThreads
 		r.Host.PidsLimit = &more

@@ -37,6 +37,9 @@ var endSignals = map[string]string{"2": "INT", "3": "QUIT", "9": "KILL", "15": "
 func (c *Container) witness(ctx context.Context, exit job.Exit, away time.Time) (w job.Witness, err error) {
 	q := c.e.Info.quirks
 	w = job.Witness{AnySignal: q.signalUnsaid, StopUntold: q.stopUnsaid, EndsJobs: q.daemon, AwaySince: away}
+	if n := job.SignalNumber(c.ask); c.ask != "" && n > 0 && exit.Code == 128+n {
+		w.Request = c.asked.Load() > 0
+	}
 	if exit.OOMKilled || exit.StartedAt.IsZero() || exit.FinishedAt.IsZero() { // these decide
 		return w, nil
 	}

@@ -848,6 +848,11 @@ var sizeText = whole(`[0-9]+(?:\.[0-9]+)? ?(?:[kKmMgGtTpP][iI]?)?[bB]?`)
 var signals = []string{1: "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
 	"STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS"}
 
+// SignalNumber is the number of a signal on Linux, by its name such as "SIGUSR1"; -1 for another name.
+func SignalNumber(name string) int {
+	return slices.Index(signals, strings.TrimPrefix(name, "SIG"))
+}
+
 // parseSignal gives the name of a signal: "SIGUSR1" for "SIGUSR1", "usr1" and "10".
 func parseSignal(s string) (string, error) {
 	if n, err := strconv.Atoi(s); err == nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -45,6 +46,7 @@ func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Durati
 // Slot says which side of the slot the container sees.
 type Slot struct {
 	Dir     string   `json:"dir"`
+	Bound   int64    `json:"bound,omitempty"`   // bytes that all files of the job may have; 0 for no limit
 	Payload string   `json:"payload,omitempty"` // stands for the slot in mounts; "" when nothing of the slot is mounted
 	Move    bool     `json:"move,omitempty"`    // job files are moved into Payload and back; false when it is Dir itself
 	Copied  []string `json:"copied,omitempty"`  // slot files that are copied, not moved, and never come back: the wrapper reads them itself
@@ -202,6 +204,27 @@ type Logs struct {
 	// Writer is the host path of a static program that writes these files from inside the container: this program. "" if
 	// there is none. Then they are read from the engine's log, which is text.
 	Writer string `json:"-"`
+
+	// Dir is where they are while the container may write to them: no other user of this computer gets there, and so can't run a program
+	// with a set-user-ID bit that the job has made of them. "" by hand: they are where they belong from the beginning.
+	Dir string `json:"-"`
+}
+
+// Written are the files that the container writes itself, for stdout and stderr; those of Files where it doesn't.
+func (l Logs) Written() [2]string {
+	names := l.Files()
+	if l.Writer == "" || l.Dir == "" {
+		return names
+	}
+	for i, stream := range []string{"stdout", "stderr"} {
+		if names[i] != "" {
+			names[i] = filepath.Join(l.Dir, stream)
+		}
+	}
+	if l.Stdout == l.Stderr {
+		names[1] = names[0]
+	}
+	return names
 }
 
 // Files are the files for the container's stdout and stderr; "" for none.

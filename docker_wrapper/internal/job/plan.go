@@ -22,6 +22,7 @@ const (
 	WrapperDir = ".docker_wrapper"
 	payloadDir = WrapperDir + "/payload"
 	savedDir   = WrapperDir + "/checkpoint"
+	outputDir  = WrapperDir + "/output"
 
 	defaultWorkdir     = "/app"
 	defaultFraction    = "fraction_done"
@@ -51,6 +52,10 @@ type Input struct {
 
 	// Self is the path of this program, which can also run in containers; "" if it can't.
 	Self string
+
+	// NoHelper reports that this program, on Linux, needs shared libraries. Then it can't hand back files of other users, which it does as root
+	// in a container of its own.
+	NoHelper bool
 
 	// Static reports that this program runs in any container, as any user: it needs no shared libraries, and everybody may
 	// execute its file.
@@ -169,6 +174,7 @@ func Plan(in Input) (*Job, error) {
 	add(err)
 	add(planVolatile(c, j))
 	j.Container.AskSignal, j.Stop = j.Checkpoint.Signal, planStop(c, j.Checkpoint)
+	add(unpassed(c, j))
 	if c.Create.Entrypoint != nil {
 		j.Container.Entrypoint = []string{*c.Create.Entrypoint}
 	}
@@ -178,7 +184,9 @@ func Plan(in Input) (*Job, error) {
 	j.Image.Labels = imageLabels(j.Container.Labels)
 	if j.Logs != (Logs{}) && in.Static {
 		j.Logs.Writer = in.Self
-		j.Container.Labels[LabelOutput] = "files"
+		if !standalone {
+			j.Logs.Dir = filepath.Join(in.Dir, filepath.FromSlash(outputDir))
+		}
 	}
 	if j.Container.GPU = gpus; gpus != nil {
 		gpus.Prover = in.Self
@@ -197,6 +205,9 @@ func Plan(in Input) (*Job, error) {
 		if err := (Policy{}).check(c, true, false, at); err != nil {
 			j.Notes = append(j.Notes, "on a volunteer's computer: "+err.Error())
 		}
+	}
+	if in.NoHelper && user.Mode == UserBOINC && signed && !in.Policy.NoRoot {
+		j.Notes = append(j.Notes, "this build of the wrapper can't hand back files of other users: the job runs as BOINC's user and not as its image's")
 	}
 	j.Notes = append(j.Notes, lessMemory(c, bounds)...)
 	j.Notes = append(j.Notes, misunderstood(c, slotMount, j.Container.Env)...)
@@ -272,6 +283,23 @@ func unexpanded(c *Config, env []string) (word, name string) {
 		}
 	}
 	return "", ""
+}
+
+// unpassed is a mistake if a signal can't reach the job: one whose output goes to a file has this program as its parent, and Go's
+// runtime keeps these signals from it (runtime/sigtab_linux_generic.go: 34 is glibc's own, and ends a Go program).
+func unpassed(c *Config, j *Job) error {
+	if j.Logs.Files() == [2]string{} {
+		return nil
+	}
+	for key, name := range map[string]string{"checkpoint.signal": j.Checkpoint.Signal, "stop_signal": j.Stop.Signal} {
+		if slices.Contains([]string{"SIGRTMIN", "SIGPROF", "SIGURG", "SIGCHLD", "SIGPIPE"}, name) {
+			if key == "stop_signal" && c.StopSignal == "" {
+				key = "create_args"
+			}
+			return c.Errorf(key, "%s can't be passed on to a job with stdout_file or stderr_file: use another signal, such as SIGUSR1", name)
+		}
+	}
+	return nil
 }
 
 func planStop(c *Config, cp Checkpoint) Stop {
@@ -395,6 +423,9 @@ func planFiles(in Input, j *Job, slotMount string) error {
 // planSlot decides where the job's files are in the slot, and which links lead to its outputs.
 func planSlot(in Input, j *Job, slotMount string) {
 	j.Slot = Slot{Dir: in.Dir, Mount: slotMount}
+	if in.Init != nil {
+		j.Slot.Bound = bytesOf(in.Init.RscDiskBound)
+	}
 	if in.Init != nil {
 		j.Slot.Result = in.Init.ResultName
 	}
@@ -647,6 +678,8 @@ func planUser(in Input, signed, slotMounted bool, at hostPaths) (User, error) {
 		e.Hint = "leave the key out, or copy files instead of mounting them"
 		return User{}, e
 	case in.Policy.NoRoot || stays:
+		return boinc, nil
+	case in.NoHelper && in.Host.UID > 0 && slotMounted && !asked && u != "image":
 		return boinc, nil
 	case u == "" || u == "auto" || u == "image":
 		return User{Mode: UserImage}, nil

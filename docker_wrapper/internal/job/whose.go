@@ -26,6 +26,7 @@ type Witness struct {
 	StoppedByUser bool      // it does, and a user stopped this one
 	EndsJobs      bool      // containers end when the engine is stopped, which also loses its events
 	AwaySince     time.Time // when the engine was first found not to answer, while it was watched; zero for never
+	Request       bool      // its exit code is that of the signal by which this wrapper asked it for a checkpoint
 	LiveRestore   bool      // it is set to let containers go on when it is stopped; known only with AwaySince
 }
 
@@ -50,6 +51,9 @@ const (
 
 	// killTime: a container that outlives a signal by more has not ended because of it.
 	killTime = 30 * time.Second
+
+	// readyTime is how long a program may take until it handles signals. Python with large modules takes some seconds.
+	readyTime = 30 * time.Second
 
 	termCode = 143 // of a program that ended by SIGTERM
 )
@@ -84,6 +88,8 @@ var whoseRows = []whose{
 	{"never started", func(x Exit, _ Notes) bool { return x.StartedAt.IsZero() }, ByJob},
 	{"no time of its end", // Podman after a loss of power, with exit code 0
 		func(x Exit, _ Notes) bool { return x.FinishedAt.IsZero() }, FromOutside},
+	{"asked for a checkpoint before it could handle the signal",
+		func(x Exit, _ Notes) bool { return x.Witness.Request && x.FinishedAt.Sub(x.StartedAt) < readyTime }, FromOutside},
 	{"the engine keeps no events", func(x Exit, _ Notes) bool { return x.Witness.NoEvents }, ByJob},
 	{"soon after a signal",
 		func(x Exit, _ Notes) bool {

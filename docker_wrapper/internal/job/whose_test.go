@@ -41,6 +41,9 @@ func TestWhose(t *testing.T) {
 		},
 		"never started":      {{Exit{Code: 127, Witness: stopped}, Notes{}}},
 		"no time of its end": {{Exit{StartedAt: began}, Notes{}}},
+		"asked for a checkpoint before it could handle the signal": {
+			{Exit{Code: 138, StartedAt: began, FinishedAt: after(29 * time.Second), Witness: Witness{SawEnd: true, Request: true}}, Notes{}},
+		},
 		"the engine keeps no events": {
 			{ended(137, Witness{NoEvents: true, EndsJobs: true}), Notes{}},
 		},
@@ -100,24 +103,25 @@ func TestWhoseIsJobs(t *testing.T) {
 		x Exit
 		n Notes
 	}{
-		"an engine that saw it":              {Exit{Code: 143, Witness: seen}, Notes{}},
-		"an engine that was stopped":         {Exit{Code: 1, Witness: stopped}, Notes{}},
-		"before the engine was stopped":      {Exit{Witness: Witness{EndsJobs: true, AwaySince: end.Add(2 * time.Second)}}, Notes{}},
-		"long after the engine was stopped":  {Exit{Witness: Witness{EndsJobs: true, AwaySince: end.Add(-17 * time.Second)}}, Notes{}},
-		"live restore":                       {Exit{Witness: Witness{EndsJobs: true, AwaySince: end, LiveRestore: true}}, Notes{}},
-		"stops untold":                       {Exit{Code: 137, Witness: Witness{StopUntold: true}}, Notes{}},
-		"parked after its end":               {Exit{Witness: seen}, Notes{Ours: true, Parked: end.Add(1)}},
-		"another container was parked":       {Exit{Witness: seen}, Notes{Parked: began, Checkpoint: true}},
-		"the same boot":                      {Exit{Code: 143, Witness: seen}, Notes{Ours: true, BootThen: "a", BootNow: "a", Checkpoint: true}},
-		"unknown boot then":                  {Exit{Code: 143, Witness: seen}, Notes{Ours: true, BootNow: "a", Checkpoint: true}},
-		"unknown boot now":                   {Exit{Code: 143, Witness: seen}, Notes{Ours: true, BootThen: "a", Checkpoint: true}},
-		"another boot, of another container": {Exit{Code: 143, Witness: seen}, Notes{BootThen: "a", BootNow: "b", Checkpoint: true}},
-		"another boot, code 128":             {Exit{Code: 128, Witness: seen}, Notes{Ours: true, BootThen: "a", BootNow: "b"}},
-		"none noted, no checkpoint":          {Exit{Code: 128, Witness: seen}, Notes{None: true}},
-		"over the boot, code 0":              {Exit{Witness: seen}, Notes{BootTime: end.Add(-1)}},
-		"over the boot, out of memory":       {Exit{Code: 137, OOMKilled: true, Witness: seen}, Notes{BootTime: end.Add(-1)}},
-		"since the boot":                     {Exit{Code: 1, Witness: seen}, Notes{BootTime: began}},
-		"ended before the boot":              {Exit{Code: 1, Witness: seen}, Notes{BootTime: end}},
+		"asked for a checkpoint long after its start": {Exit{Code: 138, Witness: Witness{SawEnd: true, Request: true}}, Notes{}},
+		"an engine that saw it":                       {Exit{Code: 143, Witness: seen}, Notes{}},
+		"an engine that was stopped":                  {Exit{Code: 1, Witness: stopped}, Notes{}},
+		"before the engine was stopped":               {Exit{Witness: Witness{EndsJobs: true, AwaySince: end.Add(2 * time.Second)}}, Notes{}},
+		"long after the engine was stopped":           {Exit{Witness: Witness{EndsJobs: true, AwaySince: end.Add(-17 * time.Second)}}, Notes{}},
+		"live restore":                                {Exit{Witness: Witness{EndsJobs: true, AwaySince: end, LiveRestore: true}}, Notes{}},
+		"stops untold":                                {Exit{Code: 137, Witness: Witness{StopUntold: true}}, Notes{}},
+		"parked after its end":                        {Exit{Witness: seen}, Notes{Ours: true, Parked: end.Add(1)}},
+		"another container was parked":                {Exit{Witness: seen}, Notes{Parked: began, Checkpoint: true}},
+		"the same boot":                               {Exit{Code: 143, Witness: seen}, Notes{Ours: true, BootThen: "a", BootNow: "a", Checkpoint: true}},
+		"unknown boot then":                           {Exit{Code: 143, Witness: seen}, Notes{Ours: true, BootNow: "a", Checkpoint: true}},
+		"unknown boot now":                            {Exit{Code: 143, Witness: seen}, Notes{Ours: true, BootThen: "a", Checkpoint: true}},
+		"another boot, of another container":          {Exit{Code: 143, Witness: seen}, Notes{BootThen: "a", BootNow: "b", Checkpoint: true}},
+		"another boot, code 128":                      {Exit{Code: 128, Witness: seen}, Notes{Ours: true, BootThen: "a", BootNow: "b"}},
+		"none noted, no checkpoint":                   {Exit{Code: 128, Witness: seen}, Notes{None: true}},
+		"over the boot, code 0":                       {Exit{Witness: seen}, Notes{BootTime: end.Add(-1)}},
+		"over the boot, out of memory":                {Exit{Code: 137, OOMKilled: true, Witness: seen}, Notes{BootTime: end.Add(-1)}},
+		"since the boot":                              {Exit{Code: 1, Witness: seen}, Notes{BootTime: began}},
+		"ended before the boot":                       {Exit{Code: 1, Witness: seen}, Notes{BootTime: end}},
 	} {
 		c.x.StartedAt, c.x.FinishedAt = began, end
 		if got := Whose(c.x, c.n); got != ByJob {

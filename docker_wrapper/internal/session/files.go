@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
@@ -63,7 +64,9 @@ func (k *Keeper) openByHand(ctx context.Context, c *engine.Container) error {
 	if err != nil {
 		return err
 	}
-	k.mode = fi.Mode()
+	if k.mode == 0 { // else an earlier container of this run has changed it
+		k.mode = fi.Mode()
+	}
 	return slot.AllowWrites(j.Slot)
 }
 
@@ -121,6 +124,9 @@ func (k *Keeper) own(ctx context.Context, shared bool, names ...string) error {
 		return slot.ChangeOwner(dir, to, names...)
 	}
 	self, err := os.Executable()
+	if err == nil && runtime.GOOS != "linux" {
+		err = errors.New("this program doesn't run in containers")
+	}
 	if err != nil {
 		return err
 	}
@@ -141,13 +147,16 @@ func (k *Keeper) moveOut() (lost []job.Left, err error) {
 	s := k.o.Job.Slot
 	why := map[string]string{}
 	if s.Move {
-		moved, err := slot.MoveOut(s)
+		moved, err := slot.MoveOut(s, func(lost map[string]string) error {
+			return k.store.Change(func(e *Episode) { e.lose(lost) })
+		})
 		for _, l := range moved.LeftOut {
 			k.log.Warn().Str("file", l.Name).Msg("not moved: " + l.Why)
 		}
 		if err != nil {
 			return nil, err
 		}
+		maps.Copy(why, k.store.Episode().Lost) // also of a move that an earlier episode broke off
 		maps.Copy(why, moved.Lost)
 	}
 	switch {

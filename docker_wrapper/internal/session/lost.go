@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 
 	"boincdocker/boincapi"
 	"boincdocker/docker_wrapper/internal/engine"
@@ -78,6 +80,11 @@ func (k *Keeper) faults(lost []job.Left) (faults []fault) {
 		faults = append(faults, f)
 	}
 	links := map[string]job.Link{}
+	for _, name := range slices.Sorted(maps.Keys(k.store.Episode().Lost)) {
+		if !slices.ContainsFunc(j.Slot.Links, func(l job.Link) bool { return l.Name == name }) { // of a file of the slot's
+			faults = append(faults, fault{text: fmt.Sprintf("output %s: %s", name, k.store.Episode().Lost[name])})
+		}
+	}
 	for _, l := range j.Slot.Links {
 		links[l.Name] = l
 	}
@@ -158,12 +165,26 @@ func (k *Keeper) lookFor(ctx context.Context, faults []fault) map[string]string 
 			files []string
 		}{{"the container", inContainer[name]}, {"the slot", inSlot[name]}} {
 			if len(at.files) > 0 {
-				where[name] += fmt.Sprintf("; in %s there is %s", at.place, strings.Join(at.files, ", "))
+				where[name] += fmt.Sprintf("; in %s there is %s", at.place, strings.Join(quoted(at.files), ", "))
 			}
 		}
 	}
 	return where
 }
+
+// quoted are names that a job has chosen, for a message: on one line, and not too long.
+func quoted(names []string) (list []string) {
+	for _, name := range names {
+		if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) || len(name) > maxShown {
+			name = fmt.Sprintf("%.*q", maxShown, name)
+		}
+		list = append(list, name)
+	}
+	return list
+}
+
+// maxShown is how many characters of a file's name a message shows.
+const maxShown = 200
 
 // copyOut copies the job's outputs out of the ended container, and remembers those that can't be copied.
 func (k *Keeper) copyOut(ctx context.Context) error {

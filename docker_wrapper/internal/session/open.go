@@ -321,11 +321,14 @@ func (k *Keeper) begin(ctx context.Context, c *engine.Container, since time.Time
 	if err := k.openOutputs(k.written()); err != nil {
 		return nil, err
 	}
-	k.began = time.Now()
+	began := time.Now()
+	if k.began.IsZero() {
+		k.began = began
+	}
 	if err := c.Start(ctx); err != nil {
 		return nil, err
 	}
-	k.log.Info().Str("container", c.Name).Stringer("took", time.Since(k.began).Round(time.Millisecond)).Msg("started")
+	k.log.Info().Str("container", c.Name).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("started")
 	if err := k.prove(ctx, c); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"boincdocker/docker_wrapper/internal/engine"
@@ -63,8 +64,8 @@ func (t *textOnly) Write(p []byte) (int, error) {
 	return t.w.Write(p)
 }
 
-// outputs are the files for the container's stdout and stderr; "" for none.
-func (k *Keeper) outputs() [2]string { return k.o.Job.Logs.Files() }
+// outputs are the files for the container's stdout and stderr while it runs; "" for none.
+func (k *Keeper) outputs() [2]string { return k.o.Job.Logs.Written() }
 
 // openOutputs makes the files that a container will write its output to, cuts them to so many bytes, and lets the
 // container's user write to them. The container must not run. It does nothing if this program writes them, from the engine's log.
@@ -72,12 +73,19 @@ func (k *Keeper) openOutputs(keep [2]int64) error {
 	if k.o.Job.Logs.Writer == "" {
 		return nil
 	}
+	finals := k.o.Job.Logs.Files()
 	for i, name := range k.outputs() {
 		if name == "" {
 			continue
 		}
+		if err := k.showOutput(name, finals[i]); err != nil {
+			return err
+		}
 		f, err := k.openToAppend(name, keep[i])
-		if err == nil && k.o.Job.Container.User.Mode != job.UserBOINC { // another user than BOINC's
+		if err != nil {
+			return err
+		}
+		if k.o.Job.Container.User.Mode != job.UserBOINC { // another user than BOINC's
 			err = f.Chmod(0o666)
 		}
 		if err = errors.Join(err, f.Close()); err != nil {
@@ -87,22 +95,92 @@ func (k *Keeper) openOutputs(keep [2]int64) error {
 	return nil
 }
 
-// closeOutputs takes back the files that a container that has ended wrote its output to: the job may have changed their permissions.
-func (k *Keeper) closeOutputs() {
-	for _, name := range k.outputs() {
-		if name == "" || k.o.Job.Logs.Writer == "" {
-			continue
-		}
-		if err := slot.TakeBack(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			k.log.Warn().Err(err).Msg("cannot take back the file of the job's output")
+// showOutput makes a symlink in the slot to a file that is in the wrapper's directory while the container writes to it, so that a
+// person sees it grow. One that was delivered before, it takes back to there.
+func (k *Keeper) showOutput(name, final string) error {
+	if name == final {
+		return nil
+	}
+	err := k.checkOutput(final)
+	if fi, lstatErr := os.Lstat(final); err == nil && lstatErr == nil && fi.Mode().IsRegular() {
+		if exists(name) { // of an earlier container
+			err = os.Remove(final)
+		} else if err = os.MkdirAll(filepath.Dir(name), 0o771); err == nil {
+			err = os.Rename(final, name)
 		}
 	}
+	rel, relErr := filepath.Rel(k.o.Job.Slot.Dir, final)
+	if err != nil || relErr != nil || !filepath.IsLocal(rel) || exists(final) {
+		return outputError(final, err)
+	}
+	target, err := filepath.Rel(filepath.Dir(final), name)
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(k.o.Job.Slot.Dir)
+	if err == nil {
+		err = errors.Join(root.MkdirAll(filepath.Dir(rel), 0o771), root.Symlink(target, rel), root.Close())
+	}
+	return outputError(final, err)
+}
+
+// checkOutput is a mistake of the job's unless the name of a file for its output is free, or that of a file or of showOutput's link.
+func (k *Keeper) checkOutput(final string) error {
+	fi, err := os.Lstat(final)
+	if err != nil || fi.Mode().IsRegular() {
+		return nil // what is in the way shows when it is made
+	}
+	if target, err := os.Readlink(final); err == nil && strings.HasSuffix(filepath.Dir(target), filepath.FromSlash(job.WrapperDir+"/output")) {
+		return nil
+	}
+	return &job.ConfigError{File: filepath.Base(final), Problem: "the job's output can't be written there: it is no regular file"}
+}
+
+// deliverOutputs takes back the files that a container that has ended wrote its output to, because the job may have changed
+// their permissions, and moves them to their places. What the job left so that nobody can use it, is noted as lost.
+func (k *Keeper) deliverOutputs() error {
+	if k.o.Job.Logs.Writer == "" {
+		return nil
+	}
+	finals := k.o.Job.Logs.Files()
+	for i, name := range k.outputs() {
+		if name == "" || !exists(name) { // delivered already
+			continue
+		}
+		err := slot.Deliver(name, finals[i], k.o.Job.Slot.Bound)
+		if errors.Is(err, slot.ErrUnusable) {
+			logical := filepath.Base(finals[i])
+			for _, l := range k.o.Job.Slot.Links {
+				if l.Target == finals[i] {
+					logical = l.Name
+				}
+			}
+			why := err.Error()
+			if err = k.store.Change(func(e *Episode) { e.lose(map[string]string{logical: why}) }); err == nil {
+				err = os.Remove(name)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("deliver the job's output to %s: %w", finals[i], err)
+		}
+	}
+	if dir := k.o.Job.Logs.Dir; dir != "" {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // written is how many bytes these files have.
 func (k *Keeper) written() (sizes [2]int64) {
+	finals := k.o.Job.Logs.Files()
 	for i, name := range k.outputs() {
-		if fi, err := os.Lstat(name); name != "" && err == nil {
+		fi, err := os.Lstat(name)
+		if err != nil {
+			fi, err = os.Lstat(finals[i]) // delivered already
+		}
+		if name != "" && err == nil && fi.Mode().IsRegular() {
 			sizes[i] = fi.Size()
 		}
 	}
@@ -119,14 +197,22 @@ func (k *Keeper) openToAppend(name string, keep int64) (*os.File, error) {
 	if err == nil {
 		file, err = k.openOutput(name, os.O_WRONLY|os.O_APPEND)
 	}
+	if err != nil {
+		return nil, outputError(name, err)
+	}
+	return file, nil
+}
+
+// outputError tells what the job's own files prevent from what this computer does; nil for nil.
+func outputError(name string, err error) error {
 	var pe *fs.PathError
 	switch {
 	case errors.As(err, &pe) && (errors.Is(err, fs.ErrExist) || !engine.HostsFault(err)):
-		return nil, &job.ConfigError{File: filepath.Base(name), Problem: "the job's output can't be written there: " + pe.Err.Error()}
+		return &job.ConfigError{File: filepath.Base(name), Problem: "the job's output can't be written there: " + pe.Err.Error()}
 	case err != nil:
-		return nil, fmt.Errorf("open the file for the job's output: %w", err)
+		return fmt.Errorf("open the file for the job's output: %w", err)
 	}
-	return file, nil
+	return nil
 }
 
 // openOutput opens a file of the slot, or an output file in the project directory, for what the container prints. No
@@ -199,7 +285,6 @@ func (k *Keeper) drain(ctx context.Context) {
 		k.log.Warn().Err(err).Msg("cannot read the end of the job's output")
 	}
 	k.session = nil
-	k.closeOutputs()
 	last := s.logs.Last()
 	written := k.written()
 	s.complain(s.closeFiles())

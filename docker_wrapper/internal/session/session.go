@@ -68,7 +68,7 @@ type Keeper struct {
 	uncopied  engine.CopyErrors // outputs that Harvest couldn't copy out of the container
 
 	owning sync.Mutex  // held by own
-	began  time.Time   // by hand: before the container was started
+	began  time.Time   // by hand: before the first container was started
 	mode   fs.FileMode // by hand: of the directory, before others were let write to it; 0 if they weren't
 }
 

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -174,7 +175,7 @@ func TestStoreIsShared(t *testing.T) {
 	}
 	noting.Wait()
 	again, err := OpenStore(dir)
-	if err != nil || again.Episode().Tries != goroutines*times || s.Episode() != again.Episode() {
+	if err != nil || again.Episode().Tries != goroutines*times || !reflect.DeepEqual(s.Episode(), again.Episode()) {
 		t.Errorf("got %+v in the file, %v, want %d tries", again.Episode(), err, goroutines*times)
 	}
 }

@@ -45,6 +45,11 @@ func (k *Keeper) Abort(ctx context.Context) {
 	defer cancel()
 	k.takeOwnership(ctx, false) // otherwise the client could not clear the slot
 	k.Remove(ctx)
+	if k.o.Job != nil && k.o.Job.Slot.MakeOutputs { // in the project directory: the client doesn't clear that
+		if err := slot.DropOutputs(k.o.Job.Slot, map[string]string{}); err != nil {
+			k.log.Warn().Err(err).Msg("cannot take back the job's outputs in the project directory")
+		}
+	}
 }
 
 // Keep keeps the container of a preparation that failed, paused, because the job may be tried again.
@@ -110,8 +115,11 @@ func (k *Keeper) Conclude(ctx context.Context, done Done) (Done, error) {
 			return done, err
 		}
 	}
-	// Once the payload is gone, Docker can't copy out of the container any more, because it mounts the payload for that.
+	// Once a file that is mounted is gone, Docker can't copy out of the container any more, because it mounts all for that.
 	if err := k.store.Change(func(e *Episode) { e.Copied = &Copied{k.uncopied} }); err != nil {
+		return done, err
+	}
+	if err := k.deliverOutputs(); err != nil {
 		return done, err
 	}
 	lost, err := k.moveOut()
@@ -121,7 +129,7 @@ func (k *Keeper) Conclude(ctx context.Context, done Done) (Done, error) {
 	done = k.judge(ctx, done, lost)
 	if done.Code == 0 && !k.standalone() { // the container is the other copy of the outputs
 		began := time.Now()
-		if err := slot.Sync(k.o.Job.Slot, k.o.Job.CopyOut); err != nil {
+		if err := slot.Sync(k.o.Job.Slot, k.o.Job.CopyOut, k.o.Job.Logs.Stdout, k.o.Job.Logs.Stderr); err != nil {
 			return done, fmt.Errorf("write the job's outputs to the disk: %w", err)
 		}
 		k.log.Debug().Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("the outputs are on the disk")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -18,22 +19,33 @@ import (
 
 // Episode is what the next episode must know and can't learn from the engine or the slot's files.
 type Episode struct {
-	Container  string        `json:"container,omitempty"` // ID of the container for which CPUBase holds
-	Boot       string        `json:"boot,omitempty"`      // ID of the boot when it was last started
-	CPUBase    time.Duration `json:"cpu_base,omitempty"`  // CPU time of earlier containers of this job
-	Ran        time.Duration `json:"ran,omitempty"`       // running time up to now
-	LastLog    time.Time     `json:"last_log,omitzero"`   // time of the newest line of its output that was written
-	Written    [2]int64      `json:"written,omitzero"`    // bytes that the files for its output had then, stdout and stderr
-	Host       string        `json:"host,omitempty"`      // of the engine that has it
-	Parked     time.Time     `json:"parked,omitzero"`     // when the wrapper paused it or told it to stop; zero if it didn't
-	TimedOut   bool          `json:"timed_out,omitempty"` // the job exceeded its time limit, and the container is killed
-	Proven     bool          `json:"proven,omitempty"`    // its GPUs were found in it
-	Checkpoint job.Mark      `json:"checkpoint,omitzero"` // the newest; zero for none
-	Anew       bool          `json:"anew,omitempty"`      // the last checkpoint was lost, and there is none since
-	Unsigned   bool          `json:"unsigned,omitempty"`  // the job's files were not signed when it began
-	Tries      int           `json:"tries,omitempty"`     // temporary exits since the job last ran for 10 minutes
-	Copied     *Copied       `json:"copied,omitempty"`    // the outputs were copied out of the ended container
-	Done       *Done         `json:"done,omitempty"`      // the job has ended; only the finish file may be missing
+	Container  string            `json:"container,omitempty"` // ID of the container for which CPUBase holds
+	Boot       string            `json:"boot,omitempty"`      // ID of the boot when it was last started
+	CPUBase    time.Duration     `json:"cpu_base,omitempty"`  // CPU time of earlier containers of this job
+	Ran        time.Duration     `json:"ran,omitempty"`       // running time up to now
+	LastLog    time.Time         `json:"last_log,omitzero"`   // time of the newest line of its output that was written
+	Written    [2]int64          `json:"written,omitzero"`    // bytes that the files for its output had then, stdout and stderr
+	Host       string            `json:"host,omitempty"`      // of the engine that has it
+	Parked     time.Time         `json:"parked,omitzero"`     // when the wrapper paused it or told it to stop; zero if it didn't
+	TimedOut   bool              `json:"timed_out,omitempty"` // the job exceeded its time limit, and the container is killed
+	Proven     bool              `json:"proven,omitempty"`    // its GPUs were found in it
+	Checkpoint job.Mark          `json:"checkpoint,omitzero"` // the newest; zero for none
+	Anew       bool              `json:"anew,omitempty"`      // the last checkpoint was lost, and there is none since
+	Unsigned   bool              `json:"unsigned,omitempty"`  // the job's files were not signed when it began
+	Tries      int               `json:"tries,omitempty"`     // temporary exits since the job last ran for 10 minutes
+	Lost       map[string]string `json:"lost,omitempty"`      // why outputs can't be delivered, by their logical names; the payload is gone
+	Copied     *Copied           `json:"copied,omitempty"`    // the outputs were copied out of the ended container
+	Done       *Done             `json:"done,omitempty"`      // the job has ended; only the finish file may be missing
+}
+
+// lose adds outputs that can't be delivered.
+func (e *Episode) lose(lost map[string]string) {
+	all := maps.Clone(e.Lost) // the map is shared with what Store.Episode has returned
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, lost)
+	e.Lost = all
 }
 
 // Copied is what came of the copies out of a container. They are made once.

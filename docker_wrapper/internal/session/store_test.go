@@ -3,6 +3,7 @@ package session
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +13,7 @@ import (
 
 func TestEpisode(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), ".docker_wrapper")
-	if got, err := readEpisode(dir); err != nil || got != (Episode{}) {
+	if got, err := readEpisode(dir); err != nil || !reflect.DeepEqual(got, Episode{}) {
 		t.Errorf("none: got %+v, %v; want the zero value", got, err)
 	}
 	for _, want := range []Episode{
@@ -41,7 +42,7 @@ func TestBrokenEpisode(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := readEpisode(dir)
-		if err == nil || got != (Episode{}) || !strings.HasPrefix(err.Error(), "read episode.json: ") {
+		if err == nil || !reflect.DeepEqual(got, Episode{}) || !strings.HasPrefix(err.Error(), "read episode.json: ") {
 			t.Errorf("%q: got %+v, %v; want the zero value and an error", text, got, err)
 		}
 		if err := writeEpisode(dir, Episode{Container: "new"}); err != nil {

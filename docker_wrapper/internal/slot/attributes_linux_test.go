@@ -27,7 +27,7 @@ func TestAttributesStayBehind(t *testing.T) {
 	}
 	write(t, h.payload(), "read-only", "x", 0o444)
 	must(t, os.Chmod(filepath.Join(h.payload(), "result"), 0o666), os.Chmod(filepath.Join(h.payload(), "sub"), 0o777))
-	_, err := MoveOut(s)
+	_, err := MoveOut(s, noNote)
 	must(t, err)
 	for _, name := range []string{"result", "sub"} {
 		if fi, err := os.Stat(filepath.Join(h.slot(), name)); err != nil || fi.Mode()&othersWrite != 0 {

@@ -259,7 +259,7 @@ func TestBringOutput(t *testing.T) {
 				must(t, err, f.Close())
 			}
 			must(t, b.Last())
-			_, err = MoveOut(h.plan(t))
+			_, err = MoveOut(h.plan(t), noNote)
 			must(t, err)
 			if got, err := os.ReadFile(target); string(got) != tt.atEnd || err != nil {
 				t.Errorf("at the end: got %q, %v, want %q", got, err, tt.atEnd)

@@ -48,7 +48,10 @@ type mover struct {
 	step  func() error
 	left  job.LeftOut       // files that weren't moved out
 	lost  map[string]string // why an output wasn't delivered, by its logical name
-	trash int               // number of files removed from the trash
+	note  func(lost map[string]string) error
+
+	looked int // components of paths that openOutput has passed
+	trash  int // number of files removed from the trash
 }
 
 func newMover(s job.Slot) (*mover, error) {
@@ -305,12 +308,16 @@ type Moved struct {
 // that is one of the payload, because the client follows symlinks. The rest is removed, and so is what can't be moved
 // because of its name, kind or permissions: see [Moved]. Files lose their set-user-ID bits, and BOINC's user may read
 // them. An error is one of the computer.
-func MoveOut(s job.Slot) (Moved, error) {
+//
+// note is given the outputs that can't be delivered, as [Moved.Lost], before the payload is removed: then nothing shows any more
+// why.
+func MoveOut(s job.Slot, note func(lost map[string]string) error) (Moved, error) {
 	m, err := newMover(s)
 	if err != nil {
 		return Moved{}, err
 	}
 	defer m.root.Close()
+	m.note = note
 	if err = m.moveOut(); err != nil {
 		err = fmt.Errorf("move the job's files out of %s: %w", payloadName, err)
 	}
@@ -343,6 +350,11 @@ func (m *mover) moveOut() error {
 	}
 	if err := m.eachOut("."); err != nil {
 		return err
+	}
+	if len(m.lost) > 0 {
+		if err := m.note(m.lost); err != nil {
+			return err
+		}
 	}
 	if err := m.step(); err != nil {
 		return err

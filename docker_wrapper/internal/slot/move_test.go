@@ -582,7 +582,7 @@ func wrapperFiles(t testing.TB, h fakeHost) (names []string) {
 
 // moveOut is MoveOut, of which only the names of what was left out are wanted.
 func moveOut(s job.Slot) (names []string, err error) {
-	moved, err := MoveOut(s)
+	moved, err := MoveOut(s, noNote)
 	for _, l := range moved.LeftOut {
 		names = append(names, l.Name)
 	}
@@ -618,7 +618,7 @@ func TestMoveOutModes(t *testing.T) {
 		}
 		must(t, os.Chmod(filepath.Join(h.payload(), name), 0o755|special))
 	}
-	_, err := MoveOut(h.plan(t))
+	_, err := MoveOut(h.plan(t), noNote)
 	must(t, err)
 	for _, name := range []string{"slots/0/made", "slots/0/dir", "slots/0/dir/made", "slots/0/params.txt", projectDir + "/wu_0_0", projectDir + "/wu_0_1"} {
 		if fi, err := os.Stat(filepath.Join(h.dir, name)); err != nil || fi.Mode()&special != 0 {
@@ -671,7 +671,7 @@ func TestRenewalIsQuick(t *testing.T) {
 			write(t, h.payload(), "init_data.xml", "", 0o644)
 		}
 	}
-	_, err := MoveOut(h.plan(t))
+	_, err := MoveOut(h.plan(t), noNote)
 	must(t, err)
 	if got := wrapperFiles(t, h); len(got) > 0 {
 		t.Errorf("got %q left, want nothing", got)
@@ -704,3 +704,5 @@ func TestAsOrdinaryUser(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+func noNote(map[string]string) error { return nil }

@@ -68,6 +68,10 @@ func (m *mover) outputs() error {
 	return nil
 }
 
+// maxComponents is how many directories are passed in all to follow a job's symlinks. Each takes some microseconds, and a job could make a
+// million long ways.
+const maxComponents = 100_000
+
 // followLink replaces a symlink in the payload by a second name of the file that it leads to, if that is one of the job's.
 // It doesn't copy: a job could fill the disk with links to one large file.
 func (m *mover) followLink(name string) error {
@@ -75,9 +79,22 @@ func (m *mover) followLink(name string) error {
 	if f == nil || err != nil {
 		return err
 	}
-	f.Close()
+	defer f.Close()
 	at = path.Clean(at)
 	if _, isLink := m.links[at]; isLink || m.belongsToUs(at) {
+		return nil
+	}
+	opened, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	// Directories among the symlinks can make another name of what was opened than it seems: also that of a file of BOINC's.
+	for other := range m.links {
+		if fi, err := m.root.Lstat(path.Join(payloadName, other)); err == nil && os.SameFile(fi, opened) {
+			return nil
+		}
+	}
+	if fi, err := m.root.Lstat(path.Join(payloadName, boincapi.InitDataFile)); err == nil && os.SameFile(fi, opened) {
 		return nil
 	}
 	if err := m.root.RemoveAll(tempName); err != nil {
@@ -85,6 +102,9 @@ func (m *mover) followLink(name string) error {
 	}
 	if err := m.root.Link(path.Join(payloadName, at), tempName); err != nil {
 		return err
+	}
+	if fi, err := m.root.Lstat(tempName); err != nil || !os.SameFile(fi, opened) {
+		return errors.Join(err, m.root.RemoveAll(tempName))
 	}
 	return m.root.Rename(tempName, path.Join(payloadName, name))
 }
@@ -115,6 +135,11 @@ func (m *mover) bringOutput(base string, l job.Link) (why string, err error) {
 			return "", err
 		}
 	}
+	if fi, err := f.Stat(); err != nil {
+		return "", err
+	} else if why := tooLarge(fi.Size()-data, m.slot.Bound); why != "" { // a sparse file is small until it is copied
+		return why, nil
+	}
 	// Copy: the job appended to the link file, or the project directory is on another file system, or the file isn't ours.
 	if _, err := f.Seek(data, io.SeekStart); err != nil {
 		return "", err
@@ -141,6 +166,9 @@ func (m *mover) openOutput(base, name string) (f *os.File, at, why string, err e
 	defer root.Close()
 	at, said := name, ""
 	for range maxSymlinks {
+		if m.looked += 1 + strings.Count(at, "/"); m.looked > maxComponents {
+			return nil, "", "the job has more, or longer, symlinks than are followed", nil
+		}
 		fi, err := root.Lstat(at)
 		if errors.Is(err, fs.ErrPermission) {
 			enterAbove(root, at)
@@ -190,6 +218,14 @@ func (m *mover) openOutput(base, name string) (f *os.File, at, why string, err e
 		at = rest
 	}
 	return nil, "", "its symlinks lead in a circle", nil
+}
+
+// tooLarge says why a file isn't copied; "" if it may be.
+func tooLarge(size, bound int64) string {
+	if bound <= 0 || size <= bound {
+		return ""
+	}
+	return fmt.Sprintf("it has %d bytes, and the job may have %d (rsc_disk_bound)", size, bound)
 }
 
 // readable opens a regular file. If it is ours, the job can't prevent that by its mode.
@@ -299,14 +335,14 @@ func DropOutputs(s job.Slot, lost map[string]string) error {
 		if !l.Output {
 			continue
 		}
-		if err := dropOutput(l, lost); err != nil {
+		if err := dropOutput(l, s.Bound, lost); err != nil {
 			return fmt.Errorf("output file of %s: %w", l.Name, err)
 		}
 	}
 	return nil
 }
 
-func dropOutput(l job.Link, lost map[string]string) error {
+func dropOutput(l job.Link, bound int64, lost map[string]string) error {
 	fi, err := os.Lstat(l.Target)
 	if err != nil || !fi.Mode().IsRegular() {
 		return nil
@@ -314,9 +350,9 @@ func dropOutput(l job.Link, lost map[string]string) error {
 	if fi.Size() == 0 && fi.ModTime().Equal(untouched) {
 		return os.Remove(l.Target)
 	}
-	err = TakeBack(l.Target)
-	if errors.Is(err, errNotReadable) {
-		lost[l.Name] = mayNotRead
+	err = TakeBack(l.Target, bound)
+	if errors.Is(err, ErrUnusable) {
+		lost[l.Name] = err.Error()
 		return os.Remove(l.Target)
 	}
 	return err
@@ -324,7 +360,10 @@ func dropOutput(l job.Link, lost map[string]string) error {
 
 // TakeBack removes from a file that a container wrote outside of the payload what the job may have given it: set-user-ID
 // bits, write permission for others, attributes, another owner. It leaves anything but a regular file.
-func TakeBack(name string) error {
+//
+// A file whose owner doesn't let BOINC's user read it, or that would need more than bound bytes as a copy, 0 for no limit,
+// is ErrUnusable.
+func TakeBack(name string, bound int64) error {
 	fi, err := os.Lstat(name)
 	if err != nil || !fi.Mode().IsRegular() {
 		return err
@@ -337,20 +376,40 @@ func TakeBack(name string) error {
 	if err := ignorePermission(stripAttributes(name)); err != nil {
 		return err
 	}
-	return takeOver(name)
+	return takeOver(name, fi.Size(), bound)
 }
 
-var errNotReadable = errors.New(mayNotRead)
+// ErrUnusable: nobody can have a file as the job left it.
+var ErrUnusable = errors.New("it can't be used")
+
+// Deliver takes back a file that a container wrote, and moves it to its place.
+func Deliver(from, to string, bound int64) error {
+	if err := TakeBack(from, bound); err != nil || from == to {
+		return err
+	}
+	if os.Rename(from, to) == nil {
+		return nil
+	}
+	f, err := os.Open(from) // the project directory is on another file system
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return errors.Join(writeWhole(to, f), os.Remove(from))
+}
 
 // takeOver replaces another user's file by a copy that belongs to us. Only the owner can remove set-user-ID bits and
 // attributes.
-func takeOver(name string) error {
+func takeOver(name string, size, bound int64) error {
 	if !OthersOwn(name, os.Getuid()) {
 		return nil
 	}
+	if why := tooLarge(size, bound); why != "" {
+		return fmt.Errorf("%w: %s", ErrUnusable, why)
+	}
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrPermission) {
-		return errNotReadable
+		return fmt.Errorf("%w: %s", ErrUnusable, mayNotRead)
 	} else if err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func TestOutputIsDelivered(t *testing.T) {
 			}
 			must(t, MoveIn(plan(), nil))
 			tt.make(t, h.payload(), func(name string) string { return filepath.Join(h.payload(), name) })
-			moved, err := MoveOut(plan())
+			moved, err := MoveOut(plan(), noNote)
 			must(t, err)
 			link, target := "out", "wu_0_0"
 			if tt.link != "" {

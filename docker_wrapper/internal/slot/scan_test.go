@@ -93,7 +93,7 @@ func TestLinksAreThoseOfTheFirstStart(t *testing.T) {
 		write(t, h.payload(), name, soft+"in_of_another_job</soft_link>\n", 0o644)
 	}
 	must(t, os.Remove(filepath.Join(h.slot(), "in")))
-	_, err := MoveOut(h.plan(t))
+	_, err := MoveOut(h.plan(t), noNote)
 	must(t, err)
 	write(t, h.slot(), "in", soft+"in_of_another_job</soft_link>\n", 0o644)
 	want = slices.DeleteFunc(want, func(name string) bool { return name == "in" })
@@ -113,7 +113,7 @@ func TestLinksAreThoseOfTheFirstStart(t *testing.T) {
 			t.Errorf("the list is damaged, the job's files are in the payload: want -, got +:\n%s", diff)
 		}
 	}
-	_, err = MoveOut(h.plan(t)) // writes the list again before the job's links come into the slot
+	_, err = MoveOut(h.plan(t), noNote) // writes the list again before the job's links come into the slot
 	must(t, err)
 	if diff := cmp.Diff(want, links(h.project())); diff != "" {
 		t.Errorf("after the list was written again: want -, got +:\n%s", diff)
@@ -438,7 +438,7 @@ func TestWriteInitData(t *testing.T) {
 			t.Errorf("got %v, %v; want a file", fi, err)
 		}
 	}
-	if _, err := MoveOut(h.plan(t)); err != nil {
+	if _, err := MoveOut(h.plan(t), noNote); err != nil {
 		t.Fatal(err)
 	}
 	before := h.tree(t)

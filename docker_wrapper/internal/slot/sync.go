@@ -17,8 +17,8 @@ const maxSynced = 1000
 var errTooMany = errors.New("too many files")
 
 // Sync writes the job's files to the disk: the outputs in the project directory, what was copied out of the container,
-// and what was moved out of the payload. After a loss of power they are as complete as the note that the job has ended.
-func Sync(s job.Slot, copies []job.Copy) error {
+// what was moved out of the payload, and files ("" for none). After a loss of power they are as complete as the note that the job has ended.
+func Sync(s job.Slot, copies []job.Copy, files ...string) error {
 	dirs := map[string]bool{}
 	left := maxSynced
 	add := func(name string) error {
@@ -32,6 +32,13 @@ func Sync(s job.Slot, copies []job.Copy) error {
 		for _, l := range s.Links {
 			if l.Output {
 				if err := add(l.Target); err != nil {
+					return err
+				}
+			}
+		}
+		for _, name := range files {
+			if name != "" {
+				if err := add(name); err != nil {
 					return err
 				}
 			}
@@ -87,5 +94,5 @@ func syncFile(name string) error {
 	if err != nil {
 		return unlessFinal(err)
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return errors.Join(unlessFinal(f.Sync()), f.Close())
 }
