@@ -126,6 +126,7 @@ slot_dir_mount = "/slot"`, info: docker},
 		{name: "output_files", config: "stdout_file = 'o'\nstderr_file = 'e'\npids = 9", imageCommand: []string{"run", "it"}, static: true, info: docker},
 		{name: "output_file_podman", config: "stderr_file = 'e'\nentrypoint = ['/bin/prog']", imageCommand: []string{"run", "it"}, static: true, info: podman},
 		{name: "output_file_no_entrypoint", config: "stdout_file = 'o'\ncreate_args = '--entrypoint=\"\"'\ncommand = ['a', 'b']", static: true, info: docker},
+		{name: "output_file_entrypoint_reset", config: "stdout_file = 'o'\nentrypoint = []", imageCommand: []string{"run", "it"}, static: true, info: docker},
 		{name: "output_file_no_command", config: "stdout_file = 'o'", static: true, info: docker},
 		{name: "web_graphics", config: "web_graphics_guest_port = 8000", info: docker},
 	}

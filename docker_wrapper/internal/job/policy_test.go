@@ -341,6 +341,15 @@ func TestUser(t *testing.T) {
 			}
 		}
 	}
+	// A program that can't hand files back runs no one else.
+	for toml, want := range map[string]User{"": boinc, `user = "image"`: image, `user = "5:6"`: fixed("5:6"), "copy_to_container = [{src = \"in\", dst = \"/in\"}]": image} {
+		in := testInput(t, toml)
+		in.Signed, in.NoHelper, in.HasDockerfile, in.Host = true, true, true, Host{UID: 1000, GID: 1001}
+		j, err := Plan(in)
+		if err != nil || j.Container.User != want || strings.Contains(strings.Join(j.Notes, "\n"), "hand back") != (want == boinc) {
+			t.Errorf("%q, no helper: got %+v, %v, want %+v", toml, j, err, want)
+		}
+	}
 	// The option says it for the key. On Windows BOINC's user has no number.
 	in := testInput(t, `create_args = "--user root"`)
 	in.Signed, in.Policy.NoRoot, in.HasDockerfile = true, true, true
