@@ -208,6 +208,9 @@ type Logs struct {
 	// Dir is where they are while the container may write to them: no other user of this computer gets there, and so can't run a program
 	// with a set-user-ID bit that the job has made of them. "" by hand: they are where they belong from the beginning.
 	Dir string `json:"-"`
+
+	// Mounted says which of them the container also has as outputs in a mounted project directory. These stay where they are.
+	Mounted [2]bool `json:"-"`
 }
 
 // Written are the files that the container writes itself, for stdout and stderr; those of Files where it doesn't.
@@ -217,7 +220,7 @@ func (l Logs) Written() [2]string {
 		return names
 	}
 	for i, stream := range []string{"stdout", "stderr"} {
-		if names[i] != "" {
+		if names[i] != "" && !l.Mounted[i] {
 			names[i] = filepath.Join(l.Dir, stream)
 		}
 	}

@@ -186,6 +186,9 @@ func Plan(in Input) (*Job, error) {
 		j.Logs.Writer = in.Self
 		if !standalone {
 			j.Logs.Dir = filepath.Join(in.Dir, filepath.FromSlash(outputDir))
+			for i, name := range j.Logs.Files() {
+				j.Logs.Mounted[i] = slices.ContainsFunc(j.Container.Mounts, func(m Mount) bool { return m.Source == name })
+			}
 		}
 	}
 	if j.Container.GPU = gpus; gpus != nil {
