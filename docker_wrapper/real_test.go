@@ -62,6 +62,9 @@ func newClientIn(t *testing.T, dir string, slot int, result string, change func(
 		d.AppName, d.PlanClass, d.WUName, d.ResultName = "test", "docker", result, result+"_0"
 		d.RscDiskBound, d.NCPUs = 4<<30, 1
 		d.HostInfo.DockerVersion, d.HostInfo.DockerType = "20.10", boincapi.Docker
+		if strings.HasPrefix(os.Getenv("TEST_ENGINE_NAME"), "podman") {
+			d.HostInfo.DockerVersion, d.HostInfo.DockerType = "5.8", boincapi.Podman
+		}
 		if change != nil {
 			change(d)
 		}

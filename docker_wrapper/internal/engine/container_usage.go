@@ -81,8 +81,10 @@ func (c *Container) ownCgroup(ctx context.Context) (string, bool) {
 func (c *Container) While(ctx context.Context, name string) (string, bool) {
 	ctx, cancel := c.e.call(ctx)
 	defer cancel()
-	if p, err := c.payload(ctx); err == nil {
-		return p.Groups().While(name)
+	if in, err := c.inspect(ctx); err == nil && in.State.Running && in.State.Pid > 0 {
+		if path, ok := host.GroupsOf(in.State.Pid, c.ID).While(name); ok {
+			return path, true
+		}
 	}
 	return c.groups(ctx).While(name)
 }

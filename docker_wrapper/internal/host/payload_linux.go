@@ -58,6 +58,16 @@ func FindPayload(pid int, id string) (*Payload, error) {
 	return p, nil
 }
 
+// GroupsOf finds the control groups of the container with this ID, by a process of it. Other users' processes may be asked for that. A
+// process of another container, or of another machine, gives none: the ID is in a container's own paths.
+func GroupsOf(pid int, id string) Groups {
+	text, err := os.ReadFile(proc(pid, "cgroup"))
+	if err != nil {
+		return Groups{}
+	}
+	return groupsOf(string(text), id)
+}
+
 // groupsOf reads /proc/PID/cgroup.
 func groupsOf(text, id string) Groups {
 	g := Groups{}
